@@ -1,0 +1,1 @@
+"""TASCNet: panoptic segmentation with one network for things and stuff, kept consistent by a shared mask."""

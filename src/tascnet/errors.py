@@ -1,0 +1,9 @@
+"""The one error that is the user's to mend: reported as a sentence, never as a traceback."""
+
+
+class InputError(ValueError):
+    """What the user gave (a file, a folder, a setting) cannot be used.
+
+    The message is one sentence or two: the file or setting, what was found, what was wanted, what to do.
+    The command line prints it and exits with code 2; in Python it is a `ValueError`.
+    """

@@ -1,0 +1,116 @@
+"""Writing files so that a reader never meets half of one."""
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from tascnet.errors import InputError
+
+
+@contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; what is written there takes the name `path` when the block succeeds.
+
+    If the block fails, `path` is left as it was and the temporary file is removed. The temporary name keeps the
+    suffix of `path`, because many writers choose their format by it.
+
+    Raises:
+        InputError: the folder cannot be made or written to.
+    """
+    path = Path(path)
+    make_folder(path.parent)
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{path.stem[:64]}.", suffix=path.suffix, dir=path.parent)
+        os.close(handle)
+    except OSError as error:
+        raise InputError(
+            f"cannot write in {path.parent}: {error.strerror}. Choose a folder that you may write to."
+        ) from error
+    temporary = Path(name)
+    try:
+        yield temporary
+        _flush_to_disk(temporary)
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+    except BaseException:
+        with suppress(FileNotFoundError):
+            temporary.unlink()
+        raise
+
+
+def make_folder(path: str | Path) -> Path:
+    """Make a folder and its parents where missing; return it.
+
+    Raises:
+        InputError: it cannot be made, or a file has that name.
+    """
+    path = Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"cannot make the folder {path}: {error.strerror}. Choose a folder that you may write to."
+        ) from error
+    return path
+
+
+def check_writable(folder: str | Path) -> Path:
+    """Make `folder` if needed and prove that it can be written to, before hours of work depend on it.
+
+    Raises:
+        InputError: it cannot be made or written to.
+    """
+    folder = make_folder(folder)
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError as error:
+        raise InputError(
+            f"cannot write in {folder}: {error.strerror}. Choose a folder that you may write to."
+        ) from error
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text file atomically, in UTF-8."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | Path, value: Any, indent: int | None = None) -> None:
+    """Write a JSON file atomically."""
+    write_text(path, json.dumps(value, indent=indent))
+
+
+def read_json(path: str | Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        InputError: the file is missing, is not text, or is not JSON (cut short, for instance).
+    """
+    path = Path(path)
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(f"{path} does not exist. Check the path.") from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}. Check that it is a file that you may read.") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not valid JSON ({error}). It may be cut short: copy or download it again.") from error
+
+
+def _flush_to_disk(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
