@@ -97,9 +97,13 @@ def read_json(path: str | Path) -> Any:
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist. Check the path.") from error
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}. Check that it is a file that you may read.") from error
+        raise InputError(
+            f"{path} cannot be read: {error.strerror}. Check that it is a file that you may read."
+        ) from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not valid JSON ({error}). It may be cut short: copy or download it again.") from error
+        raise InputError(
+            f"{path} is not valid JSON ({error}). It may be cut short: copy or download it again."
+        ) from error
 
 
 def _flush_to_disk(path: Path) -> None:

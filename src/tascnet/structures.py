@@ -116,7 +116,8 @@ class LabelSpace:
             known = ", ".join(str(i) for i in sorted(self.by_id)[:12])
             raise InputError(
                 f"category id {category_id} is unknown; this label space has {len(self.categories)} categories "
-                f"({known}{', ...' if len(self.categories) > 12 else ''}). Add it to the list of categories or mend the annotation."
+                f"({known}{', ...' if len(self.categories) > 12 else ''}). "
+                "Add it to the list of categories or mend the annotation."
             ) from None
 
     def semantic_index(self, category_id: int) -> int:
@@ -179,7 +180,9 @@ class LabelSpace:
         merged, target_of = [], {}
         for new_id, (name, group) in enumerate(members.items(), start=1):
             if len({category.is_thing for category in group}) > 1:
-                mixed = ", ".join(f"{category.name} ({'thing' if category.is_thing else 'stuff'})" for category in group)
+                mixed = ", ".join(
+                    f"{category.name} ({'thing' if category.is_thing else 'stuff'})" for category in group
+                )
                 raise InputError(f"group '{name}' mixes things and stuff: {mixed}. Split it in two.")
             merged.append(Category(new_id, name, group[0].is_thing, group[0].color, name))
             target_of.update({category.id: new_id for category in group})
@@ -267,7 +270,9 @@ class PanopticSegmentation:
         """
         id_map = torch.as_tensor(np.asarray(id_map, dtype=np.int32) if isinstance(id_map, np.ndarray) else id_map)
         if id_map.ndim != 2 or id_map.is_floating_point():
-            raise InputError(f"an id map is (height, width) of integers; got shape {tuple(id_map.shape)}, {id_map.dtype}.")
+            raise InputError(
+                f"an id map is (height, width) of integers; got shape {tuple(id_map.shape)}, {id_map.dtype}."
+            )
         uncounted = cls(id_map.to("cpu", torch.int32), tuple(segments))
         areas = uncounted.count_areas()
         segmentation = cls(
@@ -293,21 +298,28 @@ class PanopticSegmentation:
         """
         ids = [segment.id for segment in self.segments]
         if len(set(ids)) != len(ids):
-            raise InputError(f"segment ids {_some({i for i in ids if ids.count(i) > 1})} are used twice; ids are unique in an image.")
+            raise InputError(
+                f"segment ids {_some({i for i in ids if ids.count(i) > 1})} are used twice; ids are unique in an image."
+            )
         out_of_range = [i for i in ids if not VOID < i <= MAX_SEGMENT_ID]
         if out_of_range:
             raise InputError(f"segment ids {_some(out_of_range)} are not in 1..{MAX_SEGMENT_ID}; {VOID} means VOID.")
         id_map = self.id_map.numpy()
         largest, smallest = (int(id_map.max()), int(id_map.min())) if id_map.size else (0, 0)
         if smallest < 0:
-            raise InputError(f"the id map has negative ids (smallest {smallest}); ids are in 1..{MAX_SEGMENT_ID}, {VOID} means VOID.")
+            raise InputError(
+                f"the id map has negative ids (smallest {smallest}); ids are in 1..{MAX_SEGMENT_ID}, {VOID} means VOID."
+            )
         # np.zeros takes its pages from the system already zeroed, so a table of 2**24 entries costs only those it uses
         table = np.zeros(max([largest, *ids]) + 1, dtype=np.int32)
         table[ids] = np.arange(1, len(ids) + 1, dtype=np.int32)
         index_map = table[id_map]
         unknown = (index_map == 0) & (id_map != VOID)
         if unknown.any():
-            raise InputError(f"ids {_some(np.unique(id_map[unknown]).tolist())} in the id map have no segment; list them or set those pixels to {VOID}.")
+            raise InputError(
+                f"ids {_some(np.unique(id_map[unknown]).tolist())} in the id map have no segment; "
+                f"list them or set those pixels to {VOID}."
+            )
         return torch.from_numpy(index_map)
 
     def count_areas(self) -> dict[int, int]:
@@ -331,7 +343,8 @@ class PanopticSegmentation:
                 raise InputError(f"segment {segment.id} has {areas[segment.id]} pixels, its area says {segment.area}.")
             if label_space is not None and segment.is_crowd and not label_space[segment.category_id].is_thing:
                 raise InputError(
-                    f"segment {segment.id} is a crowd of '{label_space[segment.category_id].name}', which is stuff; only things form crowds."
+                    f"segment {segment.id} is a crowd of '{label_space[segment.category_id].name}', "
+                    "which is stuff; only things form crowds."
                 )
             if label_space is not None:
                 label_space[segment.category_id]  # raises where unknown
@@ -406,7 +419,11 @@ def distinct_color(index: int) -> tuple[int, int, int]:
     value = (0.95, 0.75, 0.6)[index % 3]
     saturation = (0.65, 0.85)[index // 3 % 2]
     sextant, fraction = int(hue * 6), hue * 6 % 1
-    low, falling, rising = value * (1 - saturation), value * (1 - saturation * fraction), value * (1 - saturation * (1 - fraction))
+    low, falling, rising = (
+        value * (1 - saturation),
+        value * (1 - saturation * fraction),
+        value * (1 - saturation * (1 - fraction)),
+    )
     red, green, blue = (
         (value, rising, low), (falling, value, low), (low, value, rising),
         (low, falling, value), (rising, low, value), (value, low, falling),

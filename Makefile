@@ -1,0 +1,33 @@
+# `make demo` and `make test` need Python 3.11 or newer; everything else they install into .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test lint format benchmarks clean
+
+demo: .venv/installed
+	$(BIN)/tascnet demo
+
+test: .venv/installed
+	$(BIN)/pytest --cov=tascnet --cov-report=term
+
+lint: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: .venv/installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+benchmarks: .venv/installed
+	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+
+# installed anew whenever pyproject.toml changes
+.venv/installed: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; set PYTHON=python3.12, say" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --editable '.[demo,dev]'
+	touch $@
+
+clean:
+	rm -rf .venv build runs

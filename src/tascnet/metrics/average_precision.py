@@ -1,0 +1,214 @@
+"""Average precision of masks: pairs of detections and annotated segmentations -> COCO's AP figures."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from faster_coco_eval import COCO, COCOeval_faster
+from faster_coco_eval.core import mask as rle
+
+from tascnet.errors import InputError
+from tascnet.paste import paste_mask
+from tascnet.structures import Instances, LabelSpace, PanopticSegmentation, Size
+
+MASK_THRESHOLD = 0.5
+"""Pixels of a pasted mask with a probability above it are the object."""
+
+_AT_50, _AT_75 = 0, 5  # positions among the IoU thresholds 0.50, 0.55, ..., 0.95
+_ALL, _SMALL, _MEDIUM, _LARGE = range(4)  # positions among the areas
+
+
+@dataclass(frozen=True)
+class AveragePrecisionResult:
+    """Average precision of masks, as fractions 0..1; None where no object was annotated.
+
+    Attributes:
+        ap: mean over categories and over the IoU thresholds 0.50, 0.55, ..., 0.95.
+        ap50: mean over categories at IoU 0.50.
+        ap75: mean over categories at IoU 0.75.
+        ap_small: as `ap`, objects of up to 32 x 32 pixels.
+        ap_medium: as `ap`, objects from 32 x 32 to 96 x 96 pixels.
+        ap_large: as `ap`, objects from 96 x 96 pixels.
+        per_category: category id -> its part of `ap`, in the order of the label space; only categories with an
+            annotated object that is no crowd.
+    """
+
+    ap: float | None
+    ap50: float | None
+    ap75: float | None
+    ap_small: float | None
+    ap_medium: float | None
+    ap_large: float | None
+    per_category: dict[int, float]
+
+
+@dataclass(frozen=True)
+class _ImageMasks:
+    """One image's masks as COCO writes them, without ids: run-length codes, a few dozen bytes each."""
+
+    size: Size
+    annotated: list[dict[str, Any]]
+    detected: list[dict[str, Any]]
+
+
+class AveragePrecision:
+    """COCO's mask AP of detections against the things of panoptic annotations, through faster-coco-eval.
+
+    COCO's rules: of each image at most the 100 best detections of a category count; crowds match any number of
+    detections and count neither as found nor as missed. The size of an object is counted from its pixels.
+
+    The state is the run-length codes of all masks by the image's name: it can be pickled and sent between processes.
+    Images are evaluated in the order of their names, so the result does not depend on how they were divided.
+    """
+
+    def __init__(self, label_space: LabelSpace) -> None:
+        self.label_space = label_space
+        self._images: dict[str, _ImageMasks] = {}
+
+    def update(self, prediction: Instances, annotation: PanopticSegmentation, name: str) -> None:
+        """Add one image.
+
+        Args:
+            prediction: N detections, their boxes in pixels of the annotated image.
+            annotation: (H, W); its stuff is not looked at.
+            name: what tells the image from all others.
+
+        Raises:
+            InputError: an image of that name was added before, a category is unknown, or a label is no thing index.
+        """
+        if name in self._images:
+            raise InputError(f"image '{name}' was added twice; give each image a name of its own and add it once.")
+        self._images[name] = _ImageMasks(
+            size=annotation.size,
+            annotated=_annotated_masks(annotation, self.label_space),
+            detected=_detected_masks(prediction, annotation.size, self.label_space),
+        )
+
+    def merge(self, other: "AveragePrecision") -> None:
+        """Add the images of another process; `other` stays as it is.
+
+        Raises:
+            ValueError: it counts in another label space.
+            InputError: an image was added to both.
+        """
+        if other.label_space != self.label_space:
+            raise ValueError("only metrics of the same label space can be merged.")
+        common = sorted(self._images.keys() & other._images.keys())
+        if common:
+            raise InputError(
+                f"image '{common[0]}' was added twice ({len(common)} such in all); give each image a name of its own "
+                "and add it in one process only."
+            )
+        self._images.update(other._images)
+
+    def compute(self) -> AveragePrecisionResult:
+        """The figures over all images so far."""
+        precision = self._precision()  # (IoU thresholds, recalls, things, areas)
+        by_thing = [_mean(precision[:, :, thing, _ALL]) for thing in range(len(self.label_space.things))]
+        return AveragePrecisionResult(
+            ap=_mean(precision[..., _ALL]),
+            ap50=_mean(precision[_AT_50, ..., _ALL]),
+            ap75=_mean(precision[_AT_75, ..., _ALL]),
+            ap_small=_mean(precision[..., _SMALL]),
+            ap_medium=_mean(precision[..., _MEDIUM]),
+            ap_large=_mean(precision[..., _LARGE]),
+            per_category={
+                category.id: ap
+                for category, ap in zip(self.label_space.things, by_thing, strict=True)
+                if ap is not None
+            },
+        )
+
+    def _precision(self) -> np.ndarray:
+        """(IoU thresholds, recalls, things, areas): interpolated precision, -1 where no object was annotated."""
+        num_things = len(self.label_space.things)
+        images = [self._images[name] for name in sorted(self._images)]
+        annotated = _numbered([image.annotated for image in images])
+        if not annotated:
+            return np.full((_AT_75 + 1, 1, num_things, _LARGE + 1), -1.0)
+        dataset = COCO(
+            {
+                "images": [
+                    {"id": number, "height": image.size.height, "width": image.size.width}
+                    for number, image in enumerate(images, start=1)
+                ],
+                # things are known by thing index + 1: any id may be theirs in the data set, also 0
+                "categories": [{"id": thing + 1} for thing in range(num_things)],
+                "annotations": annotated,
+            }
+        )
+        detected = dataset.loadRes(_numbered([image.detected for image in images]))
+        evaluation = COCOeval_faster(dataset, detected, iouType="segm", print_function=_print_nothing)
+        evaluation.evaluate()
+        evaluation.accumulate()
+        precision: np.ndarray = evaluation.eval["precision"][..., -1]  # the last of 1, 10, 100 detections
+        return precision
+
+
+def _annotated_masks(annotation: PanopticSegmentation, label_space: LabelSpace) -> list[dict[str, Any]]:
+    """The things of one image as COCO annotations, without ids."""
+    # Column by column, as run-length codes go, the index map is cut into runs once for all segments.
+    index_map = annotation.index_map().numpy().ravel(order="F")
+    starts = np.concatenate([[0], np.flatnonzero(index_map[1:] != index_map[:-1]) + 1])
+    ends = np.append(starts[1:], index_map.size)
+    segment_of_run = index_map[starts]
+    masks = []
+    for index, segment in enumerate(annotation.segments, start=1):
+        if not label_space[segment.category_id].is_thing:
+            continue
+        runs = segment_of_run == index
+        masks.append(
+            {
+                "category_id": label_space.thing_index(segment.category_id) + 1,
+                "segmentation": _run_length_code(starts[runs], ends[runs], annotation.size),
+                "area": int((ends[runs] - starts[runs]).sum()),
+                "iscrowd": int(segment.is_crowd),
+            }
+        )
+    return masks
+
+
+def _detected_masks(instances: Instances, size: Size, label_space: LabelSpace) -> list[dict[str, Any]]:
+    """The detections of one image as COCO results, without ids."""
+    instances = instances.to("cpu")
+    num_things = len(label_space.things)
+    unknown = [label for label in instances.labels.tolist() if not 0 <= label < num_things]
+    if unknown:
+        raise InputError(f"label {unknown[0]} is no thing index; this label space has {num_things} things, 0 first.")
+    masks = []
+    for box, label, score, mask in zip(
+        instances.boxes, instances.labels.tolist(), instances.scores.tolist(), instances.masks, strict=True
+    ):
+        pasted = paste_mask(mask, box, size, MASK_THRESHOLD)
+        # The columns that the box covers are held in full height, so that one run may end a column and begin the next.
+        columns = np.zeros((size.height, pasted.pixels.shape[1]), dtype=np.int8)
+        columns[pasted.window[0]] = pasted.pixels.numpy()
+        steps = np.diff(columns.ravel(order="F"), prepend=0, append=0)
+        offset = pasted.left * size.height
+        starts, ends = np.flatnonzero(steps == 1) + offset, np.flatnonzero(steps == -1) + offset
+        masks.append({"category_id": label + 1, "score": score, "segmentation": _run_length_code(starts, ends, size)})
+    return masks
+
+
+def _run_length_code(starts: np.ndarray, ends: np.ndarray, size: Size) -> dict[str, Any]:
+    """COCO's compressed code of the runs [start, end) of pixels, counted down the columns of the image."""
+    edges = np.stack([starts, ends], axis=1).ravel()
+    counts = np.diff(edges, prepend=0, append=size.height * size.width)
+    code: dict[str, Any] = rle.frPyObjects({"counts": counts.tolist(), "size": list(size)}, size.height, size.width)
+    return code
+
+
+def _numbered(masks_of_images: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """All masks in one list, with ids from 1 and the numbers of their images, from 1. The masks are copied."""
+    masks = [{**mask, "image_id": number} for number, masks in enumerate(masks_of_images, start=1) for mask in masks]
+    return [{**mask, "id": number} for number, mask in enumerate(masks, start=1)]
+
+
+def _mean(precision: np.ndarray) -> float | None:
+    """Mean of what is defined; None if nothing is."""
+    defined = precision[precision > -1]
+    return float(defined.mean()) if defined.size else None
+
+
+def _print_nothing(*_: object) -> None:
+    """Stands in for the evaluation's own reports."""

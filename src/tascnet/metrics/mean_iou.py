@@ -1,0 +1,99 @@
+"""Mean IoU: pairs of predicted and annotated semantic maps -> IoU by category and their mean."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor
+
+from tascnet.errors import InputError
+from tascnet.structures import IGNORE, LabelSpace
+
+
+@dataclass(frozen=True)
+class MeanIoUResult:
+    """IoU over all pixels of a set of images, as fractions 0..1.
+
+    Attributes:
+        mean_iou: mean over the categories in `per_category`; None if there is none.
+        per_category: category id -> IoU, in the order of the label space. A category that no pixel was annotated or
+            predicted as is absent here and in the mean.
+    """
+
+    mean_iou: float | None
+    per_category: dict[int, float]
+
+
+class MeanIoU:
+    """Mean IoU of semantic segmentation, from one confusion matrix over all images.
+
+    The rules are those of Cityscapes: pixels without annotation are left out altogether, and so is a category that
+    appears in neither annotation nor prediction. A pixel predicted as IGNORE is a miss of its annotated category and
+    a false alarm of none.
+
+    Attributes:
+        confusion: (K, K + 1) int64, pixels by annotated (row) and predicted (column) semantic index; the last column
+            holds pixels predicted as IGNORE.
+    """
+
+    def __init__(self, label_space: LabelSpace) -> None:
+        self.label_space = label_space
+        num_categories = len(label_space.categories)
+        self.confusion = np.zeros((num_categories, num_categories + 1), dtype=np.int64)
+
+    def update(self, prediction: Tensor, annotation: Tensor) -> None:
+        """Count the pixels of one image.
+
+        Args:
+            prediction: (H, W) integer, semantic index 0..K-1 or IGNORE.
+            annotation: the same; `PanopticSegmentation.semantic_map` gives it.
+
+        Raises:
+            InputError: the sizes differ, or a value is no semantic index.
+        """
+        if prediction.shape != annotation.shape:
+            raise InputError(
+                f"the predicted semantic map is {tuple(prediction.shape)}, the annotated one {tuple(annotation.shape)} "
+                "(height, width); predict at the annotation's size."
+            )
+        rows, columns = self.confusion.shape
+        _check_values("predicted", prediction, rows)
+        _check_values("annotated", annotation, rows)
+        # shifted by one, IGNORE is 0: the first row, which is left out, and the first column
+        shifted = [
+            (semantic_map.numpy(force=True).astype(np.int64) + 1).ravel() for semantic_map in (annotation, prediction)
+        ]
+        counts = np.bincount(shifted[0] * columns + shifted[1], minlength=columns**2).reshape(columns, columns)
+        self.confusion += np.roll(counts[1:], -1, axis=1)
+
+    def merge(self, other: "MeanIoU") -> None:
+        """Add the counts of another process; `other` stays as it is.
+
+        Raises:
+            ValueError: it counts in another label space.
+        """
+        if other.label_space != self.label_space:
+            raise ValueError("only metrics of the same label space can be merged.")
+        self.confusion += other.confusion
+
+    def compute(self) -> MeanIoUResult:
+        """The IoUs of all images so far."""
+        intersections = np.diagonal(self.confusion)
+        unions = self.confusion.sum(axis=1) + self.confusion[:, :-1].sum(axis=0) - intersections
+        per_category = {}
+        for category in self.label_space.categories:
+            index = self.label_space.semantic_index(category.id)
+            if unions[index] > 0:
+                per_category[category.id] = int(intersections[index]) / int(unions[index])
+        mean_iou = sum(per_category.values()) / len(per_category) if per_category else None
+        return MeanIoUResult(mean_iou=mean_iou, per_category=per_category)
+
+
+def _check_values(role: str, semantic_map: Tensor, num_categories: int) -> None:
+    if semantic_map.numel() == 0:
+        return
+    smallest, largest = (int(value) for value in semantic_map.aminmax())
+    if smallest < IGNORE or largest >= num_categories:
+        raise InputError(
+            f"the {role} semantic map has values from {smallest} to {largest}; semantic indices of this label space "
+            f"are 0..{num_categories - 1}, and {IGNORE} where nothing is labelled."
+        )

@@ -1,0 +1,95 @@
+"""Masks inside boxes -> the image plane.
+
+One bilinear convention for the whole project, that of `grid_sample(align_corners=False, padding_mode="zeros")`: sample
+i of M along a box from y0 to y1 has its centre at y0 + (i + 0.5) (y1 - y0) / M, pixel p has its centre at p + 0.5, and
+the weight of a sample at distance d, counted in samples, is the hat function max(0, 1 - d). Bilinear interpolation is
+separable, so pasting is two small matrix products: W_y @ mask @ W_x^T.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from tascnet.structures import Size
+
+
+class PastedMask(NamedTuple):
+    """The pixels of an instance inside its box.
+
+    Attributes:
+        pixels: (bh, bw) bool, True on the object; may have no rows or no columns.
+        top: row of the image in which `pixels` starts.
+        left: column of the image in which `pixels` starts.
+    """
+
+    pixels: Tensor
+    top: int
+    left: int
+
+    @property
+    def window(self) -> tuple[slice, slice]:
+        """The rows and columns that the crop covers: `plane[mask.window]` has the shape of `pixels`."""
+        height, width = self.pixels.shape
+        return slice(self.top, self.top + height), slice(self.left, self.left + width)
+
+
+def interpolation_weights(starts: Tensor, ends: Tensor, length: int, num_samples: int) -> Tensor:
+    """The bilinear weights with which a box's samples along one axis make up the pixels of a plane.
+
+    Args:
+        starts: (N,) float, where the boxes begin along one axis, in pixels.
+        ends: (N,) float, where they end. A box without extent, or with a coordinate that is not finite, gets no weight.
+        length: number of pixels of the plane along that axis.
+        num_samples: M, the samples of a mask along that axis.
+
+    Returns:
+        (N, length, M). A pixel whose centre is in [start, end) has at most two neighbouring samples above zero; their
+        sum is 1, and falls to 1/2 towards the ends of the box, where one of them is beyond the outermost. All other
+        pixels have none.
+    """
+    centres = torch.arange(length, dtype=starts.dtype, device=starts.device) + 0.5
+    starts, ends = starts[:, None], ends[:, None]
+    # multiplied before divided: a centre that falls on a sample falls on it exactly
+    positions = (centres - starts) * num_samples / (ends - starts) - 0.5  # (N, length), in samples
+    inside = (centres >= starts) & (centres < ends) & torch.isfinite(positions)
+    positions = positions.where(inside, -1)  # a whole sample away from sample 0: out of its reach
+    samples = torch.arange(num_samples, dtype=starts.dtype, device=starts.device)
+    # in place: these are the largest numbers in the making of a plane
+    return (positions[:, :, None] - samples).abs_().neg_().add_(1).clamp_(min=0)
+
+
+def covered_pixels(start: float, end: float, length: int) -> tuple[int, int]:
+    """The pixels, first and one past the last, whose centres are in [start, end) and on a plane of `length` pixels."""
+    if not (math.isfinite(start) and math.isfinite(end)):
+        return 0, 0
+    first = min(max(math.ceil(start - 0.5), 0), length)
+    last = min(max(math.ceil(end - 0.5), first), length)
+    return first, last
+
+
+def paste_mask(mask: Tensor, box: Tensor, size: Size, threshold: float = 0.5) -> PastedMask:
+    """Lay one instance's mask into its box and cut at the threshold; only the box's pixels on the image are computed.
+
+    Args:
+        mask: (M, M) float, probabilities 0..1.
+        box: (4,) float, x0 y0 x1 y1 in pixels of the image.
+        size: height and width of the image.
+        threshold: pixels with a probability above it are the object.
+
+    Returns:
+        The crop, with the pixels whose centres are inside the box. It is empty where there are none: a box without
+        extent, outside the image, thinner than the distance of two pixel centres, or with a coordinate that is not
+        finite.
+    """
+    x0, y0, x1, y1 = box.tolist()
+    top, bottom = covered_pixels(y0, y1, size.height)
+    left, right = covered_pixels(x0, x1, size.width)
+    if top == bottom or left == right:
+        return PastedMask(torch.zeros(0, 0, dtype=torch.bool, device=mask.device), top, left)
+    shift = box.new_tensor([left, top, left, top])
+    starts_x, starts_y, ends_x, ends_y = (box - shift).unbind()
+    rows = interpolation_weights(starts_y[None], ends_y[None], bottom - top, mask.shape[-2])[0]  # (bh, M)
+    columns = interpolation_weights(starts_x[None], ends_x[None], right - left, mask.shape[-1])[0]  # (bw, M)
+    return PastedMask(rows @ mask.to(rows.dtype) @ columns.T > threshold, top, left)

@@ -1,0 +1,98 @@
+"""Imports point down, and siblings of a layer do not import each other."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "src" / "tascnet"
+
+LAYERS = {
+    "errors": 0,
+    "files": 1,
+    "structures": 1,
+    "paste": 2,
+    "config": 3,
+    "data": 3,
+    "model": 3,
+    "metrics": 3,
+    "fusion": 3,
+    "visualize": 3,
+    "device": 3,
+    "display": 3,
+    "build": 4,
+    "checkpoint": 5,
+    "weights": 5,
+    "run_folder": 5,
+    "predictor": 6,
+    "evaluation": 7,
+    "prediction": 7,
+    "info": 7,
+    "training": 8,
+    "demo": 9,
+    "cli": 10,
+}
+"""Part -> layer. A part is a module or a sub-package; inside a sub-package, imports are free of cycles."""
+
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+def part_of(module: str) -> str | None:
+    """tascnet.data.coco -> data; None for the package itself, which holds the version and public names."""
+    names = module.split(".")
+    return names[1] if len(names) > 1 and names[0] == "tascnet" else None
+
+
+def imports_of(path: Path) -> set[str]:
+    """Every tascnet module that a file imports, wherever in the file."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            # "from tascnet import visualize" imports a part; "from tascnet import __version__" does not
+            found |= (
+                {f"{node.module}.{alias.name}" for alias in node.names} if node.module == "tascnet" else {node.module}
+            )
+    return {name for name in found if part_of(name) in LAYERS}
+
+
+def module_of(path: Path) -> str:
+    names = list(path.relative_to(PACKAGE.parent).with_suffix("").parts)
+    return ".".join(names[:-1] if names[-1] == "__init__" else names)
+
+
+def test_every_part_has_a_layer():
+    parts = {part_of(module_of(path)) for path in MODULES} - {None}
+    assert parts == set(LAYERS)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=module_of)
+def test_imports_point_down(path):
+    part = part_of(module_of(path))
+    if part is None:
+        return  # the package's __init__ gathers public names from all layers
+    for imported in imports_of(path):
+        other = part_of(imported)
+        assert other == part or LAYERS[other] < LAYERS[part], f"{module_of(path)} imports {imported}"
+
+
+def test_no_cycles_inside_the_parts():
+    graph = {module_of(path): imports_of(path) for path in MODULES if part_of(module_of(path))}
+    done: set[str] = set()
+
+    def visit(module: str, above: tuple[str, ...]) -> None:
+        assert module not in above, " -> ".join((*above, module))
+        if module not in done:
+            for imported in graph.get(module, ()):
+                visit(imported, (*above, module))
+            done.add(module)
+
+    for module in graph:
+        visit(module, ())
+
+
+def test_relative_imports_are_not_used():
+    for path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            assert not (isinstance(node, ast.ImportFrom) and node.level), path
