@@ -1,0 +1,1 @@
+"""Files on disk -> samples, and samples -> batches: what the network is trained and measured on."""

@@ -1,0 +1,277 @@
+"""COCO panoptic JSON + PNG files <-> PanopticSegmentation."""
+
+from collections.abc import Iterable
+from pathlib import Path, PurePath
+from typing import Any, Literal, Protocol, Self
+
+import numpy as np
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from tascnet.data.batch import tight_boxes
+from tascnet.data.coco_json import AREA_NOT_GIVEN, read_coco_json
+from tascnet.data.images import open_picture, read_image, write_png
+from tascnet.data.sample import Sample
+from tascnet.errors import InputError
+from tascnet.files import make_folder, write_json
+from tascnet.structures import MAX_SEGMENT_ID, CategoryMerge, LabelSpace, PanopticSegmentation
+
+
+class NamedSegmentation(Protocol):
+    """What `write_coco_panoptic` needs to know of a picture; a `Sample` has it."""
+
+    @property
+    def name(self) -> str:
+        """File stem, unique in the data set."""
+
+    @property
+    def image_id(self) -> int | str:
+        """Number or name of the image."""
+
+    @property
+    def segmentation(self) -> PanopticSegmentation:
+        """Annotation or prediction."""
+
+
+class CocoPanoptic(Dataset[Sample]):
+    """A data set in COCO's panoptic format: one JSON file, a folder of PNG files, a folder of photos.
+
+    The JSON is checked as a whole when it is read; each PNG and photo when it is asked for.
+
+    Attributes:
+        label_space: the categories; merged ones if `group_by` is given.
+    """
+
+    label_space: LabelSpace
+
+    def __init__(
+        self,
+        annotation_json: str | Path,
+        image_folder: str | Path | None = None,
+        annotation_folder: str | Path | None = None,
+        group_by: Literal["supercategory"] | None = None,
+    ) -> None:
+        """Read the JSON file.
+
+        Args:
+            annotation_json: with `images`, `annotations` and `categories`.
+            image_folder: holds the photos; None to read annotation only.
+            annotation_folder: holds the PNG files; None for the folder beside the JSON file, named like it.
+            group_by: "supercategory" merges the categories of each supercategory into one (COCO: 133 into 27).
+
+        Raises:
+            InputError: a file or folder is missing, the JSON is broken or breaks a rule of the format, or no
+                picture is annotated.
+        """
+        self._json = Path(annotation_json)
+        self._annotation_folder = Path(annotation_folder or self._json.with_suffix(""))
+        self._image_folder = None if image_folder is None else Path(image_folder)
+        self._content = read_coco_json(self._json)
+        for folder in filter(None, (self._annotation_folder, self._image_folder)):
+            if not folder.is_dir():
+                raise InputError(f"the folder {folder} does not exist; {self._json} refers to files in it.")
+        source_space = self._content.label_space
+        self._merge = _merge_by(group_by, source_space, self._json)
+        self.label_space = self._merge.target if self._merge else source_space
+
+    @classmethod
+    def from_layout(cls, root: str | Path, split: str, group_by: Literal["supercategory"] | None = None) -> Self:
+        """Read a split of COCO's official folder layout.
+
+        That is root/annotations/panoptic_<split>.json, root/annotations/panoptic_<split>/ and root/<split>/.
+
+        Args:
+            root: the folder that holds `annotations`.
+            split: "train2017" or "val2017", for instance.
+            group_by: as for the class.
+        """
+        root = Path(root)
+        return cls(root / "annotations" / f"panoptic_{split}.json", root / split, group_by=group_by)
+
+    def __len__(self) -> int:
+        """Number of annotated pictures."""
+        return len(self._content.pictures)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Photo and annotation.
+
+        Raises:
+            InputError: one of the two files is missing, is broken, disagrees with the JSON, or differs from the
+                other in size.
+        """
+        if self._image_folder is None:
+            raise InputError(f"{self._json} was opened without a folder of photos. Name one as image_folder.")
+        picture = self._content.pictures[index]
+        image_path = self._image_folder / picture.image_file
+        image = read_image(image_path, expected_size=picture.size)
+        if tuple(image.shape[1:]) != picture.size:
+            raise InputError(
+                f"photo {image_path} is {image.shape[1]} x {image.shape[2]} pixels (height x width), but {self._json} "
+                f"says {picture.size.height} x {picture.size.width}. Use the photo that was annotated."
+            )
+        return Sample(image, self.annotation(index), self.sample_name(index), picture.image_id)
+
+    def annotation(self, index: int) -> PanopticSegmentation:
+        """The annotation alone; the photo is not read.
+
+        Raises:
+            InputError: the PNG is missing, is broken, or disagrees with the JSON.
+        """
+        picture = self._content.pictures[index]
+        path = self._annotation_folder / picture.segmentation_file
+        id_map = _read_id_map(path)
+        if id_map.shape != picture.size:
+            raise InputError(
+                f"{path} is {id_map.shape[0]} x {id_map.shape[1]} pixels (height x width), but {self._json} says "
+                f"{picture.size.height} x {picture.size.width}. Use the PNG that belongs to this JSON file."
+            )
+        segments = self._content.segments_of(picture)
+        try:
+            segmentation = PanopticSegmentation.from_id_map(id_map, segments)
+        except InputError as error:
+            raise InputError(f"{path} disagrees with {self._json}: {error}") from error
+        for listed, counted in zip(segments, segmentation.segments, strict=True):
+            if listed.area not in (AREA_NOT_GIVEN, counted.area):
+                raise InputError(
+                    f"{path} disagrees with {self._json}: segment {listed.id} has {counted.area} pixels in the PNG, "
+                    f"but area {listed.area} in the JSON. Use the PNG that belongs to this JSON file."
+                )
+        return self._merge(segmentation) if self._merge else segmentation
+
+    def sample_name(self, index: int) -> str:
+        """Name of the photo without its suffix."""
+        return PurePath(self._content.pictures[index].image_file).with_suffix("").as_posix()
+
+    def image_id(self, index: int) -> int | str:
+        """The photo's id in the JSON file."""
+        return self._content.pictures[index].image_id
+
+
+def write_coco_panoptic(
+    json_path: str | Path,
+    label_space: LabelSpace,
+    items: Iterable[NamedSegmentation],
+    image_suffix: str = ".jpg",
+) -> None:
+    """Write segmentations as COCO panoptic files: the JSON, and beside it a folder of PNGs named like the JSON.
+
+    The JSON is written last, so where there is one it is complete. Scores are written where they are set.
+
+    Args:
+        json_path: ends in .json; the folder has the same name without it.
+        label_space: of the segmentations.
+        items: names and ids must differ; taken one at a time, so any number of them fits.
+        image_suffix: of the photos; `file_name` of an image is its name and this.
+
+    Raises:
+        InputError: a segmentation breaks an invariant or has an unknown category, a name or an id comes twice,
+            or a file cannot be written.
+    """
+    json_path = Path(json_path)
+    if json_path.suffix != ".json":
+        raise InputError(
+            f"cannot write {json_path}: the name must end in .json; without it, it names the folder of PNGs."
+        )
+    folder = make_folder(json_path.with_suffix(""))
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    names: set[str] = set()
+    image_ids: set[int | str] = set()
+    for item in items:
+        if item.name in names or item.image_id in image_ids:
+            raise InputError(
+                f"cannot write {json_path}: the name '{item.name}' or the image id {item.image_id} comes twice. "
+                "Give each image a name and an id of its own."
+            )
+        if PurePath(item.name).is_absolute() or ".." in PurePath(item.name).parts or not item.name:
+            raise InputError(f"cannot write {json_path}: the name '{item.name}' leads out of the folder {folder}.")
+        names.add(item.name)
+        image_ids.add(item.image_id)
+        try:
+            item.segmentation.validate(label_space)
+        except InputError as error:
+            raise InputError(f"cannot write '{item.name}' to {json_path}: {error}") from error
+        write_png(folder / f"{item.name}.png", encode_ids(item.segmentation.id_map))
+        height, width = item.segmentation.size
+        image_file = f"{item.name}{image_suffix}"
+        images.append({"id": item.image_id, "file_name": image_file, "height": height, "width": width})
+        annotations.append(
+            {
+                "image_id": item.image_id,
+                "file_name": f"{item.name}.png",
+                "segments_info": _segments_info(item.segmentation),
+            }
+        )
+    write_json(json_path, {"images": images, "annotations": annotations, "categories": label_space.to_list()})
+
+
+def encode_ids(id_map: Tensor | np.ndarray) -> np.ndarray:
+    """Segment ids -> colours: id = red + 256 green + 65536 blue.
+
+    Args:
+        id_map: (H, W) integers, 0..2**24-1.
+
+    Returns:
+        (H, W, 3) uint8.
+    """
+    ids = np.asarray(id_map)
+    if ids.size and not 0 <= ids.min() <= ids.max() <= MAX_SEGMENT_ID:
+        raise ValueError(f"ids from {ids.min()} to {ids.max()} are not in 0..{MAX_SEGMENT_ID}, the range of 24 bits.")
+    return np.stack([ids & 0xFF, ids >> 8 & 0xFF, ids >> 16], axis=-1).astype(np.uint8)
+
+
+def decode_ids(colors: np.ndarray) -> np.ndarray:
+    """Colours -> segment ids: the inverse of `encode_ids`.
+
+    Args:
+        colors: (H, W, 3) uint8.
+
+    Returns:
+        (H, W) int32.
+    """
+    red, green, blue = (colors[..., channel].astype(np.int32) for channel in range(3))
+    return red | green << 8 | blue << 16
+
+
+def _segments_info(segmentation: PanopticSegmentation) -> list[dict[str, Any]]:
+    boxes = tight_boxes(segmentation.index_map().numpy(), len(segmentation.segments)).tolist()
+    result = []
+    for segment, (x0, y0, x1, y1) in zip(segmentation.segments, boxes, strict=True):
+        info: dict[str, Any] = {
+            "id": segment.id,
+            "category_id": segment.category_id,
+            "area": segment.area,
+            "bbox": [x0, y0, x1 - x0, y1 - y0],
+            "iscrowd": int(segment.is_crowd),
+        }
+        if segment.score is not None:
+            info["score"] = segment.score
+        result.append(info)
+    return result
+
+
+def _read_id_map(path: Path) -> np.ndarray:
+    """(H, W) int32 of a panoptic PNG."""
+    picture = open_picture(path)
+    if picture.mode not in ("RGB", "RGBA", "P"):  # a palette of RGB colours loses nothing
+        raise InputError(
+            f"{path} is a picture of mode {picture.mode}; panoptic PNGs hold ids as 24-bit RGB colours. "
+            "Check that the annotation folder is the right one."
+        )
+    return decode_ids(np.asarray(picture.convert("RGB")))
+
+
+def _merge_by(group_by: str | None, label_space: LabelSpace, path: Path) -> CategoryMerge | None:
+    if group_by is None:
+        return None
+    if group_by != "supercategory":
+        raise InputError(f"group_by is '{group_by}'; it may be 'supercategory', or left out to keep all categories.")
+    without = [category.name for category in label_space.categories if not category.supercategory]
+    if without:
+        raise InputError(
+            f"{path} gives no supercategory for {', '.join(without[:5])}; group_by cannot be used with it."
+        )
+    try:
+        return label_space.merge(lambda category: category.supercategory)
+    except InputError as error:
+        raise InputError(f"the categories in {path} cannot be merged by supercategory: {error}") from error

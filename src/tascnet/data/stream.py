@@ -1,0 +1,76 @@
+"""A data set as an endless stream of shuffled, augmented training samples that can be entered anywhere."""
+
+from collections.abc import Callable, Sized
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from tascnet.data.sample import Sample
+from tascnet.errors import InputError
+from tascnet.structures import LabelSpace
+
+
+class PanopticDataset(Sized, Protocol):
+    """What every data set of this project offers."""
+
+    label_space: LabelSpace
+
+    def __getitem__(self, index: int, /) -> Sample:
+        """Image and annotation number `index`."""
+
+
+class TrainingStream(Dataset[Sample]):
+    """Sample number n of a training run, for any n.
+
+    Each epoch is a new permutation of the data set. Order and augmentation of sample n depend on the seed and on n
+    alone: they are the same whichever worker loads it, and a resumed run simply enters at the n it had reached.
+    """
+
+    def __init__(
+        self,
+        dataset: PanopticDataset,
+        augment: Callable[[Sample], Sample],
+        num_samples: int,
+        seed: int,
+        keep_in_memory: bool = False,
+    ):
+        """Wrap a data set.
+
+        Args:
+            dataset: with at least one sample.
+            augment: drawing its random numbers from torch's global generator.
+            num_samples: length of the stream.
+            seed: of order and augmentation.
+            keep_in_memory: hold every sample once read, before augmentation.
+
+        Raises:
+            InputError: the data set is empty.
+        """
+        if len(dataset) == 0:
+            raise InputError("the training set has no images; check data.train.")
+        self._dataset = dataset
+        self._augment = augment
+        self._num_samples = num_samples
+        self._seed = seed
+        self._memory: dict[int, Sample] | None = {} if keep_in_memory else None
+
+    def __len__(self) -> int:
+        return self._num_samples
+
+    def __getitem__(self, position: int) -> Sample:
+        """The sample at that position of the stream, augmented."""
+        epoch, offset = divmod(position, len(self._dataset))
+        order = np.random.default_rng([self._seed, epoch]).permutation(len(self._dataset))
+        sample = self._read(int(order[offset]))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(np.random.SeedSequence([self._seed, position]).generate_state(1)[0]))
+            return self._augment(sample)
+
+    def _read(self, index: int) -> Sample:
+        if self._memory is None:
+            return self._dataset[index]
+        if index not in self._memory:
+            self._memory[index] = self._dataset[index]
+        return self._memory[index]
