@@ -1,0 +1,1 @@
+"""The network, one file a box of the paper's Figure 2."""

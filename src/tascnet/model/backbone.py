@@ -1,0 +1,148 @@
+"""Backbone: image -> C2..C5 of any timm network, and C6, C7 of two added stages (Figure 2, left)."""
+
+from typing import Any, Literal
+
+import timm
+import torch
+from timm.layers import GroupNormAct, freeze_batch_norm_2d
+from torch import Tensor, nn
+
+from tascnet.errors import InputError
+
+STRIDES = (4, 8, 16, 32)
+"""Strides of C2..C5, pixels."""
+
+Norm = Literal["frozen_bn", "bn", "sync_bn", "gn"]
+
+
+class Backbone(nn.Module):
+    """Normalise an image as the network was trained, and compute its features at strides 4 to 128.
+
+    Attributes:
+        channels: number of channels of each output, C2 first.
+        strides: stride of each output in pixels, C2 first.
+        pixel_mean, pixel_std: (3, 1, 1) in units of 0-255. They are part of the state: a checkpoint carries the
+            normalisation its weights were trained with.
+    """
+
+    pixel_mean: Tensor
+    pixel_std: Tensor
+
+    def __init__(self, name: str = "resnet50", norm: Norm = "frozen_bn", added_channels: int | None = 512):
+        """Build the network with random weights.
+
+        Args:
+            name: a timm network with features at strides 4, 8, 16 and 32.
+            norm: what takes the place of the network's batch norm: frozen (statistics and affine of the pretrained
+                network stay as they are), trained, synchronised over processes, or group norm for training from
+                scratch (our reading: the paper's text on this is not known).
+            added_channels: width of the two added stages C6 and C7; None leaves them out (plain FPN).
+
+        Raises:
+            InputError: timm does not know the name, or its strides do not fit.
+        """
+        super().__init__()
+        self.network: Any = _feature_network(name)
+        if norm == "frozen_bn":
+            self.network = freeze_batch_norm_2d(self.network)
+        elif norm == "sync_bn":
+            self.network = nn.SyncBatchNorm.convert_sync_batchnorm(self.network)
+        elif norm == "gn":
+            self.network = _with_group_norm(self.network)
+        self.channels: list[int] = list(self.network.feature_info.channels())
+        self.strides: list[int] = list(STRIDES)
+        self.added_stages = nn.ModuleList()
+        if added_channels is not None:
+            for stride in (64, 128):
+                self.added_stages.append(AddedStage(self.channels[-1], added_channels))
+                self.channels.append(added_channels)
+                self.strides.append(stride)
+        self.set_normalization(self.network.pretrained_cfg["mean"], self.network.pretrained_cfg["std"])
+
+    def set_normalization(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        """Set the input normalisation; `mean` and `std` of red, green, blue in units of 0-1."""
+        self.register_buffer("pixel_mean", torch.tensor(mean).view(3, 1, 1) * 255)
+        self.register_buffer("pixel_std", torch.tensor(std).view(3, 1, 1) * 255)
+
+    def normalize(self, images: Tensor) -> Tensor:
+        """(..., 3, H, W) of 0-255, any number type -> the same, as the network expects it."""
+        return (images - self.pixel_mean) / self.pixel_std
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Normalised images (B, 3, H, W), sides multiples of 32 -> C2, C3, C4, C5 and, where added, C6, C7."""
+        features = list(self.network(images))
+        for stage in self.added_stages:
+            features.append(stage(features[-1]))
+        return features
+
+
+class AddedStage(nn.Module):
+    """A bottleneck block with stride 2 and group norm: (B, C, H, W) -> (B, channels, H / 2, W / 2), rounded up.
+
+    Two of them follow C5 so that the receptive field covers large images. Group norm, because these stages start
+    from random weights at small batches (our reading of a second-hand description).
+    """
+
+    def __init__(self, in_channels: int, channels: int):
+        super().__init__()
+        width = channels // 4
+        self.residual = nn.Sequential(
+            nn.Conv2d(in_channels, width, 1, bias=False),
+            group_norm(width),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(width, width, 3, stride=2, padding=1, bias=False),
+            group_norm(width),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(width, channels, 1, bias=False),
+            group_norm(channels),
+        )
+        self.shortcut = nn.Sequential(
+            nn.Conv2d(in_channels, channels, 1, stride=2, bias=False),
+            group_norm(channels),
+        )
+        self.activation = nn.ReLU(inplace=True)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Halve the resolution."""
+        return self.activation(self.residual(features) + self.shortcut(features))
+
+
+def group_norm(channels: int, max_groups: int = 16) -> nn.GroupNorm:
+    """Group norm with `max_groups` groups, or the largest smaller number that divides the channels."""
+    groups = next(groups for groups in range(min(max_groups, channels), 0, -1) if channels % groups == 0)
+    return nn.GroupNorm(groups, channels)
+
+
+def _feature_network(name: str) -> Any:
+    """The timm network with random weights, giving exactly the features at strides 4, 8, 16, 32."""
+    if not timm.is_model(name):
+        near = timm.list_models(f"*{name[:6]}*")[:5]
+        raise InputError(
+            f"backbone '{name}' is not a timm network"
+            + (f"; near it are {', '.join(near)}" if near else "")
+            + ". timm.list_models() lists them all."
+        )
+    try:
+        network: Any = timm.create_model(name, features_only=True, pretrained=False)
+        reductions = network.feature_info.reduction()
+        indices = [len(reductions) - 1 - reductions[::-1].index(stride) for stride in STRIDES]
+    except (ValueError, RuntimeError, AttributeError, TypeError) as error:
+        raise InputError(
+            f"backbone '{name}' has no features at strides 4, 8, 16 and 32 ({error}); choose another, such as resnet50."
+        ) from error
+    return timm.create_model(name, features_only=True, pretrained=False, out_indices=indices)
+
+
+def _with_group_norm(module: nn.Module) -> nn.Module:
+    """Replace every batch norm in a network by group norm, keeping the activation that timm joins to it."""
+    if isinstance(module, nn.BatchNorm2d):
+        groups = group_norm(module.num_features)
+        activation = getattr(module, "act", None)
+        if activation is None:
+            return groups
+        joined = GroupNormAct(module.num_features, num_groups=groups.num_groups, apply_act=False)
+        joined.act = activation
+        return joined
+    for child_name, child in module.named_children():
+        module.add_module(child_name, _with_group_norm(child))
+    return module

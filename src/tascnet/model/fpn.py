@@ -1,0 +1,34 @@
+"""Feature pyramid: C2..C7 -> P2..P7, all with the same number of channels (Figure 2)."""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+from torchvision.ops import FeaturePyramidNetwork
+from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
+
+
+class FPN(nn.Module):
+    """Laterals on every backbone level, top-down from the coarsest to P2.
+
+    With the added stages the pyramid is P2..P7. Over a plain backbone (C2..C5) it is the plain FPN: P2..P5, and P6
+    is P5 subsampled.
+
+    Attributes:
+        channels: number of channels of every level.
+        strides: stride of each level in pixels, P2 first.
+    """
+
+    def __init__(self, in_channels: Sequence[int], strides: Sequence[int], channels: int = 256):
+        super().__init__()
+        plain = len(in_channels) == 4
+        self.channels = channels
+        self.strides = [*strides, strides[-1] * 2] if plain else list(strides)
+        self.pyramid = FeaturePyramidNetwork(
+            list(in_channels), channels, extra_blocks=LastLevelMaxPool() if plain else None
+        )
+
+    def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
+        """C2, C3, ... -> P2, P3, ...: each (B, channels, H / stride, W / stride), rounded up."""
+        levels = OrderedDict((str(level), feature) for level, feature in enumerate(features, start=2))
+        return list(self.pyramid(levels).values())

@@ -1,0 +1,161 @@
+"""Region proposal network: P2..P6 -> boxes that may hold an object."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - the field's own abbreviation
+from torch import Tensor, nn
+from torchvision.models.detection._utils import BoxCoder, Matcher
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.rpn import RPNHead
+from torchvision.ops import batched_nms, box_iou, clip_boxes_to_image, remove_small_boxes
+
+from tascnet.structures import Size, Target
+
+BACKGROUND = Matcher.BELOW_LOW_THRESHOLD
+BOX_LOSS_BETA = 1 / 9  # smooth-L1's turning point, as in torchvision
+
+
+@dataclass(frozen=True)
+class RPNSettings:
+    """Numbers of the region proposal network; the defaults are the field's standard recipe (our reading).
+
+    Attributes:
+        samples: anchors an image that the losses look at.
+        positive_fraction: at most this share of them holds an object.
+        high_iou: anchors with at least this IoU to an object are positive.
+        low_iou: anchors with less than this IoU to every object are background.
+        nms_iou: proposals that overlap a better one by more are dropped.
+        pre_nms: best anchors a level that enter NMS.
+        post_nms: proposals an image that leave it.
+    """
+
+    samples: int = 256
+    positive_fraction: float = 0.5
+    high_iou: float = 0.7
+    low_iou: float = 0.3
+    nms_iou: float = 0.7
+    pre_nms: int = 1000
+    post_nms: int = 1000
+
+
+class RPN(nn.Module):
+    """Scores and shifts anchors on each pyramid level; the best become proposals."""
+
+    def __init__(
+        self,
+        channels: int,
+        strides: Sequence[int],
+        anchor_sizes: Sequence[int],
+        anchor_ratios: Sequence[float],
+        settings: RPNSettings,
+    ):
+        """Build it for the first `len(anchor_sizes)` levels of the pyramid.
+
+        Args:
+            channels: of every pyramid level.
+            strides: of the levels, pixels.
+            anchor_sizes: side of the square anchor of each level, pixels.
+            anchor_ratios: height / width of the anchors at each position.
+            settings: see `RPNSettings`.
+        """
+        super().__init__()
+        self.strides = list(strides[: len(anchor_sizes)])
+        self.settings = settings
+        self.head = RPNHead(channels, len(anchor_ratios))
+        self.anchor_generator = AnchorGenerator(
+            tuple((size,) for size in anchor_sizes), (tuple(anchor_ratios),) * len(anchor_sizes)
+        )
+        self.box_coder = BoxCoder((1.0, 1.0, 1.0, 1.0))
+        self.matcher = Matcher(settings.high_iou, settings.low_iou, allow_low_quality_matches=True)
+
+    def forward(
+        self, pyramid: Sequence[Tensor], image_sizes: Sequence[Size], targets: Sequence[Target] | None = None
+    ) -> tuple[list[Tensor], dict[str, Tensor]]:
+        """Propose boxes, and compute the losses where targets are given.
+
+        Returns:
+            Proposals of each image, (n, 4) with n <= post_nms, best first, without gradient; and the losses
+            `rpn_cls` and `rpn_box`, none without targets.
+        """
+        levels = list(pyramid[: len(self.strides)])
+        logits_by_level, deltas_by_level = self.head(levels)
+        logits = [_anchor_rows(level, 1).squeeze(2) for level in logits_by_level]  # each (B, anchors)
+        deltas = [_anchor_rows(level, 4) for level in deltas_by_level]  # each (B, anchors, 4)
+        anchors = self.anchors(levels)  # each (anchors, 4)
+        with torch.no_grad():
+            proposals = [
+                self._propose([level[image] for level in logits], [level[image] for level in deltas], anchors, size)
+                for image, size in enumerate(image_sizes)
+            ]
+        losses = (
+            {}
+            if targets is None
+            else self._losses(torch.cat(logits, 1), torch.cat(deltas, 1), torch.cat(anchors), targets)
+        )
+        return proposals, losses
+
+    def anchors(self, levels: Sequence[Tensor]) -> list[Tensor]:
+        """The anchors of each level in pixels of the image, (positions x ratios, 4)."""
+        self.anchor_generator.set_cell_anchors(levels[0].dtype, levels[0].device)
+        # the levels' own strides: the generator would guess them from sizes that were rounded up at strides 64, 128
+        strides = [[torch.tensor(stride, device=levels[0].device)] * 2 for stride in self.strides]
+        return self.anchor_generator.grid_anchors([list(level.shape[-2:]) for level in levels], strides)
+
+    def _propose(self, logits: list[Tensor], deltas: list[Tensor], anchors: list[Tensor], size: Size) -> Tensor:
+        """The proposals of one image."""
+        boxes, scores, levels = [], [], []
+        for level, (level_logits, level_deltas, level_anchors) in enumerate(zip(logits, deltas, anchors, strict=True)):
+            score, best = level_logits.topk(min(self.settings.pre_nms, len(level_logits)))
+            boxes.append(self.box_coder.decode_single(level_deltas[best], level_anchors[best]))
+            scores.append(score)
+            levels.append(torch.full_like(best, level))
+        box, score, level_of = clip_boxes_to_image(torch.cat(boxes), size), torch.cat(scores), torch.cat(levels)
+        keep = remove_small_boxes(box, min_size=1e-3)
+        keep = keep[score[keep].isfinite()]
+        box, score, level_of = box[keep], score[keep], level_of[keep]
+        keep = batched_nms(box.float(), score.float(), level_of, self.settings.nms_iou)[: self.settings.post_nms]
+        return box[keep]
+
+    def _losses(self, logits: Tensor, deltas: Tensor, anchors: Tensor, targets: Sequence[Target]) -> dict[str, Tensor]:
+        """Binary cross entropy over sampled anchors; smooth L1 over the positive ones; both per sampled anchor."""
+        cls_loss, box_loss, num_sampled = logits.sum() * 0, deltas.sum() * 0, 0
+        for image_logits, image_deltas, target in zip(logits, deltas, targets, strict=True):
+            matched = match(self.matcher, target.boxes, anchors)
+            positive, negative = sample(matched, self.settings.samples, self.settings.positive_fraction)
+            sampled = torch.cat((positive, negative))
+            is_object = torch.zeros_like(image_logits[sampled])
+            is_object[: len(positive)] = 1
+            wanted = self.box_coder.encode_single(target.boxes[matched[positive]], anchors[positive])
+            cls_loss = cls_loss + F.binary_cross_entropy_with_logits(image_logits[sampled], is_object, reduction="sum")
+            box_loss = box_loss + F.smooth_l1_loss(image_deltas[positive], wanted, beta=BOX_LOSS_BETA, reduction="sum")
+            num_sampled += len(sampled)
+        return {"rpn_cls": cls_loss / max(num_sampled, 1), "rpn_box": box_loss / max(num_sampled, 1)}
+
+
+def match(matcher: Matcher, boxes: Tensor, candidates: Tensor) -> Tensor:
+    """For each candidate the index of its object, or a negative value: background, or between the thresholds."""
+    if len(boxes) == 0:
+        return torch.full((len(candidates),), BACKGROUND, dtype=torch.int64, device=candidates.device)
+    return matcher(box_iou(boxes, candidates))
+
+
+def sample(matched: Tensor, number: int, positive_fraction: float) -> tuple[Tensor, Tensor]:
+    """Draw at most `number` candidates, at most a share of them positive: indices of positives and of negatives."""
+    positive = torch.where(matched >= 0)[0]
+    negative = torch.where(matched == BACKGROUND)[0]
+    num_positive = min(len(positive), int(number * positive_fraction))
+    num_negative = min(len(negative), number - num_positive)
+    return _draw(positive, num_positive), _draw(negative, num_negative)
+
+
+def _draw(candidates: Tensor, number: int) -> Tensor:
+    return candidates[torch.randperm(len(candidates), device=candidates.device)[:number]]
+
+
+def _anchor_rows(level: Tensor, values: int) -> Tensor:
+    """(B, anchors a position x values, h, w) -> (B, h x w x anchors a position, values)."""
+    batch, _, height, width = level.shape
+    rows = level.view(batch, -1, values, height, width).permute(0, 3, 4, 1, 2)
+    return rows.reshape(batch, -1, values)

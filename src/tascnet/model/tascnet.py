@@ -1,0 +1,115 @@
+"""TASCNet: the parts of Figure 2 joined: images -> outputs, or images and targets -> named losses."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - the field's own abbreviation
+from torch import Tensor, nn
+
+from tascnet.model.backbone import Backbone
+from tascnet.model.fpn import FPN
+from tascnet.model.roi_flatten import roi_flatten
+from tascnet.model.stuff_head import StuffHead, semantic_labels, stuff_loss
+from tascnet.model.tasc_loss import Normalization, confidence_mask, tasc_loss, things_probability
+from tascnet.model.things_head import PositiveRoIs, ThingsHead
+from tascnet.structures import IGNORE, Instances, Size, Target
+
+STRIDE = 4  # resolution of the stuff logits and of both things masks
+PAD_MULTIPLE = 32  # sides of the padded images; the levels above stride 32 are rounded up
+
+LOSSES = ("rpn_cls", "rpn_box", "cls", "box", "mask", "stuff", "tasc")
+"""Names of the losses: L_rpn_cls, L_rpn_box, L_cls, L_box, L_mask, L_stuff, L_TASC."""
+
+
+@dataclass(frozen=True, eq=False)
+class Outputs:
+    """What the network says of a batch.
+
+    Attributes:
+        stuff_logits: (B, C, h, w) at stride 4 of the padded images: K_st stuff channels, then things.
+        instances: one `Instances` an image, boxes in pixels of the images that went in.
+    """
+
+    stuff_logits: Tensor
+    instances: list[Instances]
+
+    def stuff_logits_of(self, image: int, size: Size) -> Tensor:
+        """(C, ceil(H / 4), ceil(W / 4)): the logits of one image without its padding."""
+        return self.stuff_logits[image, :, : -(-size.height // STRIDE), : -(-size.width // STRIDE)]
+
+
+class TASCNet(nn.Module):
+    """One network for things and stuff, kept consistent by a shared things mask.
+
+    `forward(images)` gives `Outputs`; `forward(images, targets)` gives the named losses. Whether the module is in
+    training or evaluation mode does not matter to which of the two comes.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        fpn: FPN,
+        stuff_head: StuffHead,
+        things_head: ThingsHead,
+        num_stuff: int,
+        tasc_normalization: Normalization = "active",
+    ):
+        super().__init__()
+        self.backbone = backbone
+        self.fpn = fpn
+        self.stuff_head = stuff_head
+        self.things_head = things_head
+        self.num_stuff = num_stuff
+        self.tasc_normalization: Normalization = tasc_normalization
+
+    def forward(
+        self,
+        images: Tensor,
+        targets: Sequence[Target] | None = None,
+        image_sizes: Sequence[Size] | None = None,
+    ) -> Outputs | dict[str, Tensor]:
+        """Predict, or compute the losses.
+
+        Args:
+            images: (B, 3, H, W) red, green, blue, 0-255, any number type.
+            targets: one an image, at the size of the (padded) images; with them come losses.
+            image_sizes: height and width of each image's content in the upper left corner; all of it by default.
+
+        Returns:
+            Without targets `Outputs`; with targets a scalar for each name in `LOSSES`, not yet weighted.
+        """
+        if image_sizes is None:
+            image_sizes = [Size(*images.shape[-2:])] * len(images)
+        pyramid = self.fpn(self.backbone(self._prepare(images, image_sizes)))
+        stuff_logits = self.stuff_head(pyramid)
+        if targets is None:
+            return Outputs(stuff_logits, self.things_head.detect(pyramid, image_sizes))
+        losses, positives = self.things_head.losses(pyramid, image_sizes, targets)
+        semantic = torch.stack([_pad_map(target.semantic, stuff_logits.shape[-2:]) for target in targets])
+        losses["stuff"] = stuff_loss(stuff_logits, semantic, STRIDE, IGNORE)
+        losses["tasc"] = self._tasc_loss(stuff_logits, positives, semantic)
+        return losses
+
+    def _prepare(self, images: Tensor, image_sizes: Sequence[Size]) -> Tensor:
+        """Normalise, and set the padding to zero, the mean colour: black padding would be a dark object."""
+        normalized = self.backbone.normalize(images)
+        for image, (height, width) in enumerate(image_sizes):
+            normalized[image, :, height:] = 0
+            normalized[image, :, :, width:] = 0
+        height, width = images.shape[-2:]
+        return F.pad(normalized, (0, -width % PAD_MULTIPLE, 0, -height % PAD_MULTIPLE))
+
+    def _tasc_loss(self, stuff_logits: Tensor, positives: Sequence[PositiveRoIs], semantic: Tensor) -> Tensor:
+        """L_TASC between the stuff head's things mask and the flattened masks of the things head."""
+        size = Size(*stuff_logits.shape[-2:])
+        things_mask = torch.stack([roi_flatten(rois.masks, rois.boxes, size, STRIDE) for rois in positives])
+        stuff_mask = confidence_mask(things_probability(stuff_logits, self.num_stuff))
+        valid = semantic_labels(semantic, stuff_logits.shape[1], STRIDE) != IGNORE
+        return tasc_loss(stuff_mask, things_mask, valid, self.tasc_normalization)
+
+
+def _pad_map(semantic: Tensor, plane: Sequence[int]) -> Tensor:
+    """Pad a semantic map with IGNORE to the size that belongs to a plane at stride 4."""
+    height, width = semantic.shape
+    return F.pad(semantic, (0, plane[1] * STRIDE - width, 0, plane[0] * STRIDE - height), value=IGNORE)

@@ -1,0 +1,253 @@
+"""Things head: P2..P7 -> boxes, categories and masks of objects: Mask R-CNN (Figure 2, bottom)."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - the field's own abbreviation
+from torch import Tensor, nn
+from torchvision.models.detection._utils import BoxCoder, Matcher
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
+from torchvision.models.detection.roi_heads import fastrcnn_loss
+from torchvision.ops import batched_nms, clip_boxes_to_image, remove_small_boxes, roi_align
+
+from tascnet.model.rpn import RPN, match, sample
+from tascnet.structures import Instances, Size, Target
+
+NUM_ROI_LEVELS = 4  # RoIAlign reads P2..P5
+BOX_POOL = 7  # cells a side that the box branch sees of a RoI
+MASK_POOL = 14  # cells a side that the mask branch sees; its masks have twice as many
+CANONICAL_SIDE, CANONICAL_LEVEL = 224, 2  # a RoI of 224 pixels is read from P4, level 2 counted from P2 (FPN paper)
+MASK_TARGET_SAMPLES = 3  # samples a side in each cell of a mask target; odd, so that a majority always exists
+
+
+@dataclass(frozen=True)
+class RoISettings:
+    """Numbers of the box and mask branches; the defaults are the field's standard recipe (our reading).
+
+    Attributes:
+        samples: RoIs an image that the losses look at.
+        positive_fraction: at most this share of them holds an object.
+        positive_iou: RoIs with at least this IoU to an object are positive, all others background.
+        sampling_ratio: points a side that RoIAlign reads in each cell; 0 adapts to the size of the RoI.
+        score_threshold: detections with a lower score are dropped.
+        nms_iou: detections that overlap a better one of their category by more are dropped.
+        max_detections: best detections an image that are kept.
+    """
+
+    samples: int = 512
+    positive_fraction: float = 0.25
+    positive_iou: float = 0.5
+    sampling_ratio: int = 2
+    score_threshold: float = 0.05
+    nms_iou: float = 0.5
+    max_detections: int = 100
+
+
+class PositiveRoIs(NamedTuple):
+    """The RoIs of one training image that hold an object, for RoI-Flatten.
+
+    boxes: (n, 4) pixels, without gradient; masks: (n, M, M) probabilities of the annotated category, with gradient.
+    """
+
+    boxes: Tensor
+    masks: Tensor
+
+
+class ThingsHead(nn.Module):
+    """Region proposals, then a box branch (category, refined box) and a mask branch, made of torchvision's parts.
+
+    torchvision's own `RoIHeads` does not fit: it forgets the mask logits in training, which RoI-Flatten needs, and
+    its RoIAlign is off by half a pixel. Box index 0 is the background inside this file; thing index k is box
+    category k + 1.
+    """
+
+    def __init__(
+        self,
+        rpn: RPN,
+        channels: int,
+        strides: Sequence[int],
+        num_things: int,
+        box_channels: int,
+        mask_channels: int,
+        num_mask_convs: int,
+        settings: RoISettings,
+    ):
+        super().__init__()
+        self.strides = list(strides[:NUM_ROI_LEVELS])
+        self.num_things = num_things
+        self.settings = settings
+        self.rpn = rpn
+        self.box_head = TwoMLPHead(channels * BOX_POOL**2, box_channels)
+        self.box_predictor = FastRCNNPredictor(box_channels, num_things + 1)
+        self.mask_head = MaskRCNNHeads(channels, (mask_channels,) * num_mask_convs, dilation=1)
+        self.mask_predictor = MaskRCNNPredictor(mask_channels, mask_channels, num_things)
+        self.box_coder = BoxCoder((10.0, 10.0, 5.0, 5.0))
+        self.matcher = Matcher(settings.positive_iou, settings.positive_iou)
+        # small last layers: the first predictions are even, so the first losses are not spent on unlearning noise
+        for layer, spread in (
+            (self.box_predictor.cls_score, 0.01),
+            (self.box_predictor.bbox_pred, 0.001),
+            (self.mask_predictor.mask_fcn_logits, 0.001),
+        ):
+            nn.init.normal_(layer.weight, std=spread)
+            nn.init.zeros_(layer.bias)
+
+    def losses(
+        self, pyramid: Sequence[Tensor], image_sizes: Sequence[Size], targets: Sequence[Target]
+    ) -> tuple[dict[str, Tensor], list[PositiveRoIs]]:
+        """The five Mask R-CNN losses (`rpn_cls`, `rpn_box`, `cls`, `box`, `mask`) and each image's positive RoIs."""
+        proposals, losses = self.rpn(pyramid, image_sizes, targets)
+        rois = [
+            self._sample_rois(image_proposals, target)
+            for image_proposals, target in zip(proposals, targets, strict=True)
+        ]
+
+        class_logits, box_deltas = self.box_branch(pyramid, [roi.boxes for roi in rois])
+        losses["cls"], losses["box"] = fastrcnn_loss(
+            class_logits, box_deltas, [roi.classes for roi in rois], [roi.deltas for roi in rois]
+        )
+
+        # the positives come first among the RoIs of each image
+        boxes = [roi.boxes[: len(roi.instances)] for roi in rois]
+        labels = torch.cat([roi.classes[: len(roi.instances)] - 1 for roi in rois])
+        mask_logits = self.mask_branch(pyramid, boxes)
+        mask_logits = mask_logits[torch.arange(len(labels), device=labels.device), labels]  # (n, M, M)
+        wanted = torch.cat(
+            [
+                mask_targets(target.instance_map, roi_boxes, roi.instances, mask_logits.shape[-1])
+                for target, roi_boxes, roi in zip(targets, boxes, rois, strict=True)
+            ]
+        )
+        total = F.binary_cross_entropy_with_logits(mask_logits, wanted.to(mask_logits.dtype), reduction="sum")
+        losses["mask"] = total / max(wanted.numel(), 1)
+        masks = mask_logits.sigmoid().split([len(image_boxes) for image_boxes in boxes])
+        return losses, [PositiveRoIs(*positive) for positive in zip(boxes, masks, strict=True)]
+
+    def detect(self, pyramid: Sequence[Tensor], image_sizes: Sequence[Size]) -> list[Instances]:
+        """The objects of each image, best first, boxes in pixels of the images that went in."""
+        proposals, _ = self.rpn(pyramid, image_sizes)
+        class_logits, box_deltas = self.box_branch(pyramid, proposals)
+        numbers = [len(image_proposals) for image_proposals in proposals]
+        found = [
+            self._select(*image)
+            for image in zip(
+                class_logits.split(numbers), box_deltas.split(numbers), proposals, image_sizes, strict=True
+            )
+        ]
+        mask_logits = self.mask_branch(pyramid, [boxes for boxes, _, _ in found])
+        labels = torch.cat([image_labels for _, image_labels, _ in found])
+        masks = mask_logits[torch.arange(len(labels), device=labels.device), labels].sigmoid()
+        masks_of_image = masks.split([len(boxes) for boxes, _, _ in found])
+        return [
+            Instances(boxes, image_labels, scores, image_masks)
+            for (boxes, image_labels, scores), image_masks in zip(found, masks_of_image, strict=True)
+        ]
+
+    def box_branch(self, pyramid: Sequence[Tensor], boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """RoIs of all images, n in sum -> class logits (n, 1 + K_th), background first; box deltas (n, 4 + 4 K_th)."""
+        return self.box_layers(self._pool(pyramid, boxes, BOX_POOL))
+
+    def mask_branch(self, pyramid: Sequence[Tensor], boxes: list[Tensor]) -> Tensor:
+        """RoIs of all images, n in sum -> mask logits (n, K_th, M, M)."""
+        return self.mask_layers(self._pool(pyramid, boxes, MASK_POOL))
+
+    def box_layers(self, cells: Tensor) -> tuple[Tensor, Tensor]:
+        """The box branch behind RoIAlign: (n, channels, 7, 7) -> class logits and box deltas."""
+        return self.box_predictor(self.box_head(cells))
+
+    def mask_layers(self, cells: Tensor) -> Tensor:
+        """The mask branch behind RoIAlign: (n, channels, 14, 14) -> mask logits."""
+        return self.mask_predictor(self.mask_head(cells))
+
+    def _pool(self, pyramid: Sequence[Tensor], boxes: list[Tensor], cells: int) -> Tensor:
+        """RoIAlign of each box from the level that fits its size -> (n, channels, cells, cells)."""
+        image_of = torch.cat([torch.full_like(image_boxes[:, :1], image) for image, image_boxes in enumerate(boxes)])
+        rois = torch.cat((image_of, torch.cat(boxes)), dim=1)  # (n, 5)
+        level_of = roi_level(rois[:, 1:], len(self.strides))
+        pooled = pyramid[0].new_zeros(len(rois), pyramid[0].shape[1], cells, cells)
+        for level, stride in enumerate(self.strides):
+            here = torch.where(level_of == level)[0]
+            read = roi_align(
+                pyramid[level].contiguous(),
+                rois[here].to(pyramid[level].dtype),
+                cells,
+                1 / stride,
+                self.settings.sampling_ratio,
+                aligned=True,
+            )
+            pooled = pooled.index_copy(0, here, read.to(pooled.dtype))
+        return pooled
+
+    @torch.no_grad()
+    def _sample_rois(self, proposals: Tensor, target: Target) -> "_SampledRoIs":
+        """Draw the RoIs of one image that the losses look at; the annotated boxes are among the candidates."""
+        candidates = torch.cat((proposals, target.boxes.to(proposals.dtype)))
+        matched = match(self.matcher, target.boxes, candidates)
+        positive, negative = sample(matched, self.settings.samples, self.settings.positive_fraction)
+        instances = matched[positive]
+        deltas = candidates.new_zeros(len(positive) + len(negative), 4)
+        deltas[: len(positive)] = self.box_coder.encode_single(target.boxes[instances], candidates[positive])
+        classes = torch.zeros(len(deltas), dtype=torch.int64, device=deltas.device)
+        classes[: len(positive)] = target.labels[instances] + 1
+        return _SampledRoIs(candidates[torch.cat((positive, negative))], classes, deltas, instances)
+
+    def _select(
+        self, class_logits: Tensor, box_deltas: Tensor, proposals: Tensor, size: Size
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Boxes, labels and scores of one image's detections, best first."""
+        scores = class_logits.softmax(-1)[:, 1:]  # (n, K_th), background dropped
+        boxes = self.box_coder.decode_single(box_deltas, proposals).view(len(proposals), -1, 4)[:, 1:]
+        roi, label = torch.where(scores > self.settings.score_threshold)
+        score, box = scores[roi, label], clip_boxes_to_image(boxes[roi, label], size)
+        keep = remove_small_boxes(box, min_size=1e-2)
+        box, label, score = box[keep], label[keep], score[keep]
+        keep = batched_nms(box.float(), score.float(), label, self.settings.nms_iou)[: self.settings.max_detections]
+        return box[keep], label[keep], score[keep]
+
+
+class _SampledRoIs(NamedTuple):
+    """The RoIs of one training image, positives first."""
+
+    boxes: Tensor  # (n, 4)
+    classes: Tensor  # (n,) 0 background, thing index + 1
+    deltas: Tensor  # (n, 4) from RoI to annotated box; only the positives' count
+    instances: Tensor  # (positives,) index of the annotated instance
+
+
+def roi_level(boxes: Tensor, num_levels: int) -> Tensor:
+    """(n, 4) boxes -> (n,) the pyramid level each is read from, 0 for P2: one up for each doubling of its side."""
+    width, height = (boxes[:, 2:] - boxes[:, :2]).clamp(min=1e-6).unbind(1)
+    level = CANONICAL_LEVEL + 0.5 * torch.log2(width * height) - math.log2(CANONICAL_SIDE)
+    # 1e-6: a box of exactly 112 pixels must not fall to the level below by rounding
+    return torch.floor(level + 1e-6).clamp(0, num_levels - 1).long()
+
+
+def mask_targets(instance_map: Tensor, boxes: Tensor, instances: Tensor, num_samples: int) -> Tensor:
+    """Cut the annotated masks to the RoIs: what the mask branch shall predict.
+
+    A cell is object where the majority of the points sampled in it are. Reads one map of all instances, so no mask
+    is ever held as a plane of its own.
+
+    Args:
+        instance_map: (H, W), k + 1 in the pixels of instance k.
+        boxes: (n, 4) RoIs in pixels.
+        instances: (n,) the instance each RoI belongs to.
+        num_samples: M.
+
+    Returns:
+        (n, M, M) bool.
+    """
+    height, width = instance_map.shape
+    points = num_samples * MASK_TARGET_SAMPLES
+    fraction = (torch.arange(points, device=boxes.device, dtype=boxes.dtype) + 0.5) / points
+    columns = (boxes[:, 0:1] + fraction * (boxes[:, 2:3] - boxes[:, 0:1])).floor().long().clamp(0, width - 1)
+    rows = (boxes[:, 1:2] + fraction * (boxes[:, 3:4] - boxes[:, 1:2])).floor().long().clamp(0, height - 1)
+    inside = (
+        instance_map[rows[:, :, None], columns[:, None, :]] == (instances + 1)[:, None, None]
+    )  # (n, points, points)
+    cells = inside.view(-1, num_samples, MASK_TARGET_SAMPLES, num_samples, MASK_TARGET_SAMPLES)
+    return cells.sum((2, 4)) > MASK_TARGET_SAMPLES**2 // 2
