@@ -1,0 +1,165 @@
+"""Config -> data sets, network, fusion, optimiser: the only place where configuration turns into parts."""
+
+import math
+from collections.abc import Callable
+from functools import partial
+
+from torch import Tensor, nn, optim
+
+from tascnet.config import Config, DatasetConfig, FusionConfig, InputConfig, OptimizerConfig, ThingsHeadConfig
+from tascnet.data.coco import CocoPanoptic
+from tascnet.data.stream import PanopticDataset
+from tascnet.data.streets import Streets
+from tascnet.data.subset import FirstImages
+from tascnet.data.transforms import Augment
+from tascnet.errors import InputError
+from tascnet.fusion import FusionOptions, fuse_mask_guided, fuse_unguided
+from tascnet.model.backbone import Backbone
+from tascnet.model.fpn import FPN
+from tascnet.model.rpn import RPN, RPNSettings
+from tascnet.model.stuff_head import StuffHead
+from tascnet.model.tascnet import TASCNet
+from tascnet.model.things_head import RoISettings, ThingsHead
+from tascnet.structures import Instances, LabelSpace, PanopticSegmentation, Size
+
+Fusion = Callable[[Tensor, Instances, Size], PanopticSegmentation]
+"""(C, h, w) stuff logits, instances in pixels of the result, size of the result -> segmentation."""
+
+
+def build_dataset(config: DatasetConfig) -> PanopticDataset:
+    """Open a data set.
+
+    Raises:
+        InputError: files are missing or are not what they should be.
+    """
+    if config.format == "streets":
+        return Streets(config.num_images, Size(config.height, config.width), config.seed, config.first)
+    group_by = None if config.group_by == "none" else config.group_by
+    dataset = CocoPanoptic.from_layout(config.root, config.split, group_by)
+    return FirstImages(dataset, config.num_images) if config.num_images else dataset
+
+
+def build_augmentation(config: InputConfig) -> Augment:
+    """The random changes of a training sample."""
+    return Augment(
+        scale=config.scale_jitter,
+        crop=Size(*config.crop) if config.crop else None,
+        short_side=config.short_side or None,
+        max_long_side=config.max_long_side,
+        flip_probability=config.flip,
+        color_jitter=config.color_jitter,
+    )
+
+
+def build_model(config: Config, label_space: LabelSpace) -> TASCNet:
+    """The network with random weights.
+
+    Raises:
+        InputError: the label space has no things or no stuff, or the backbone does not fit.
+    """
+    if not label_space.things or not label_space.stuff:
+        raise InputError(
+            f"the label space has {len(label_space.things)} thing and {len(label_space.stuff)} stuff categories; "
+            "TASCNet needs at least one of each. Check `isthing` in the list of categories."
+        )
+    model = config.model
+    num_stuff, num_things = len(label_space.stuff), len(label_space.things)
+    backbone = Backbone(
+        model.backbone.name,
+        model.backbone.norm,
+        model.backbone.added_channels if model.backbone.added_stages else None,
+    )
+    fpn = FPN(backbone.channels, backbone.strides, model.pyramid_channels)
+    return TASCNet(
+        backbone=backbone,
+        fpn=fpn,
+        stuff_head=StuffHead(
+            num_levels=len(fpn.strides),
+            in_channels=fpn.channels,
+            channels=model.stuff_head.channels,
+            num_outputs=num_stuff + (num_things if model.stuff_head.outputs == "all" else 1),
+        ),
+        things_head=build_things_head(model.things_head, fpn, num_things),
+        num_stuff=num_stuff,
+        tasc_normalization=config.loss.tasc_normalization,
+    )
+
+
+def build_things_head(config: ThingsHeadConfig, fpn: FPN, num_things: int) -> ThingsHead:
+    """The Mask R-CNN branches over a pyramid."""
+    rpn_settings = RPNSettings(samples=config.rpn_samples, pre_nms=config.pre_nms, post_nms=config.post_nms)
+    roi_settings = RoISettings(
+        samples=config.roi_samples,
+        sampling_ratio=config.sampling_ratio,
+        score_threshold=config.score_threshold,
+        nms_iou=config.nms_iou,
+        max_detections=config.max_detections,
+    )
+    return ThingsHead(
+        rpn=RPN(fpn.channels, fpn.strides, config.anchor_sizes, config.anchor_ratios, rpn_settings),
+        channels=fpn.channels,
+        strides=fpn.strides,
+        num_things=num_things,
+        box_channels=config.box_channels,
+        mask_channels=config.mask_channels,
+        num_mask_convs=config.mask_convs,
+        settings=roi_settings,
+    )
+
+
+def build_fusion(config: FusionConfig, label_space: LabelSpace) -> Fusion:
+    """The function that makes one segmentation of the outputs of both heads."""
+    options = FusionOptions(
+        score_threshold=config.score_threshold,
+        overlap_threshold=config.overlap_threshold,
+        min_stuff_area=config.min_stuff_area,
+        unclaimed=config.unclaimed,
+    )
+    fuse = fuse_mask_guided if config.method == "mask-guided" else fuse_unguided
+    return partial(_fuse, fuse, label_space, options)
+
+
+def build_optimizer(config: OptimizerConfig, model: TASCNet) -> optim.Optimizer:
+    """The optimiser; biases and norms are not decayed, the backbone has its own learning rate."""
+    in_backbone = {id(parameter) for parameter in model.backbone.network.parameters()}
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for parameter in model.parameters():
+        if not parameter.requires_grad:
+            continue
+        lr = config.lr * (config.backbone_lr_factor if id(parameter) in in_backbone else 1)
+        weight_decay = config.weight_decay if parameter.ndim > 1 else 0
+        groups.setdefault((lr, weight_decay), []).append(parameter)
+    parameters = [
+        {"params": members, "lr": lr, "initial_lr": lr, "weight_decay": weight_decay}
+        for (lr, weight_decay), members in groups.items()
+    ]
+    if config.name == "adamw":
+        return optim.AdamW(parameters, lr=config.lr)
+    return optim.SGD(parameters, lr=config.lr, momentum=config.momentum)
+
+
+def learning_rate_factor(config: OptimizerConfig, step: int, progress: float) -> float:
+    """The factor on the learning rate.
+
+    Args:
+        config: warm-up and schedule.
+        step: number of steps taken, for the warm-up.
+        progress: share of the training that is done, 0-1.
+    """
+    warmup = min(1.0, (step + 1) / max(config.warmup_steps, 1))
+    if config.schedule == "multi_step":
+        return warmup * 0.1 ** sum(progress >= milestone for milestone in config.milestones)
+    if config.schedule == "poly":
+        return warmup * (1 - progress) ** config.poly_power
+    return warmup * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def _fuse(
+    fuse: Callable[..., PanopticSegmentation],
+    label_space: LabelSpace,
+    options: FusionOptions,
+    stuff_logits: Tensor,
+    instances: Instances,
+    size: Size,
+) -> PanopticSegmentation:
+    return fuse(stuff_logits, instances, label_space, size, options)

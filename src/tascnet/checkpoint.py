@@ -1,0 +1,210 @@
+"""Checkpoints: a folder with weights, settings, categories and, to go on training, the state of the optimiser.
+
+    step_000500/
+      model.safetensors       the weights, and the normalisation of the input
+      config.yaml             the settings of the run
+      checkpoint.json         format version, step, categories
+      training.safetensors    the optimiser's state
+
+No file is a pickle. A checkpoint is written under another name and renamed when it is complete.
+"""
+
+import json
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn, optim
+
+from tascnet import __version__
+from tascnet.build import build_model
+from tascnet.config import Config, from_dict, to_dict
+from tascnet.errors import InputError
+from tascnet.files import make_folder, read_json
+from tascnet.model.tascnet import TASCNet
+from tascnet.structures import LabelSpace
+
+FORMAT_VERSION = 1
+NUM_KEPT = 2  # newest checkpoints of a run that stay
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint in memory.
+
+    Attributes:
+        folder: where it was read from.
+        model: the network with its weights, on the CPU, in evaluation mode.
+        config: the settings it was trained with.
+        label_space: its categories.
+        progress: `step` and `seconds` of training so far.
+    """
+
+    folder: Path
+    model: TASCNet
+    config: Config
+    label_space: LabelSpace
+    progress: dict[str, float]
+
+
+def save_checkpoint(
+    folder: Path,
+    model: nn.Module,
+    optimizer: optim.Optimizer,
+    config: Config,
+    label_space: LabelSpace,
+    progress: dict[str, float],
+) -> Path:
+    """Write `folder`/step_NNNNNN atomically and remove all but the newest two; return its path."""
+    make_folder(folder)
+    final = folder / f"step_{int(progress['step']):06d}"
+    temporary = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder))
+    try:
+        save_file(_contiguous(model.state_dict()), temporary / "model.safetensors")
+        save_file(_contiguous(_optimizer_tensors(optimizer)), temporary / "training.safetensors")
+        (temporary / "config.yaml").write_text(yaml.safe_dump(to_dict(config), sort_keys=False), encoding="utf-8")
+        facts = {
+            "format_version": FORMAT_VERSION,
+            "tascnet": __version__,
+            "progress": progress,
+            "categories": label_space.to_list(),
+        }
+        (temporary / "checkpoint.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
+        temporary.chmod(0o755)
+        if final.exists():
+            shutil.rmtree(final)
+        temporary.rename(final)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    for old in sorted(folder.glob("step_*"))[:-NUM_KEPT]:
+        shutil.rmtree(old)
+    return final
+
+
+def find_checkpoint(path: str | Path) -> Path:
+    """A checkpoint folder, or the newest checkpoint of a run folder.
+
+    Raises:
+        InputError: there is none.
+    """
+    path = Path(path)
+    if (path / "checkpoint.json").is_file():
+        return path
+    found = sorted([*path.glob("step_*/checkpoint.json"), *path.glob("checkpoints/step_*/checkpoint.json")])
+    if not found:
+        what = "does not exist" if not path.exists() else "holds no checkpoint"
+        raise InputError(
+            f"{path} {what}. Give a run folder or a checkpoint folder (with checkpoint.json and model.safetensors)."
+        )
+    return found[-1].parent
+
+
+def load_checkpoint(path: str | Path) -> Checkpoint:
+    """Read a checkpoint; needs no access to the training data.
+
+    Raises:
+        InputError: files are missing or cut short, a newer version wrote them, or weights and settings disagree.
+    """
+    folder = find_checkpoint(path)
+    facts = read_json(folder / "checkpoint.json")
+    version = facts.get("format_version") if isinstance(facts, dict) else None
+    if not isinstance(version, int) or version > FORMAT_VERSION:
+        raise InputError(
+            f"{folder / 'checkpoint.json'} has format version {version}; this tascnet reads up to {FORMAT_VERSION}. "
+            "Upgrade tascnet."
+        )
+    config = _read_config(folder / "config.yaml")
+    label_space = LabelSpace.from_list(facts["categories"])
+    model = build_model(config, label_space)
+    _load_weights(model, folder / "model.safetensors")
+    return Checkpoint(folder, model.eval(), config, label_space, facts["progress"])
+
+
+def load_optimizer(folder: Path, optimizer: optim.Optimizer) -> None:
+    """Put the optimiser back into the state it was saved in."""
+    tensors = _read_tensors(folder / "training.safetensors")
+    state: dict[int, dict[str, Any]] = {}
+    for name, tensor in tensors.items():
+        parameter, key = name.split(".", 1)
+        state.setdefault(int(parameter), {})[key] = tensor
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def check_label_space(checkpoint: Checkpoint, label_space: LabelSpace) -> None:
+    """Make sure that a checkpoint speaks of the same categories as a data set.
+
+    Raises:
+        InputError: naming the first difference.
+    """
+    ours = {(c.id, c.name, c.is_thing) for c in checkpoint.label_space.categories}
+    theirs = {(c.id, c.name, c.is_thing) for c in label_space.categories}
+    if ours != theirs:
+        differing = sorted(ours ^ theirs)[0]
+        raise InputError(
+            f"{checkpoint.folder} was trained for {len(ours)} categories, the data set has {len(theirs)}; they differ, "
+            f"for instance in '{differing[1]}' (id {differing[0]}). "
+            "Use data with the same categories (and the same group_by)."
+        )
+
+
+def _load_weights(model: nn.Module, file: Path) -> None:
+    state = _read_tensors(file)
+    wanted = model.state_dict()
+    missing, unexpected = sorted(set(wanted) - set(state)), sorted(set(state) - set(wanted))
+    if missing or unexpected:
+        raise InputError(
+            f"{file} does not belong to its config.yaml: {len(missing)} tensors are missing{_first(missing)}, "
+            f"{len(unexpected)} are unexpected{_first(unexpected)}. Restore the original files."
+        )
+    for name, tensor in state.items():
+        if tensor.shape != wanted[name].shape:
+            raise InputError(
+                f"{file}: {name} has shape {tuple(tensor.shape)}, config.yaml asks for {tuple(wanted[name].shape)}. "
+                "Restore the original files."
+            )
+    model.load_state_dict(state)
+
+
+def _read_tensors(file: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(file)
+    except FileNotFoundError as error:
+        raise InputError(f"{file} does not exist; the checkpoint is incomplete. Use another checkpoint.") from error
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{file} cannot be read ({error}); it may be cut short. Use another checkpoint.") from error
+
+
+def _read_config(file: Path) -> Config:
+    try:
+        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise InputError(f"{file} cannot be read ({error}). Use another checkpoint.") from error
+    if not isinstance(values, dict):
+        raise InputError(f"{file} holds no settings. Use another checkpoint.")
+    return from_dict(values)
+
+
+def _optimizer_tensors(optimizer: optim.Optimizer) -> dict[str, Tensor]:
+    state = optimizer.state_dict()["state"]
+    return {
+        f"{parameter}.{key}": torch.as_tensor(value)
+        for parameter, values in state.items()
+        for key, value in values.items()
+        if value is not None
+    }
+
+
+def _contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """safetensors stores plain row-major tensors that share no memory."""
+    return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
+
+
+def _first(names: list[str]) -> str:
+    return f" ({names[0]}, ...)" if names else ""

@@ -1,0 +1,184 @@
+"""The command line: tascnet demo | train | evaluate | predict | info.
+
+Only what parses arguments is imported here; each verb imports what it needs, so that `tascnet --help` is quick.
+"""
+
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jsonargparse import ArgumentParser, Namespace
+
+from tascnet.config import Config, DatasetConfig, FusionConfig
+from tascnet.errors import InputError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a verb; return its exit code: 0, 2 for input that cannot be used, 130 when interrupted."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    parsed = _parser().parse_args(arguments)
+    verbs: dict[str, Callable[[Namespace, str], None]] = {
+        "demo": _demo,
+        "train": _train,
+        "evaluate": _evaluate,
+        "predict": _predict,
+        "info": _info,
+    }
+    try:
+        verbs[parsed.verb](parsed[parsed.verb], shlex.join(["tascnet", *arguments]))
+    except InputError as error:
+        print(f"tascnet: error: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    except KeyboardInterrupt:
+        print("tascnet: interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    return 0
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(prog="tascnet", description="Panoptic segmentation with TASCNet.")
+    verbs = parser.add_subcommands(dest="verb", metavar="VERB")
+    verbs.add_subcommand("demo", _demo_parser(), help="train on generated street scenes and look at the result")
+    verbs.add_subcommand("train", _train_parser(), help="train a network as a config file says")
+    verbs.add_subcommand("evaluate", _evaluate_parser(), help="measure a checkpoint on a data set")
+    verbs.add_subcommand("predict", _predict_parser(), help="segment photos")
+    verbs.add_subcommand("info", _info_parser(), help="parameters and multiply-adds of a network")
+    return parser
+
+
+def _demo_parser() -> ArgumentParser:
+    parser = ArgumentParser(
+        description="Train a small network on generated street scenes, evaluate it on 50 unseen ones, draw pictures. "
+        "Needs no data and no download; takes about 7 minutes on two cores."
+    )
+    parser.add_argument(
+        "--output", type=Path, default=Path("runs/demo"), help="run folder; an earlier demo in it is replaced"
+    )
+    parser.add_argument("--minutes", type=float, default=5.0, help="upper bound of the training time, minutes")
+    parser.add_argument("--steps", type=int, default=0, help="upper bound of the training steps; 0 for the demo's own")
+    return parser
+
+
+def _train_parser() -> ArgumentParser:
+    parser = ArgumentParser(
+        description="Train a network. Settings come from --config FILE; any of them can be changed by a flag behind it."
+    )
+    parser.add_argument("--config", action="config", help="YAML file with the settings below")
+    parser.add_argument("--output", type=Path | None, default=None, help="run folder; default runs/NAME-DATE-TIME")
+    parser.add_argument(
+        "--resume", type=Path | None, default=None, help="go on with the run in this folder; all else is taken from it"
+    )
+    parser.add_class_arguments(Config)
+    return parser
+
+
+def _evaluate_parser() -> ArgumentParser:
+    parser = ArgumentParser(description="Measure PQ, mIoU and AP of a checkpoint; draw its best and worst cases.")
+    parser.add_argument("checkpoint", type=Path, help="run folder or checkpoint folder")
+    parser.add_argument(
+        "--output",
+        type=Path | None,
+        default=None,
+        help="folder for report.json and pictures; default evaluation/ in the run",
+    )
+    parser.add_argument(
+        "--data", type=DatasetConfig | None, default=None, help="data set; default: the run's own validation set"
+    )
+    parser.add_argument("--fusion", type=FusionConfig | None, default=None, help="fusion; default: the run's own")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
+    return parser
+
+
+def _predict_parser() -> ArgumentParser:
+    parser = ArgumentParser(
+        description="Segment photos: an overlay for each, and all results in COCO panoptic format (JSON and PNG)."
+    )
+    parser.add_argument("checkpoint", type=Path, help="run folder or checkpoint folder")
+    parser.add_argument("paths", type=Path, nargs="+", help="photos, or folders of photos")
+    parser.add_argument("--output", type=Path, required=True, help="folder for the results")
+    parser.add_argument("--names", type=bool, default=True, help="write the categories' names into the overlays")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
+    return parser
+
+
+def _info_parser() -> ArgumentParser:
+    parser = ArgumentParser(
+        description="Parameters and multiply-adds of a network by part, beside two separate networks of the same parts."
+    )
+    parser.add_argument("path", type=Path, help="config file (YAML), run folder or checkpoint folder")
+    parser.add_argument("--height", type=int, default=512, help="of the input, pixels")
+    parser.add_argument("--width", type=int, default=1024, help="of the input, pixels")
+    parser.add_argument("--stuff", type=int, default=11, help="stuff categories, where the config alone does not tell")
+    parser.add_argument("--things", type=int, default=8, help="thing categories, where the config alone does not tell")
+    return parser
+
+
+def _demo(options: Namespace, command: str) -> None:
+    from tascnet.demo import run_demo  # noqa: PLC0415 - imports torch
+
+    run_demo(options.output, options.minutes, options.steps, command, _console())
+
+
+def _train(options: Namespace, command: str) -> None:
+    from tascnet.evaluation import print_report  # noqa: PLC0415 - imports torch
+    from tascnet.run_folder import new_run_path  # noqa: PLC0415
+    from tascnet.training import resume, train  # noqa: PLC0415
+
+    console = _console()
+    if options.resume is not None:
+        folder, report = options.resume, resume(options.resume, console)
+    else:
+        config_files = options.get("config") or []
+        name = Path(str(config_files[0])).stem if config_files else "train"
+        folder = options.output or new_run_path(name)
+        report = train(_config(options), folder, command, console)
+    print_report(report, console)
+    console.print(f"checkpoint, report.json and pictures are in {folder}", highlight=False)
+
+
+def _evaluate(options: Namespace, command: str) -> None:
+    from tascnet.evaluation import evaluate_checkpoint, print_report  # noqa: PLC0415 - imports torch
+
+    console = _console()
+    report, folder = evaluate_checkpoint(
+        options.checkpoint, options.data, options.fusion, options.output, options.device, console
+    )
+    print_report(report, console)
+    console.print(f"report.json and pictures are in {folder}", highlight=False)
+
+
+def _predict(options: Namespace, command: str) -> None:
+    from tascnet.prediction import predict_files  # noqa: PLC0415 - imports torch
+
+    predict_files(options.checkpoint, options.paths, options.output, options.names, options.device, _console())
+
+
+def _info(options: Namespace, command: str) -> None:
+    from tascnet.info import print_info  # noqa: PLC0415 - imports torch
+
+    print_info(options.path, options.height, options.width, options.stuff, options.things, _console())
+
+
+def _config(options: Namespace) -> Config:
+    parser = ArgumentParser()
+    parser.add_class_arguments(Config)
+    values: dict[str, Any] = {name: options[name] for name in Config.__dataclass_fields__}
+    return Config(**vars(parser.instantiate_classes(Namespace(**values))))
+
+
+def _console() -> "Console":
+    from rich.console import Console  # noqa: PLC0415
+
+    return Console()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

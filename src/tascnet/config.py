@@ -1,0 +1,356 @@
+"""The schema of a run: dataclasses of plain values, read from YAML and flags, checked before any data is read.
+
+Every field of a configuration file is described here, with its unit; `tascnet train --help` prints these texts.
+Nothing below `build.py` knows these classes: parts take explicit arguments.
+"""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from jsonargparse import ArgumentError, ArgumentParser
+
+from tascnet.errors import InputError
+
+
+@dataclass
+class BackboneConfig:
+    """The shared backbone.
+
+    Args:
+        name: any timm network with features at strides 4, 8, 16 and 32.
+        weights: start from ImageNet weights, or from random ones.
+        norm: what stands in place of the backbone's batch norm.
+        added_stages: add the stages C6 and C7 (strides 64 and 128); without them the pyramid is the plain FPN.
+        added_channels: width of the added stages, channels.
+    """
+
+    name: str = "resnet50"
+    weights: Literal["imagenet", "random"] = "imagenet"
+    norm: Literal["frozen_bn", "bn", "sync_bn", "gn"] = "frozen_bn"
+    added_stages: bool = True
+    added_channels: int = 512
+
+
+@dataclass
+class StuffHeadConfig:
+    """The stuff head.
+
+    Args:
+        channels: width of its convolutions.
+        outputs: "stuff+things" gives one channel for all things, "all" one for each category.
+    """
+
+    channels: int = 128
+    outputs: Literal["stuff+things", "all"] = "stuff+things"
+
+
+@dataclass
+class ThingsHeadConfig:
+    """The things head: region proposals, box branch, mask branch.
+
+    Args:
+        anchor_sizes: side of the anchors on P2, P3, ..., pixels.
+        anchor_ratios: height / width of the anchors.
+        rpn_samples: anchors an image that the losses look at.
+        pre_nms: best anchors a level that enter NMS.
+        post_nms: proposals an image.
+        roi_samples: RoIs an image that the losses look at, a quarter of them objects.
+        box_channels: width of the box branch.
+        mask_channels: width of the mask branch.
+        mask_convs: number of its 3x3 convolutions.
+        sampling_ratio: points a side that RoIAlign reads in each cell; 0 adapts to the size of the RoI.
+        score_threshold: detections with a lower score are dropped.
+        nms_iou: detections overlapping a better one of their category by more are dropped.
+        max_detections: detections kept in an image.
+    """
+
+    anchor_sizes: list[int] = field(default_factory=lambda: [32, 64, 128, 256, 512])
+    anchor_ratios: list[float] = field(default_factory=lambda: [0.5, 1.0, 2.0])
+    rpn_samples: int = 256
+    pre_nms: int = 1000
+    post_nms: int = 1000
+    roi_samples: int = 512
+    box_channels: int = 1024
+    mask_channels: int = 256
+    mask_convs: int = 4
+    sampling_ratio: int = 2
+    score_threshold: float = 0.05
+    nms_iou: float = 0.5
+    max_detections: int = 100
+
+
+@dataclass
+class ModelConfig:
+    """The network.
+
+    Args:
+        backbone: image -> C2..C7.
+        pyramid_channels: width of every pyramid level.
+        stuff_head: pyramid -> per-pixel logits.
+        things_head: pyramid -> objects.
+    """
+
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    pyramid_channels: int = 256
+    stuff_head: StuffHeadConfig = field(default_factory=StuffHeadConfig)
+    things_head: ThingsHeadConfig = field(default_factory=ThingsHeadConfig)
+
+
+@dataclass
+class FusionConfig:
+    """From the outputs of the two heads to one panoptic segmentation.
+
+    Args:
+        method: guided by the things mask of the stuff head, or the un-guided merge of Panoptic FPN.
+        score_threshold: instances with a lower score are dropped.
+        overlap_threshold: an instance that can claim less than this share of its mask is dropped.
+        min_stuff_area: smaller stuff segments become VOID, pixels of the photo.
+        unclaimed: what becomes of things pixels that no instance claims.
+    """
+
+    method: Literal["mask-guided", "unguided"] = "mask-guided"
+    score_threshold: float = 0.5
+    overlap_threshold: float = 0.5
+    min_stuff_area: int = 4096
+    unclaimed: Literal["void", "stuff"] = "void"
+
+
+@dataclass
+class LossConfig:
+    """How the losses add up.
+
+    Args:
+        stuff: weight of the stuff head's cross entropy.
+        tasc: weight of the consistency loss after its warm-up; 0 trains without it.
+        tasc_warmup_steps: steps over which its weight rises from 0; early on, both things masks are empty or wrong.
+        tasc_normalization: mean over all labelled pixels ("valid"), or over those that a head calls things ("active").
+    """
+
+    stuff: float = 1.0
+    tasc: float = 1.0
+    tasc_warmup_steps: int = 500
+    tasc_normalization: Literal["valid", "active"] = "active"
+
+
+@dataclass
+class DatasetConfig:
+    """One data set.
+
+    Args:
+        format: generated street scenes, or COCO panoptic files.
+        root: folder of the data set (coco): holds annotations/ and a folder of photos for each split.
+        split: name of the split (coco), such as train2017.
+        group_by: merge the categories by this field of theirs; "supercategory" makes 27 groups of COCO's 133.
+        num_images: use only the first so many; 0 means all (streets: must be given).
+        seed: of the scenes (streets).
+        first: index of the first scene (streets); scenes of disjoint ranges differ.
+        height: of the scenes (streets), pixels.
+        width: of the scenes (streets), pixels.
+    """
+
+    format: Literal["streets", "coco"] = "streets"
+    root: str = ""
+    split: str = ""
+    group_by: Literal["none", "supercategory"] = "none"
+    num_images: int = 0
+    seed: int = 0
+    first: int = 0
+    height: int = 256
+    width: int = 512
+
+
+@dataclass
+class InputConfig:
+    """How photos become the network's input.
+
+    Args:
+        short_side: length to which the short side is brought, pixels; 0 keeps the photo's size.
+        max_long_side: upper bound of the long side, pixels.
+        scale_jitter: range of the random factor on the size (training).
+        crop: height and width of the random crop, pixels (training); empty for none.
+        flip: probability of a horizontal flip (training).
+        color_jitter: strength of random brightness, contrast, saturation and hue, 0-1 (training).
+    """
+
+    short_side: int = 0
+    max_long_side: int = 4096
+    scale_jitter: tuple[float, float] = (1.0, 1.0)
+    crop: list[int] = field(default_factory=list)
+    flip: float = 0.5
+    color_jitter: float = 0.0
+
+
+@dataclass
+class DataConfig:
+    """What is trained on, what is validated on, and how both are read.
+
+    Args:
+        train: the training set.
+        val: the validation set.
+        input: photos -> input of the network.
+        batch_size: images a step and process.
+        workers: processes that load data; 0 loads in the training process.
+        keep_in_memory: hold every training image once read; for small data sets.
+    """
+
+    train: DatasetConfig = field(default_factory=DatasetConfig)
+    val: DatasetConfig = field(default_factory=DatasetConfig)
+    input: InputConfig = field(default_factory=InputConfig)
+    batch_size: int = 2
+    workers: int = 0
+    keep_in_memory: bool = False
+
+
+@dataclass
+class OptimizerConfig:
+    """The optimiser and the course of its learning rate.
+
+    Args:
+        name: stochastic gradient descent with momentum, or AdamW.
+        lr: learning rate after the warm-up.
+        momentum: of SGD.
+        weight_decay: not applied to biases and norms.
+        backbone_lr_factor: the backbone's learning rate is `lr` times this.
+        clip_norm: gradients are scaled down to this norm; 0 for no clipping.
+        warmup_steps: the learning rate rises linearly over these steps.
+        schedule: course after the warm-up.
+        milestones: progress (0-1) at which the learning rate falls to a tenth (multi_step).
+        poly_power: exponent of the decay (poly).
+    """
+
+    name: Literal["sgd", "adamw"] = "sgd"
+    lr: float = 0.01
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    backbone_lr_factor: float = 1.0
+    clip_norm: float = 0.0
+    warmup_steps: int = 500
+    schedule: Literal["multi_step", "poly", "cosine"] = "multi_step"
+    milestones: list[float] = field(default_factory=lambda: [0.67, 0.89])
+    poly_power: float = 0.9
+
+
+@dataclass
+class TrainingConfig:
+    """The course of the training.
+
+    Args:
+        steps: number of optimiser steps.
+        max_minutes: upper bound of the training time, minutes, 0 for none; the learning rate then follows whichever
+            of steps and time is further on.
+        validate_every: steps between validations; 0 validates at the end only.
+        checkpoint_every: steps between checkpoints.
+        log_every: steps between lines of metrics.
+        precision: number format; on CPUs bf16 can be ten times slower than 32-true.
+        accelerator: where to compute; "auto" takes a GPU if there is one.
+        channels_last: keep images with their channels innermost; quicker for depth-wise convolutions on CPUs.
+        seed: of weights, order and augmentation.
+    """
+
+    steps: int = 10000
+    max_minutes: float = 0.0
+    validate_every: int = 0
+    checkpoint_every: int = 1000
+    log_every: int = 20
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    channels_last: bool = True
+    seed: int = 0
+
+
+@dataclass
+class Config:
+    """All of a run.
+
+    Args:
+        data: what is trained and validated on.
+        model: the network.
+        loss: how the losses add up.
+        fusion: from outputs to a panoptic segmentation.
+        optimizer: optimiser and learning rate.
+        training: the course of the training.
+    """
+
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    fusion: FusionConfig = field(default_factory=FusionConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+
+
+def check(config: Config) -> Config:
+    """Check what types alone cannot: ranges and combinations; return the config.
+
+    Raises:
+        InputError: naming the field, its value, and what it must be.
+    """
+    _check_positive(
+        config,
+        "data.batch_size",
+        "model.pyramid_channels",
+        "model.backbone.added_channels",
+        "model.stuff_head.channels",
+        "model.things_head.roi_samples",
+        "model.things_head.rpn_samples",
+        "model.things_head.post_nms",
+        "model.things_head.pre_nms",
+        "optimizer.lr",
+        "training.steps",
+        "training.checkpoint_every",
+        "training.log_every",
+    )
+    low, high = config.data.input.scale_jitter
+    if not 0 < low <= high:
+        raise InputError(
+            f"data.input.scale_jitter is {low}, {high}; it must be two positive numbers, the smaller first."
+        )
+    if config.data.input.crop and (len(config.data.input.crop) != 2 or min(config.data.input.crop) < 32):
+        raise InputError(
+            f"data.input.crop is {config.data.input.crop}; it must be height and width of at least 32 pixels, or empty."
+        )
+    levels = 6 if config.model.backbone.added_stages else 5
+    if not 1 <= len(config.model.things_head.anchor_sizes) <= levels:
+        raise InputError(
+            f"model.things_head.anchor_sizes has {len(config.model.things_head.anchor_sizes)} sizes; the pyramid has "
+            f"{levels} levels, so give 1 to {levels}."
+        )
+    for name in ("train", "val"):
+        dataset: DatasetConfig = getattr(config.data, name)
+        if dataset.format == "streets" and dataset.num_images < 1:
+            raise InputError(
+                f"data.{name}.num_images is {dataset.num_images}; streets are generated, so say how many (1 or more)."
+            )
+        if dataset.format == "coco" and not (dataset.root and dataset.split):
+            raise InputError(
+                f"data.{name} has format coco but no root or split; give data.{name}.root and data.{name}.split."
+            )
+    return config
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+    """A config as plain values, for a YAML file."""
+    return asdict(config)
+
+
+def from_dict(values: dict[str, Any]) -> Config:
+    """Build a `Config` from plain values, as a YAML file or a checkpoint holds them; missing fields take defaults.
+
+    Raises:
+        InputError: a key is unknown, a value is not of the field's type, or `check` objects.
+    """
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(Config)
+    try:
+        return check(Config(**vars(parser.instantiate_classes(parser.parse_object(values)))))
+    except (ArgumentError, KeyError, TypeError) as error:
+        raise InputError(f"the settings are not valid: {error}") from error
+
+
+def _check_positive(config: Config, *names: str) -> None:
+    for name in names:
+        value: Any = config
+        for part in name.split("."):
+            value = getattr(value, part)
+        if not value > 0:
+            raise InputError(f"{name} is {value}; it must be greater than 0.")

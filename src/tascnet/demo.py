@@ -1,0 +1,101 @@
+"""The demo: generated street scenes -> a small trained network, its report and its pictures, in minutes."""
+
+import shutil
+from pathlib import Path
+
+from rich.console import Console
+
+from tascnet.config import (
+    BackboneConfig,
+    Config,
+    DataConfig,
+    DatasetConfig,
+    FusionConfig,
+    InputConfig,
+    LossConfig,
+    ModelConfig,
+    OptimizerConfig,
+    StuffHeadConfig,
+    ThingsHeadConfig,
+    TrainingConfig,
+)
+from tascnet.errors import InputError
+from tascnet.evaluation import print_report
+from tascnet.training import train
+
+NUM_TRAINING_SCENES = 400
+NUM_UNSEEN_SCENES = 50
+FIRST_UNSEEN_SCENE = 1_000_000  # far from any scene that trains
+STEPS = 450
+
+
+def demo_config(minutes: float, steps: int) -> Config:
+    """The settings of the demo.
+
+    Args:
+        minutes: upper bound of the training time.
+        steps: upper bound of the training steps; 0 for the demo's own number.
+    """
+    return Config(
+        data=DataConfig(
+            train=DatasetConfig(format="streets", num_images=NUM_TRAINING_SCENES),
+            val=DatasetConfig(format="streets", num_images=NUM_UNSEEN_SCENES, first=FIRST_UNSEEN_SCENE),
+            input=InputConfig(flip=0.5),
+            batch_size=2,
+            keep_in_memory=True,
+        ),
+        model=small_model(),
+        loss=LossConfig(stuff=1.0, tasc=0.5, tasc_warmup_steps=100),
+        fusion=FusionConfig(min_stuff_area=64),
+        optimizer=OptimizerConfig(
+            name="adamw",
+            lr=1e-3,
+            weight_decay=1e-2,
+            backbone_lr_factor=0.3,
+            clip_norm=5.0,
+            warmup_steps=30,
+            schedule="cosine",
+        ),
+        training=TrainingConfig(steps=steps or STEPS, max_minutes=minutes, checkpoint_every=100, log_every=10),
+    )
+
+
+def small_model() -> ModelConfig:
+    """A network for two processor cores: the same code as the large one, with smaller parts."""
+    return ModelConfig(
+        backbone=BackboneConfig(name="tf_efficientnet_lite0", weights="imagenet", added_channels=128),
+        pyramid_channels=96,
+        stuff_head=StuffHeadConfig(channels=64),
+        things_head=ThingsHeadConfig(
+            anchor_sizes=[16, 32, 64, 128, 256],
+            rpn_samples=128,
+            pre_nms=300,
+            post_nms=200,
+            roi_samples=64,
+            box_channels=256,
+            mask_channels=64,
+            mask_convs=3,
+        ),
+    )
+
+
+def run_demo(output: Path, minutes: float, steps: int, command: str, console: Console) -> None:
+    """Train, evaluate on unseen scenes, draw, and say what to open.
+
+    Raises:
+        InputError: `output` holds something that is not an earlier demo, or cannot be written to.
+    """
+    if output.exists():
+        if not (output / "run.json").is_file() and any(output.iterdir()):
+            raise InputError(f"{output} exists and is not a run; choose another --output.")
+        shutil.rmtree(output)
+    console.print(f"Training on {NUM_TRAINING_SCENES} generated street scenes, for at most {minutes:g} minutes.")
+    report = train(demo_config(minutes, steps), output, command, console)
+    print_report(report, console)
+    console.print(
+        f"Open {output}/pictures/best.png and worst.png: picture, annotation, prediction, matches, residual.\n"
+        f"All figures are in {output}/report.json, the curves in {output}/tensorboard.\n"
+        f"Next: tascnet predict {output} PHOTO --output results",
+        highlight=False,
+        soft_wrap=True,
+    )

@@ -1,0 +1,85 @@
+"""What a network costs, as a table."""
+
+from pathlib import Path
+
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from tascnet.build import build_model
+from tascnet.checkpoint import find_checkpoint, load_checkpoint
+from tascnet.config import Config, from_dict
+from tascnet.errors import InputError
+from tascnet.model.cost import Cost, cost_by_part, cost_of_two_networks
+from tascnet.structures import Category, LabelSpace, Size
+
+
+def print_info(path: Path, height: int, width: int, num_stuff: int, num_things: int, console: Console) -> None:
+    """Print parameters and multiply-adds by part, and those of two separate networks.
+
+    Args:
+        path: config file, run folder or checkpoint folder.
+        height: of the input, pixels.
+        width: of the input, pixels.
+        num_stuff: stuff categories, for a config file: it does not say how many the data has.
+        num_things: thing categories, likewise.
+        console: to print on.
+
+    Raises:
+        InputError: the path is none of these, or the numbers are not positive.
+    """
+    if min(height, width, num_stuff, num_things) < 1:
+        raise InputError("height, width, stuff and things must be at least 1.")
+    if path.is_dir():
+        checkpoint = load_checkpoint(find_checkpoint(path))
+        model, label_space = checkpoint.model, checkpoint.label_space
+        console.print(f"{checkpoint.folder}: after {checkpoint.progress['step']:.0f} steps", highlight=False)
+    else:
+        label_space = _numbered_label_space(num_stuff, num_things)
+        model = build_model(read_config(path), label_space)
+    parts = cost_by_part(model, Size(height, width))
+    total = sum(parts.values(), start=Cost(0, 0))
+    two = cost_of_two_networks(parts)
+    both = sum(two.values(), start=Cost(0, 0))
+    rows = [*parts.items(), ("TASCNet", total), *two.items(), ("two networks", both)]
+    table = Table(
+        title=f"{len(label_space.stuff)} stuff + {len(label_space.things)} thing categories, {height} x {width} pixels",
+        title_justify="left",
+    )
+    for column in ("", "parameters, M", "multiply-adds, G", "share of two networks"):
+        table.add_column(column, justify="left" if not column else "right")
+    for name, cost in rows:
+        share = f"{cost.parameters / both.parameters:.0%} / {cost.multiply_adds / both.multiply_adds:.0%}"
+        table.add_row(
+            name,
+            f"{cost.parameters / 1e6:.2f}",
+            f"{cost.multiply_adds / 1e9:.2f}",
+            share if name in ("TASCNet", "two networks") else "",
+            style="bold" if name in ("TASCNet", "two networks") else "",
+            end_section=name in ("things head: masks", "TASCNet", "instance network"),
+        )
+    console.print(table)
+
+
+def read_config(path: Path) -> Config:
+    """Read a config file.
+
+    Raises:
+        InputError: it is missing, is not YAML, or has unknown or wrong settings.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}. Give a config file or a run folder.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not YAML ({error}). Give a config file or a run folder.") from error
+    if not isinstance(values, dict):
+        raise InputError(f"{path} holds no settings. Give a config file or a run folder.")
+    return from_dict(values)
+
+
+def _numbered_label_space(num_stuff: int, num_things: int) -> LabelSpace:
+    """A stand-in with the right numbers of categories."""
+    stuff = [Category(number, f"stuff {number}", is_thing=False) for number in range(1, num_stuff + 1)]
+    things = [Category(num_stuff + number, f"thing {number}", is_thing=True) for number in range(1, num_things + 1)]
+    return LabelSpace((*stuff, *things))

@@ -1,0 +1,114 @@
+"""The folder a training run leaves behind: settings, command, versions, metrics, curves.
+
+runs/NAME/
+  config.yaml       the settings, complete
+  run.json          command, versions of packages, machine, git commit, start
+  metrics.jsonl     one line for each logged step and each validation
+  tensorboard/      the same as curves
+  checkpoints/      the newest checkpoints
+  report.json       the final evaluation
+  pictures/         its best and worst cases
+"""
+
+import json
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+import yaml
+from torch.utils.tensorboard import SummaryWriter
+
+from tascnet import __version__
+from tascnet.config import Config, to_dict
+from tascnet.files import check_writable, make_folder, write_json, write_text
+
+PACKAGES = ("torch", "torchvision", "timm", "lightning-fabric", "numpy", "pillow")
+
+
+class RunFolder:
+    """Writes the files of one run."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.checkpoints = path / "checkpoints"
+        self.pictures = path / "pictures"
+        self._metrics = path / "metrics.jsonl"
+        self._curves: SummaryWriter | None = None
+
+    @classmethod
+    def create(cls, path: Path, config: Config, command: str) -> "RunFolder":
+        """Make the folder and write what is known before the first step.
+
+        Raises:
+            InputError: it cannot be written to.
+        """
+        folder = cls(check_writable(path))
+        make_folder(folder.checkpoints)
+        make_folder(folder.pictures)
+        write_text(path / "config.yaml", yaml.safe_dump(to_dict(config), sort_keys=False))
+        write_json(path / "run.json", _facts(command), indent=1)
+        folder._metrics.touch()
+        return folder
+
+    def forget_after(self, step: int) -> None:
+        """Drop the metrics of steps that a resumed run will take again."""
+        lines = self._metrics.read_text(encoding="utf-8").splitlines() if self._metrics.exists() else []
+        kept = [line for line in lines if json.loads(line)["step"] <= step]
+        write_text(self._metrics, "".join(line + "\n" for line in kept))
+
+    def log(self, step: int, values: Mapping[str, float | None]) -> None:
+        """Append one line of metrics, and the same to the curves; None is left out of the curves."""
+        with self._metrics.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": step, **values}) + "\n")
+        if self._curves is None:
+            self._curves = SummaryWriter(str(self.path / "tensorboard"), purge_step=step)
+        for name, value in values.items():
+            if value is not None:
+                self._curves.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        """Write out what is still in memory."""
+        if self._curves is not None:
+            self._curves.close()
+            self._curves = None
+
+
+def new_run_path(name: str) -> Path:
+    """runs/NAME-DATE-TIME: a folder that no earlier run has used."""
+    return Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
+
+
+def _facts(command: str) -> dict[str, object]:
+    return {
+        "command": command,
+        "started": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "tascnet": __version__,
+        "git_commit": _git_commit(),
+        "python": platform.python_version(),
+        "packages": {package: version(package) for package in PACKAGES},
+        "machine": platform.machine(),
+        "processors": torch.get_num_threads(),
+        "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "system": sys.platform,
+    }
+
+
+def _git_commit() -> str | None:
+    """The commit of the working copy this package runs from; None where it is installed without one."""
+    try:
+        found = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found.stdout.strip()
