@@ -1,3 +1,57 @@
-"""TASCNet: panoptic segmentation with one network for things and stuff, kept consistent by a shared mask."""
+"""TASCNet: panoptic segmentation with one network for things and stuff, kept consistent by a shared mask.
+
+The public names load when they are first used, so that importing the package, and `tascnet --help`, is quick.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tascnet.data.coco import CocoPanoptic
+    from tascnet.data.streets import Streets
+    from tascnet.errors import InputError
+    from tascnet.metrics import PanopticQuality
+    from tascnet.model.tascnet import TASCNet
+    from tascnet.predictor import Predictor
+    from tascnet.structures import Category, LabelSpace, PanopticSegmentation, Segment
+    from tascnet.visualize import draw_segmentation
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "Category",
+    "CocoPanoptic",
+    "InputError",
+    "LabelSpace",
+    "PanopticQuality",
+    "PanopticSegmentation",
+    "Predictor",
+    "Segment",
+    "Streets",
+    "TASCNet",
+    "draw_segmentation",
+]
+
+_MODULE_OF = {
+    "Category": "tascnet.structures",
+    "CocoPanoptic": "tascnet.data.coco",
+    "InputError": "tascnet.errors",
+    "LabelSpace": "tascnet.structures",
+    "PanopticQuality": "tascnet.metrics",
+    "PanopticSegmentation": "tascnet.structures",
+    "Predictor": "tascnet.predictor",
+    "Segment": "tascnet.structures",
+    "Streets": "tascnet.data.streets",
+    "TASCNet": "tascnet.model.tascnet",
+    "draw_segmentation": "tascnet.visualize",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'tascnet' has no attribute '{name}'")
+    return getattr(import_module(_MODULE_OF[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

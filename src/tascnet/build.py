@@ -68,6 +68,7 @@ def build_model(config: Config, label_space: LabelSpace) -> TASCNet:
         model.backbone.name,
         model.backbone.norm,
         model.backbone.added_channels if model.backbone.added_stages else None,
+        model.backbone.freeze_stem,
     )
     fpn = FPN(backbone.channels, backbone.strides, model.pyramid_channels)
     return TASCNet(

@@ -22,6 +22,7 @@ class BackboneConfig:
         norm: what stands in place of the backbone's batch norm.
         added_stages: add the stages C6 and C7 (strides 64 and 128); without them the pyramid is the plain FPN.
         added_channels: width of the added stages, channels.
+        freeze_stem: do not train the layers up to C2; they keep their pretrained weights.
     """
 
     name: str = "resnet50"
@@ -29,6 +30,7 @@ class BackboneConfig:
     norm: Literal["frozen_bn", "bn", "sync_bn", "gn"] = "frozen_bn"
     added_stages: bool = True
     added_channels: int = 512
+    freeze_stem: bool = False
 
 
 @dataclass

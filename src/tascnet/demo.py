@@ -63,7 +63,7 @@ def demo_config(minutes: float, steps: int) -> Config:
 def small_model() -> ModelConfig:
     """A network for two processor cores: the same code as the large one, with smaller parts."""
     return ModelConfig(
-        backbone=BackboneConfig(name="tf_efficientnet_lite0", weights="imagenet", added_channels=128),
+        backbone=BackboneConfig(name="tf_efficientnet_lite0", weights="imagenet", added_channels=128, freeze_stem=True),
         pyramid_channels=96,
         stuff_head=StuffHeadConfig(channels=64),
         things_head=ThingsHeadConfig(

@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 
 from tascnet import visualize
@@ -44,7 +43,7 @@ class Report:
         panoptic: PQ, SQ, RQ.
         miou: mean IoU of the stuff head's semantic segmentation, and IoU by category.
         ap: mask AP of the instances.
-        mean_residual: mean |M_st - M_th| over all pixels.
+        mean_doubt: mean over the pictures of |M_st - M_th| where either head sees things.
         seconds_per_image: inference alone, without reading and measuring.
         pq_of_image: name -> PQ of that picture alone; None where neither annotation nor prediction has a segment.
     """
@@ -54,7 +53,7 @@ class Report:
     panoptic: PanopticQualityResult
     miou: MeanIoUResult
     ap: AveragePrecisionResult
-    mean_residual: float
+    mean_doubt: float
     seconds_per_image: float
     pq_of_image: dict[str, float | None]
 
@@ -77,7 +76,7 @@ class Report:
                 self.label_space[category].name: 100 * iou for category, iou in self.miou.per_category.items()
             },
             "ap": {name: _percent(value) for name, value in asdict(self.ap).items() if name != "per_category"},
-            "mean_residual": self.mean_residual,
+            "mean_doubt": self.mean_doubt,
             "images": self.num_images,
             "seconds_per_image": self.seconds_per_image,
             "pq_of_image": {name: _percent(pq) for name, pq in self.pq_of_image.items()},
@@ -112,7 +111,7 @@ def evaluate(
         raise InputError("the data set to evaluate on has no images; check data.val.")
     label_space = predictor.label_space
     pq, miou, ap = PanopticQuality(label_space), MeanIoU(label_space), AveragePrecision(label_space)
-    residuals: list[float] = []
+    doubts: list[float] = []
     pq_of_image: dict[str, float | None] = {}
     seconds = 0.0
     for index in range(len(dataset)):
@@ -123,7 +122,7 @@ def evaluate(
         pq.update(prediction.segmentation, sample.segmentation)
         miou.update(prediction.semantic, sample.segmentation.semantic_map(label_space))
         ap.update(prediction.instances.to("cpu"), sample.segmentation, sample.name)
-        residuals.append(float(prediction.residual.mean()))
+        doubts.append(prediction.doubt)
         alone = image_panoptic_quality(prediction.segmentation, sample.segmentation, label_space).all
         pq_of_image[sample.name] = None if alone is None else alone.pq
         on_image(index + 1, len(dataset))
@@ -133,7 +132,7 @@ def evaluate(
         panoptic=pq.compute(),
         miou=miou.compute(),
         ap=ap.compute(),
-        mean_residual=float(torch.tensor(residuals).mean()),
+        mean_doubt=sum(doubts) / len(doubts),
         seconds_per_image=seconds / len(dataset),
         pq_of_image=pq_of_image,
     )

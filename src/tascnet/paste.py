@@ -53,7 +53,7 @@ def interpolation_weights(starts: Tensor, ends: Tensor, length: int, num_samples
     starts, ends = starts[:, None], ends[:, None]
     # multiplied before divided: a centre that falls on a sample falls on it exactly
     positions = (centres - starts) * num_samples / (ends - starts) - 0.5  # (N, length), in samples
-    inside = (centres >= starts) & (centres < ends) & torch.isfinite(positions)
+    inside = (centres >= starts) & (centres < ends) & torch.isfinite(ends - starts)
     positions = positions.where(inside, -1)  # a whole sample away from sample 0: out of its reach
     samples = torch.arange(num_samples, dtype=starts.dtype, device=starts.device)
     # in place: these are the largest numbers in the making of a plane

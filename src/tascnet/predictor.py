@@ -17,7 +17,7 @@ from tascnet.data.images import read_image, rgb_tensor
 from tascnet.data.transforms import size_to_fit
 from tascnet.fusion import semantic_from_stuff
 from tascnet.model.roi_flatten import roi_flatten
-from tascnet.model.tasc_loss import confidence_mask, residual, things_probability
+from tascnet.model.tasc_loss import confidence_mask, doubt, residual, things_probability
 from tascnet.model.tascnet import STRIDE, Outputs, TASCNet
 from tascnet.structures import Instances, LabelSpace, PanopticSegmentation, Size
 
@@ -34,12 +34,14 @@ class Prediction:
         instances: detections before fusion, boxes in pixels of the photo.
         semantic: (H, W) int64, semantic index of each pixel from the stuff head, at the photo's size.
         residual: (h, w) float, 0-1: where the two things masks disagree (Figure 4), at stride 4 of the input.
+        doubt: mean residual over the pixels that either head calls things, 0-1; needs no annotation.
     """
 
     segmentation: PanopticSegmentation
     instances: Instances
     semantic: Tensor
     residual: Tensor
+    doubt: float
 
 
 class Predictor:
@@ -99,16 +101,18 @@ class Predictor:
         stuff_logits = outputs.stuff_logits_of(0, input_size)
         instances = outputs.instances[0]
         in_photo = instances.resized(size.width / input_size.width, size.height / input_size.height)
+        stuff_mask, things_mask = self._things_masks(stuff_logits, instances)
         return Prediction(
             segmentation=self._fuse(stuff_logits, in_photo, size),
             instances=in_photo,
             semantic=semantic_from_stuff(stuff_logits, in_photo, self.label_space, size),
-            residual=self._residual(stuff_logits, instances),
+            residual=residual(stuff_mask, things_mask),
+            doubt=float(doubt(stuff_mask, things_mask)),
         )
 
-    def _residual(self, stuff_logits: Tensor, instances: Instances) -> Tensor:
-        """|M_st - M_th| with the detections that fusion would use."""
+    def _things_masks(self, stuff_logits: Tensor, instances: Instances) -> tuple[Tensor, Tensor]:
+        """M_st, and M_th of the detections that fusion would use."""
         sure = instances[instances.scores >= self._score_threshold]
         things_mask = roi_flatten(sure.masks, sure.boxes, Size(*stuff_logits.shape[-2:]), STRIDE)
         stuff_mask = confidence_mask(things_probability(stuff_logits, self.model.num_stuff))
-        return residual(stuff_mask, things_mask)
+        return stuff_mask, things_mask

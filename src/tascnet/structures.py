@@ -304,22 +304,26 @@ class PanopticSegmentation:
         out_of_range = [i for i in ids if not VOID < i <= MAX_SEGMENT_ID]
         if out_of_range:
             raise InputError(f"segment ids {_some(out_of_range)} are not in 1..{MAX_SEGMENT_ID}; {VOID} means VOID.")
-        id_map = self.id_map.numpy()
-        largest, smallest = (int(id_map.max()), int(id_map.min())) if id_map.size else (0, 0)
+        id_map = self.id_map.numpy().ravel()
+        # Segments are large: an id is looked up once a run of equal ids, not once a pixel.
+        starts = run_starts(id_map)
+        run_ids = id_map[starts]
+        smallest = int(run_ids.min(initial=0))
         if smallest < 0:
             raise InputError(
                 f"the id map has negative ids (smallest {smallest}); ids are in 1..{MAX_SEGMENT_ID}, {VOID} means VOID."
             )
-        # np.zeros takes its pages from the system already zeroed, so a table of 2**24 entries costs only those it uses
-        table = np.zeros(max([largest, *ids]) + 1, dtype=np.int32)
-        table[ids] = np.arange(1, len(ids) + 1, dtype=np.int32)
-        index_map = table[id_map]
-        unknown = (index_map == 0) & (id_map != VOID)
+        known = np.array([VOID, *ids])
+        indices = np.argsort(known).astype(np.int32)  # VOID has index 0, `segments[k]` has k + 1
+        positions = np.searchsorted(known, run_ids, sorter=indices).clip(max=len(ids))
+        run_indices = indices[positions]
+        unknown = known[run_indices] != run_ids
         if unknown.any():
             raise InputError(
-                f"ids {_some(np.unique(id_map[unknown]).tolist())} in the id map have no segment; "
+                f"ids {_some(np.unique(run_ids[unknown]).tolist())} in the id map have no segment; "
                 f"list them or set those pixels to {VOID}."
             )
+        index_map = np.repeat(run_indices, np.diff(starts, append=id_map.size)).reshape(self.id_map.shape)
         return torch.from_numpy(index_map)
 
     def count_areas(self) -> dict[int, int]:
@@ -411,6 +415,22 @@ class Target:
         return Target(
             self.boxes.to(device), self.labels.to(device), self.instance_map.to(device), self.semantic.to(device)
         )
+
+
+def run_starts(*arrays: np.ndarray) -> np.ndarray:
+    """Where runs of equal values begin: all positions at which one of the arrays differs from the one before, and 0.
+
+    Args:
+        arrays: (L,), at least one, all of the same length.
+
+    Returns:
+        (number of runs,) int64, ascending; empty if the arrays are.
+    """
+    changes = np.ones(len(arrays[0]), dtype=bool)
+    changes[1:] = arrays[0][1:] != arrays[0][:-1]
+    for array in arrays[1:]:
+        changes[1:] |= array[1:] != array[:-1]
+    return np.flatnonzero(changes)
 
 
 def distinct_color(index: int) -> tuple[int, int, int]:

@@ -1,4 +1,4 @@
-"""RoI-Flatten is compared with one full plane an instance, made by `grid_sample`, and with numbers worked out by hand."""
+"""RoI-Flatten is compared with full planes made by `grid_sample`, and with numbers worked out by hand."""
 
 import importlib
 
@@ -69,7 +69,7 @@ def test_scores_not_above_the_threshold_are_zero_and_have_no_vote() -> None:
 
 
 def test_interpolates_between_samples() -> None:
-    # a box of four pixels and two samples, 0.8 and 0: weights .75 | .75 .25 | .25 .75 | .75 along x; along y all .75 + .25
+    # four pixels, two samples: weights .75 | .75 .25 | .25 .75 | .75; along x the samples are 0.8 and 0, along y equal
     mask = torch.tensor([[[0.8, 0.2], [0.8, 0.2]]])
     flat = roi_flatten(mask, torch.tensor([[0.0, 0, 4, 4]]), Size(4, 4), stride=1)
     row = torch.tensor([0.6, 0.6, 0.2, 0.0])

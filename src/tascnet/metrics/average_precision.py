@@ -9,7 +9,7 @@ from faster_coco_eval.core import mask as rle
 
 from tascnet.errors import InputError
 from tascnet.paste import paste_mask
-from tascnet.structures import Instances, LabelSpace, PanopticSegmentation, Size
+from tascnet.structures import Instances, LabelSpace, PanopticSegmentation, Size, run_starts
 
 MASK_THRESHOLD = 0.5
 """Pixels of a pasted mask with a probability above it are the object."""
@@ -149,7 +149,7 @@ def _annotated_masks(annotation: PanopticSegmentation, label_space: LabelSpace) 
     """The things of one image as COCO annotations, without ids."""
     # Column by column, as run-length codes go, the index map is cut into runs once for all segments.
     index_map = annotation.index_map().numpy().ravel(order="F")
-    starts = np.concatenate([[0], np.flatnonzero(index_map[1:] != index_map[:-1]) + 1])
+    starts = run_starts(index_map)
     ends = np.append(starts[1:], index_map.size)
     segment_of_run = index_map[starts]
     masks = []
@@ -160,7 +160,7 @@ def _annotated_masks(annotation: PanopticSegmentation, label_space: LabelSpace) 
         masks.append(
             {
                 "category_id": label_space.thing_index(segment.category_id) + 1,
-                "segmentation": _run_length_code(starts[runs], ends[runs], annotation.size),
+                "segmentation": _run_length_code(np.stack([starts[runs], ends[runs]], axis=1).ravel(), annotation.size),
                 "area": int((ends[runs] - starts[runs]).sum()),
                 "iscrowd": int(segment.is_crowd),
             }
@@ -180,19 +180,18 @@ def _detected_masks(instances: Instances, size: Size, label_space: LabelSpace) -
         instances.boxes, instances.labels.tolist(), instances.scores.tolist(), instances.masks, strict=True
     ):
         pasted = paste_mask(mask, box, size, MASK_THRESHOLD)
-        # The columns that the box covers are held in full height, so that one run may end a column and begin the next.
-        columns = np.zeros((size.height, pasted.pixels.shape[1]), dtype=np.int8)
-        columns[pasted.window[0]] = pasted.pixels.numpy()
-        steps = np.diff(columns.ravel(order="F"), prepend=0, append=0)
-        offset = pasted.left * size.height
-        starts, ends = np.flatnonzero(steps == 1) + offset, np.flatnonzero(steps == -1) + offset
-        masks.append({"category_id": label + 1, "score": score, "segmentation": _run_length_code(starts, ends, size)})
+        # The columns that the box covers, one after the other in full height, between two pixels that are empty: so a
+        # run may end one column and begin the next, and each edge is a change between neighbours.
+        rows, columns = pasted.window
+        padded = np.zeros(pasted.pixels.shape[1] * size.height + 2, dtype=bool)
+        padded[1:-1].reshape(-1, size.height)[:, rows] = pasted.pixels.numpy().T
+        edges = np.flatnonzero(padded[1:] != padded[:-1]) + columns.start * size.height
+        masks.append({"category_id": label + 1, "score": score, "segmentation": _run_length_code(edges, size)})
     return masks
 
 
-def _run_length_code(starts: np.ndarray, ends: np.ndarray, size: Size) -> dict[str, Any]:
-    """COCO's compressed code of the runs [start, end) of pixels, counted down the columns of the image."""
-    edges = np.stack([starts, ends], axis=1).ravel()
+def _run_length_code(edges: np.ndarray, size: Size) -> dict[str, Any]:
+    """COCO's compressed code of a mask, given where its runs start and end by turns, counted down the columns."""
     counts = np.diff(edges, prepend=0, append=size.height * size.width)
     code: dict[str, Any] = rle.frPyObjects({"counts": counts.tolist(), "size": list(size)}, size.height, size.width)
     return code

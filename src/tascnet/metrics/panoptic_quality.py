@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from tascnet.errors import InputError
-from tascnet.structures import LabelSpace, PanopticSegmentation
+from tascnet.structures import LabelSpace, PanopticSegmentation, run_starts
 
 MATCH_IOU = 0.5
 """Segments match above this IoU. As segments do not overlap, each then has at most one match."""
@@ -239,11 +239,8 @@ def match_segments(
 def _count_shared_pixels(prediction: PanopticSegmentation, annotation: PanopticSegmentation) -> np.ndarray:
     """(predicted + 1, annotated + 1) int64: pixels that two segments share; row and column 0 are VOID."""
     predicted_ids, annotated_ids = prediction.id_map.numpy().ravel(), annotation.id_map.numpy().ravel()
-    # Few pixels differ from their left neighbour. Only the first of each run of equal pairs is looked up, with the
-    # length of the run: several times as fast as looking up every pixel.
-    changes = predicted_ids[1:] != predicted_ids[:-1]
-    changes |= annotated_ids[1:] != annotated_ids[:-1]
-    starts = np.concatenate([[0], np.flatnonzero(changes) + 1])
+    # Segments are large: pixels are counted by runs of equal pairs, of which only the first pixel is looked up.
+    starts = run_starts(predicted_ids, annotated_ids)
     lengths = np.diff(starts, append=len(predicted_ids))
     predicted = _at(prediction, predicted_ids[starts])
     annotated = _at(annotation, annotated_ids[starts])

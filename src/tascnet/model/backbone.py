@@ -28,7 +28,13 @@ class Backbone(nn.Module):
     pixel_mean: Tensor
     pixel_std: Tensor
 
-    def __init__(self, name: str = "resnet50", norm: Norm = "frozen_bn", added_channels: int | None = 512):
+    def __init__(
+        self,
+        name: str = "resnet50",
+        norm: Norm = "frozen_bn",
+        added_channels: int | None = 512,
+        freeze_stem: bool = False,
+    ):
         """Build the network with random weights.
 
         Args:
@@ -37,6 +43,7 @@ class Backbone(nn.Module):
                 network stay as they are), trained, synchronised over processes, or group norm for training from
                 scratch (our reading: the paper's text on this is not known).
             added_channels: width of the two added stages C6 and C7; None leaves them out (plain FPN).
+            freeze_stem: do not train the layers up to C2, as the field's standard recipe does with pretrained weights.
 
         Raises:
             InputError: timm does not know the name, or its strides do not fit.
@@ -57,6 +64,8 @@ class Backbone(nn.Module):
                 self.added_stages.append(AddedStage(self.channels[-1], added_channels))
                 self.channels.append(added_channels)
                 self.strides.append(stride)
+        if freeze_stem:
+            _freeze_up_to(self.network, self.network.feature_info.module_name()[0])
         self.set_normalization(self.network.pretrained_cfg["mean"], self.network.pretrained_cfg["std"])
 
     def set_normalization(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
@@ -131,6 +140,17 @@ def _feature_network(name: str) -> Any:
             f"backbone '{name}' has no features at strides 4, 8, 16 and 32 ({error}); choose another, such as resnet50."
         ) from error
     return timm.create_model(name, features_only=True, pretrained=False, out_indices=indices)
+
+
+def _freeze_up_to(network: nn.Module, last_module: str) -> None:
+    """Exclude from training all parameters from the input up to the end of a module, in order of definition."""
+    prefixes = (last_module + ".", last_module.replace(".", "_") + ".")  # timm flattens the names of some networks
+    parameters = list(network.named_parameters())
+    inside = [index for index, (name, _) in enumerate(parameters) if name.startswith(prefixes)]
+    if not inside:
+        raise InputError(f"this backbone has no module {last_module} to freeze up to; set model.backbone.freeze_stem false.")
+    for _, parameter in parameters[: inside[-1] + 1]:
+        parameter.requires_grad_(False)
 
 
 def _with_group_norm(module: nn.Module) -> nn.Module:

@@ -1,0 +1,397 @@
+"""Fusion: worlds of 4 x 6 pixels worked out by hand, and a naive reference of full planes on random input."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torchvision.ops import roi_align
+
+from tascnet.data.batch import make_target
+from tascnet.data.coco import CocoPanoptic
+from tascnet.errors import InputError
+from tascnet.fusion import (
+    FusionOptions,
+    fuse_mask_guided,
+    fuse_unguided,
+    interpolated_argmax,
+    semantic_from_stuff,
+)
+from tascnet.metrics.panoptic_quality import PanopticQuality
+from tascnet.structures import IGNORE, Category, Instances, LabelSpace, PanopticSegmentation, Size
+
+# out of order on purpose: semantic indices are sky 0, road 1, person 2, car 3
+SPACE = LabelSpace(
+    (Category(11, "person", True), Category(7, "sky", False), Category(20, "car", True), Category(3, "road", False))
+)
+PERSON, CAR = 0, 1
+SIZE = Size(4, 6)
+SMALL = FusionOptions(min_stuff_area=0)
+Fuse = Callable[..., PanopticSegmentation]
+WORLD = """
+    ssssss
+    sttttr
+    sttttr
+    rrrrrr
+"""
+
+
+def stuff_logits(world: str, channels: str = "srt") -> Tensor:
+    """(C, 4, 6) logits: the drawn channel is best, road is second best."""
+    rows = world.split()
+    logits = torch.zeros(len(channels), len(rows), len(rows[0]))
+    logits[1] = 1
+    for i, row in enumerate(rows):
+        for j, channel in enumerate(row):
+            logits[channels.index(channel), i, j] = 5
+    return logits
+
+
+def instances(*items: tuple[list[float], int, float]) -> Instances:
+    """Instances that fill their boxes, of (box, label, score)."""
+    return Instances(
+        boxes=torch.tensor([box for box, _, _ in items], dtype=torch.float32).reshape(-1, 4),
+        labels=torch.tensor([label for _, label, _ in items], dtype=torch.int64),
+        scores=torch.tensor([score for _, _, score in items], dtype=torch.float32),
+        masks=torch.ones(len(items), 12, 12),
+    )
+
+
+def id_rows(segmentation: PanopticSegmentation) -> list[str]:
+    return ["".join(map(str, row)) for row in segmentation.id_map.tolist()]
+
+
+def categories(segmentation: PanopticSegmentation) -> list[int]:
+    return [segment.category_id for segment in segmentation.segments]
+
+
+def test_guided_instances_only_get_pixels_that_both_heads_call_things() -> None:
+    car = instances(([0, 1, 4, 3], CAR, 0.9))
+    segmentation = fuse_mask_guided(stuff_logits(WORLD), car, SPACE, SIZE, SMALL)
+    assert id_rows(segmentation) == ["222222", "211103", "211103", "333333"]
+    assert categories(segmentation) == [20, 7, 3]
+    assert [segment.area for segment in segmentation.segments] == [6, 8, 8]
+    assert [segment.score for segment in segmentation.segments] == [pytest.approx(0.9), None, None]
+    segmentation.validate(SPACE)
+
+
+def test_unguided_instances_get_their_whole_mask() -> None:
+    car = instances(([0, 1, 4, 3], CAR, 0.9))
+    segmentation = fuse_unguided(stuff_logits(WORLD), car, SPACE, SIZE, SMALL)
+    assert id_rows(segmentation) == ["222222", "111103", "111103", "333333"]
+    segmentation.validate(SPACE)
+
+
+@pytest.mark.parametrize("fuse", [fuse_mask_guided, fuse_unguided])
+def test_unclaimed_things_can_become_the_best_stuff(fuse: Fuse) -> None:
+    options = FusionOptions(min_stuff_area=0, unclaimed="stuff")
+    segmentation = fuse(stuff_logits(WORLD), instances(([1, 1, 4, 3], CAR, 0.9)), SPACE, SIZE, options)
+    assert id_rows(segmentation) == ["222222", "211133", "211133", "333333"]
+    assert [segment.area for segment in segmentation.segments] == [6, 8, 10]
+
+
+def test_guidance_drops_an_instance_that_lies_mostly_on_stuff() -> None:
+    # rows 0 to 2, columns 0 and 1: two of six pixels are things for the stuff head
+    car = instances(([0, 0, 2, 3], CAR, 0.9))
+    guided = fuse_mask_guided(stuff_logits(WORLD), car, SPACE, SIZE, SMALL)
+    assert id_rows(guided) == ["111111", "100002", "100002", "222222"]
+    assert categories(guided) == [7, 3]
+    unguided = fuse_unguided(stuff_logits(WORLD), car, SPACE, SIZE, SMALL)
+    assert id_rows(unguided) == ["112222", "110003", "110003", "333333"]
+
+
+def test_exactly_the_threshold_is_kept() -> None:
+    half = instances(([0, 1, 2, 3], CAR, 0.9))  # two of four pixels
+    assert categories(fuse_mask_guided(stuff_logits(WORLD), half, SPACE, SIZE, SMALL))[0] == 20
+    more = FusionOptions(min_stuff_area=0, overlap_threshold=0.51)
+    assert 20 not in categories(fuse_mask_guided(stuff_logits(WORLD), half, SPACE, SIZE, more))
+
+
+@pytest.mark.parametrize("fuse", [fuse_mask_guided, fuse_unguided])
+def test_the_better_score_takes_the_overlap(fuse: Fuse) -> None:
+    # given in the wrong order: the person of .9 takes columns 3 and 4 first, the car keeps 1 and 2
+    both = instances(([1, 1, 4, 3], CAR, 0.6), ([3, 1, 5, 3], PERSON, 0.9))
+    segmentation = fuse(stuff_logits(WORLD), both, SPACE, SIZE, SMALL)
+    assert id_rows(segmentation) == ["333333", "322114", "322114", "444444"]
+    assert categories(segmentation) == [11, 20, 7, 3]
+
+
+@pytest.mark.parametrize("fuse", [fuse_mask_guided, fuse_unguided])
+def test_an_instance_that_is_mostly_covered_is_dropped(fuse: Fuse) -> None:
+    both = instances(([1, 1, 4, 3], CAR, 0.9), ([2, 1, 5, 3], PERSON, 0.8))  # one of its three columns is free
+    segmentation = fuse(stuff_logits(WORLD), both, SPACE, SIZE, SMALL)
+    assert id_rows(segmentation) == ["222222", "211103", "211103", "333333"]
+
+
+@pytest.mark.parametrize("fuse", [fuse_mask_guided, fuse_unguided])
+def test_of_identical_boxes_one_remains(fuse: Fuse) -> None:
+    options = FusionOptions(min_stuff_area=0, overlap_threshold=0)  # even then: a segment without pixels is none
+    same = instances(([1, 1, 5, 3], CAR, 0.8), ([1, 1, 5, 3], PERSON, 0.8))
+    segmentation = fuse(stuff_logits(WORLD), same, SPACE, SIZE, options)
+    assert categories(segmentation) == [20, 7, 3]
+    segmentation.validate(SPACE)
+
+
+@pytest.mark.parametrize("fuse", [fuse_mask_guided, fuse_unguided])
+def test_low_scores_are_dropped(fuse: Fuse) -> None:
+    items = instances(([1, 1, 3, 3], CAR, 0.5), ([3, 1, 5, 3], PERSON, 0.49))
+    assert categories(fuse(stuff_logits(WORLD), items, SPACE, SIZE, SMALL)) == [20, 7, 3]
+
+
+@pytest.mark.parametrize("fuse", [fuse_mask_guided, fuse_unguided])
+def test_small_stuff_becomes_void(fuse: Fuse) -> None:
+    world = "ssssss ssssss srrrrr rrrrrr"
+    segmentation = fuse(stuff_logits(world), instances(), SPACE, SIZE, FusionOptions(min_stuff_area=12))
+    assert id_rows(segmentation) == ["111111", "111111", "100000", "000000"]  # sky 13, road 11
+    assert categories(segmentation) == [7]
+
+
+def test_stuff_area_is_counted_after_instances() -> None:
+    # road has 8 pixels, the un-guided car takes five of them
+    car = instances(([3, 1, 6, 4], CAR, 0.9))
+    for least, expected in ((3, [20, 7, 3]), (4, [20, 7])):
+        options = FusionOptions(min_stuff_area=least)
+        assert categories(fuse_unguided(stuff_logits(WORLD), car, SPACE, SIZE, options)) == expected
+
+
+@pytest.mark.parametrize("fuse", [fuse_mask_guided, fuse_unguided])
+def test_channels_of_all_categories(fuse: Fuse) -> None:
+    world = "ssssss spccpr spccpr rrrrrr"
+    person = instances(([1, 1, 4, 3], PERSON, 0.9))  # the category of an instance is its own, not the stuff head's
+    segmentation = fuse(stuff_logits(world, "srpc"), person, SPACE, SIZE, SMALL)
+    assert id_rows(segmentation) == ["222222", "211103", "211103", "333333"]
+    assert categories(segmentation) == [11, 7, 3]
+
+
+@pytest.mark.parametrize("fuse", [fuse_mask_guided, fuse_unguided])
+def test_nothing_at_all_is_void(fuse: Fuse) -> None:
+    segmentation = fuse(stuff_logits("tttttt " * 4), instances(), SPACE, SIZE, SMALL)
+    assert segmentation.segments == ()
+    assert segmentation.id_map.count_nonzero() == 0
+    assert segmentation.id_map.dtype == torch.int32
+
+
+@pytest.mark.parametrize("fuse", [fuse_mask_guided, fuse_unguided])
+def test_one_pixel(fuse: Fuse) -> None:
+    car = instances(([0, 0, 1, 1], CAR, 0.9))
+    segmentation = fuse(torch.tensor([0.0, 1, 2]).reshape(3, 1, 1), car, SPACE, Size(1, 1), SMALL)
+    assert segmentation.id_map.tolist() == [[1]]
+    assert categories(segmentation) == [20]
+
+
+@pytest.mark.parametrize("fuse", [fuse_mask_guided, fuse_unguided])
+@pytest.mark.parametrize("unclaimed", ["void", "stuff"])
+def test_a_label_space_without_stuff(fuse: Fuse, unclaimed: str) -> None:
+    space = LabelSpace((Category(1, "cell", True),))
+    options = FusionOptions(min_stuff_area=0, unclaimed=unclaimed)  # type: ignore[arg-type]
+    segmentation = fuse(torch.zeros(1, 2, 3), instances(([0, 0, 3, 4], 0, 0.9)), space, SIZE, options)
+    assert id_rows(segmentation) == ["111000"] * 4
+
+
+@pytest.mark.parametrize("fuse", [fuse_mask_guided, fuse_unguided])
+@pytest.mark.parametrize("box", [[2, 2, 2, 4], [10, 0, 12, 3], [-5, 0, -1, 3], [1.6, 1, 2.4, 3]])
+def test_instances_without_pixels_are_dropped(fuse: Fuse, box: list[float]) -> None:
+    assert 20 not in categories(fuse(stuff_logits(WORLD), instances((box, CAR, 0.9)), SPACE, SIZE, SMALL))
+
+
+def test_inputs_are_left_as_they_were() -> None:
+    logits, items = stuff_logits(WORLD), instances(([1, 1, 4, 3], CAR, 0.6), ([3, 1, 5, 3], PERSON, 0.9))
+    before = [logits.clone(), items.boxes.clone(), items.masks.clone(), items.scores.clone()]
+    fuse_mask_guided(logits, items, SPACE, SIZE, FusionOptions(unclaimed="stuff"))
+    semantic_from_stuff(logits, items, SPACE, SIZE)
+    after = [logits, items.boxes, items.masks, items.scores]
+    assert all(torch.equal(first, second) for first, second in zip(before, after, strict=True))
+
+
+def test_wrong_number_of_channels_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"C = 3 .* or 4 .*\(5, 4, 6\)"):
+        fuse_mask_guided(torch.zeros(5, 4, 6), instances(), SPACE, SIZE)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [("score_threshold", 1.5), ("overlap_threshold", -0.1), ("min_stuff_area", -1), ("unclaimed", "x")],
+)
+def test_unusable_options_name_themselves(setting: str, value: object) -> None:
+    with pytest.raises(InputError, match=setting):
+        FusionOptions(**{setting: value})  # type: ignore[arg-type]
+
+
+# -- against a naive reference
+
+
+def random_world(seed: int, channels: int) -> tuple[Tensor, Instances, Size]:
+    """Smooth random logits at about a quarter of the size, and instances with blobs for masks."""
+    generator = torch.Generator().manual_seed(seed)
+    size = Size(37, 53)
+    seeds = torch.randn(1, channels, 4, 5, generator=generator) * 4
+    logits = functional.interpolate(seeds, size=(10, 14), mode="bicubic")[0]
+    logits[-1] += 2  # more things, else guidance leaves nothing
+    count = 30
+    centres = torch.rand(count, 2, generator=generator) * torch.tensor([53.0, 37.0])
+    sides = torch.rand(count, 2, generator=generator) * 24 + 1
+    masks = functional.interpolate(
+        torch.rand(count, 1, 4, 4, generator=generator) + 0.15, size=(28, 28), mode="bilinear"
+    )
+    items = Instances(
+        boxes=torch.cat([centres - sides / 2, centres + sides / 2], dim=1),
+        labels=torch.randint(0, 2, (count,), generator=generator),
+        scores=torch.rand(count, generator=generator).sort(descending=True).values,
+        masks=masks[:, 0],
+    )
+    return logits, items, size
+
+
+def naive_planes(items: Instances, size: Size) -> Tensor:
+    """(N, H, W) bool: each instance on a plane of its own."""
+    planes = []
+    for mask, box in zip(items.masks.double(), items.boxes.double(), strict=True):
+        x = (torch.arange(size.width, dtype=torch.float64) + 0.5 - box[0]) / (box[2] - box[0]) * 2 - 1
+        y = (torch.arange(size.height, dtype=torch.float64) + 0.5 - box[1]) / (box[3] - box[1]) * 2 - 1
+        grid = torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], dim=-1)[None]
+        pasted = functional.grid_sample(mask[None, None], grid, align_corners=False)[0, 0]
+        planes.append((pasted > 0.5) & ((y >= -1) & (y < 1))[:, None] & (x >= -1) & (x < 1))
+    return torch.stack(planes)
+
+
+def fuse_naively(
+    logits: Tensor, items: Instances, space: LabelSpace, size: Size, options: FusionOptions, guided: bool
+) -> tuple[list[list[tuple[int, float] | int]], int]:
+    """Each pixel as ("category id", score) of its instance, category id of its stuff, or 0; and how many instances."""
+    full = functional.interpolate(logits[None], size=tuple(size), mode="bilinear")[0]
+    num_stuff = len(space.stuff)
+    best = full.argmax(0)
+    taken = torch.full(size, -1)
+    kept = 0
+    for k, plane in enumerate(naive_planes(items, size)):
+        claim = plane & (taken < 0) & ((best >= num_stuff) | (not guided))
+        if items.scores[k] < options.score_threshold or not claim.any():
+            continue
+        if claim.sum() / plane.sum() >= options.overlap_threshold:
+            taken[claim] = k
+            kept += 1
+    stuff = full[:num_stuff].argmax(0)
+    if options.unclaimed == "void":
+        stuff[best >= num_stuff] = -1
+    stuff[taken >= 0] = -1
+    for index in range(num_stuff):
+        if (stuff == index).sum() < options.min_stuff_area:
+            stuff[stuff == index] = -1
+    picture: list[list[tuple[int, float] | int]] = []
+    for i in range(size.height):
+        row: list[tuple[int, float] | int] = []
+        for j in range(size.width):
+            k, s = int(taken[i, j]), int(stuff[i, j])
+            if k >= 0:
+                row.append((space.things[int(items.labels[k])].id, float(items.scores[k])))
+            else:
+                row.append(space.stuff[s].id if s >= 0 else 0)
+        picture.append(row)
+    return picture, kept
+
+
+@pytest.mark.parametrize("guided", [True, False])
+@pytest.mark.parametrize("channels", [3, 4])
+@pytest.mark.parametrize("unclaimed", ["void", "stuff"])
+@pytest.mark.parametrize("seed", range(3))
+def test_equals_the_naive_reference(guided: bool, channels: int, unclaimed: str, seed: int) -> None:
+    logits, items, size = random_world(seed, channels)
+    options = FusionOptions(score_threshold=0.2, min_stuff_area=150, unclaimed=unclaimed)  # type: ignore[arg-type]
+    segmentation = (fuse_mask_guided if guided else fuse_unguided)(logits, items, SPACE, size, options).validate(SPACE)
+    expected, kept = fuse_naively(logits, items, SPACE, size, options, guided)
+    assert kept >= 3
+    value_of: dict[int, tuple[int, float] | int] = {0: 0}
+    for segment in segmentation.segments:
+        is_instance = segment.score is not None
+        value_of[segment.id] = (segment.category_id, segment.score) if is_instance else segment.category_id
+    assert [[value_of[i] for i in row] for row in segmentation.id_map.tolist()] == expected
+    assert [segment.id for segment in segmentation.segments] == list(range(1, len(segmentation.segments) + 1))
+
+
+@pytest.mark.parametrize(
+    ("coarse", "fine"),
+    [
+        ((9, 13), (36, 52)),
+        ((9, 13), (35, 50)),
+        ((9, 13), (9, 13)),
+        ((9, 13), (5, 4)),
+        ((1, 1), (7, 3)),
+        ((1, 8), (3, 40)),
+    ],
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("smooth", [True, False])
+def test_interpolated_argmax_equals_interpolation_then_argmax(
+    coarse: tuple[int, int], fine: tuple[int, int], dtype: torch.dtype, smooth: bool
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(6, *coarse, generator=generator)
+    if smooth:
+        logits = functional.interpolate(torch.randn(1, 6, 2, 2, generator=generator), size=coarse, mode="bilinear")[0]
+    logits = logits.to(dtype)
+    computed = logits.float() if dtype == torch.bfloat16 else logits
+    expected = functional.interpolate(computed[None], size=fine, mode="bilinear", align_corners=False)[0].argmax(0)
+    assert torch.equal(interpolated_argmax(logits, Size(*fine)).long(), expected)
+
+
+def test_a_channel_that_is_second_in_all_corners_can_win_between_them() -> None:
+    # channel 0 is best left, channel 1 right; in the middle they have 0.5 each and channel 2 has 0.9
+    logits = torch.tensor([[[1.0, 0.0]], [[0.0, 1.0]], [[0.9, 0.9]]])
+    assert interpolated_argmax(logits, Size(1, 8)).tolist() == [[0, 0, 2, 2, 2, 2, 1, 1]]
+
+
+# -- semantic segmentation
+
+
+def test_semantic_of_all_categories_is_the_argmax() -> None:
+    semantic = semantic_from_stuff(
+        stuff_logits("ssssss spccpr spccpr rrrrrr", "srpc"), instances(([1, 1, 4, 3], PERSON, 0.9)), SPACE, SIZE
+    )
+    assert semantic.dtype == torch.int64
+    assert ["".join(map(str, row)) for row in semantic.tolist()] == ["000000", "023321", "023321", "111111"]
+
+
+def test_semantic_of_things_is_that_of_the_best_instance_else_the_best_stuff() -> None:
+    items = instances(([0, 1, 3, 3], CAR, 0.3), ([2, 1, 4, 3], PERSON, 0.9))  # even a low score tells the category
+    semantic = semantic_from_stuff(stuff_logits(WORLD), items, SPACE, SIZE)
+    assert ["".join(map(str, row)) for row in semantic.tolist()] == ["000000", "032211", "032211", "111111"]
+
+
+def test_semantic_without_stuff_leaves_uncovered_pixels_unlabelled() -> None:
+    space = LabelSpace((Category(1, "cell", True), Category(2, "dust", True)))
+    semantic = semantic_from_stuff(torch.zeros(1, 4, 6), instances(([0, 0, 2, 4], 1, 0.9)), space, SIZE)
+    assert semantic.tolist() == [[1, 1, IGNORE, IGNORE, IGNORE, IGNORE]] * 4
+
+
+# -- annotation passed through the network's own representation and fusion, as if it had been predicted
+
+
+def as_predicted(segmentation: PanopticSegmentation, space: LabelSpace) -> tuple[Tensor, Instances]:
+    """What a perfect network would say: stuff logits at stride 4, masks of 28 x 28."""
+    target = make_target(segmentation, space)
+    num_stuff, size = len(space.stuff), segmentation.size
+    channel = target.semantic.clamp(max=num_stuff)
+    channels = functional.one_hot(channel.clamp(min=0), num_stuff + 1) * (channel >= 0)[..., None]
+    quarter = (round(size.height / 4), round(size.width / 4))
+    logits = functional.interpolate(channels.permute(2, 0, 1)[None].float(), size=quarter, mode="area")[0]
+    planes = target.instance_map == torch.arange(1, len(target.labels) + 1)[:, None, None]  # (N, H, W)
+    rois = [box[None] for box in target.boxes]
+    masks = roi_align(planes[:, None].float(), rois, output_size=28, aligned=True)[:, 0]
+    return logits, Instances(target.boxes, target.labels, torch.ones(len(rois)), masks)
+
+
+@pytest.mark.parametrize("fuse", [fuse_mask_guided, fuse_unguided])
+def test_annotation_survives_fusion(shared_data: Path, fuse: Fuse) -> None:
+    dataset = CocoPanoptic.from_layout(shared_data / "coco_mini", "val2017", group_by="supercategory")
+    space = dataset.label_space
+    assert len(space.categories) == 27
+    quality = PanopticQuality(space)
+    for index in range(12):
+        annotation = dataset.annotation(index)
+        logits, items = as_predicted(annotation, space)
+        quality.update(fuse(logits, items, space, annotation.size, SMALL).validate(space), annotation)
+    result = quality.compute()
+    assert result.all is not None
+    assert result.all.pq > 0.95

@@ -1,0 +1,61 @@
+"""The README's Python runs as it stands, and its file tree names files that exist."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from tascnet.build import build_model, build_optimizer
+from tascnet.checkpoint import save_checkpoint
+from tascnet.data.streets import STREETS
+from tascnet.demo import demo_config
+from tascnet.predictor import Predictor
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_python_of_the_readme_runs(tmp_path, monkeypatch, capsys):
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    config = demo_config(minutes=1, steps=1)
+    torch.manual_seed(0)
+    model = build_model(config, STREETS)
+    optimizer = build_optimizer(config.optimizer, model)
+    progress = {"step": 1, "seconds": 1.0}
+    save_checkpoint(tmp_path / "runs/demo/checkpoints", model, optimizer, config, STREETS, progress)
+    Image.fromarray(np.full((60, 90, 3), 90, dtype=np.uint8)).save(tmp_path / "photo.jpg")
+    monkeypatch.chdir(tmp_path)
+
+    exec(compile(code, "README.md", "exec"), {})
+
+    segmentation = Predictor.from_checkpoint("runs/demo")("photo.jpg")
+    assert len(capsys.readouterr().out.splitlines()) == len(segmentation.segments)
+    assert Image.open("overlay.png").size == (90, 60)
+
+
+def test_python_of_the_readme_has_six_lines():
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert len([line for line in code.splitlines() if line.strip()]) == 6
+
+
+def test_every_path_of_the_file_tree_exists():
+    tree = re.search(r"```text\n(.*?)```", README, re.DOTALL)
+    assert tree is not None
+    paths = [line.split()[0] for line in tree.group(1).splitlines() if line.strip()]
+    assert len(paths) > 20
+    for path in paths:
+        assert (ROOT / path).exists(), path
+
+
+def test_every_module_is_in_the_file_tree():
+    for module in (ROOT / "src/tascnet").glob("*.py"):
+        if module.name != "__init__.py":
+            assert f"src/tascnet/{module.name}" in README, module.name
+
+
+def test_links_and_pictures_of_the_readme_exist():
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        if not target.startswith("http"):
+            assert (ROOT / target).exists(), target
