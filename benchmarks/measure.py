@@ -36,7 +36,7 @@ def measure(prepare: Callable[..., Call], arguments: tuple[Any, ...], small: tup
         prepare: a function of a module (it is sent to the new process); makes the inputs, returns the call.
         arguments: of `prepare`.
         small: arguments for a small call that loads libraries and starts threads before memory is looked at.
-        repeats: timed runs.
+        repeats: runs, of which the quickest counts.
     """
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(_measure_here, (prepare, arguments, small, repeats, torch.get_num_threads()))
@@ -49,13 +49,12 @@ def _measure_here(
     prepare(*small)()
     call = prepare(*arguments)
     before = _reset_peak()
-    result = call()
-    peak = _peak()
-    times = []
+    times, peak, result = [], 0, torch.empty(0)
     for _ in range(repeats):
         start = time.perf_counter()
-        call()
+        result = call()
         times.append(time.perf_counter() - start)
+        peak = peak or _peak()
     return Cost(min(times) * 1e3, (peak - before) / 1e6, result.numpy())
 
 

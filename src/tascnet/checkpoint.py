@@ -11,7 +11,7 @@ No file is a pickle. A checkpoint is written under another name and renamed when
 
 import json
 import shutil
-import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from tascnet import __version__
 from tascnet.build import build_model
 from tascnet.config import Config, from_dict, to_dict
 from tascnet.errors import InputError
-from tascnet.files import make_folder, read_json
+from tascnet.files import atomic_folder, read_json
 from tascnet.model.tascnet import TASCNet
 from tascnet.structures import LabelSpace
 
@@ -61,29 +61,30 @@ def save_checkpoint(
     label_space: LabelSpace,
     progress: dict[str, float],
 ) -> Path:
-    """Write `folder`/step_NNNNNN atomically and remove all but the newest two; return its path."""
-    make_folder(folder)
+    """Write `folder`/step_NNNNNN atomically and remove all but the newest two; return its path.
+
+    Raises:
+        InputError: it cannot be written (no permission, disk full); the earlier checkpoints are as they were.
+    """
     final = folder / f"step_{int(progress['step']):06d}"
-    temporary = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder))
+    facts = {
+        "format_version": FORMAT_VERSION,
+        "tascnet": __version__,
+        "progress": progress,
+        "categories": label_space.to_list(),
+    }
     try:
-        save_file(_contiguous(model.state_dict()), temporary / "model.safetensors")
-        save_file(_contiguous(_optimizer_tensors(optimizer)), temporary / "training.safetensors")
-        (temporary / "config.yaml").write_text(yaml.safe_dump(to_dict(config), sort_keys=False), encoding="utf-8")
-        facts = {
-            "format_version": FORMAT_VERSION,
-            "tascnet": __version__,
-            "progress": progress,
-            "categories": label_space.to_list(),
-        }
-        (temporary / "checkpoint.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
-        temporary.chmod(0o755)
-        if final.exists():
-            shutil.rmtree(final)
-        temporary.rename(final)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-    for old in sorted(folder.glob("step_*"))[:-NUM_KEPT]:
+        with atomic_folder(final) as temporary:
+            save_file(_contiguous(model.state_dict()), temporary / "model.safetensors")
+            save_file(_contiguous(_optimizer_tensors(optimizer)), temporary / "training.safetensors")
+            (temporary / "config.yaml").write_text(yaml.safe_dump(to_dict(config), sort_keys=False), encoding="utf-8")
+            (temporary / "checkpoint.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
+    except (OSError, SafetensorError) as error:
+        raise InputError(
+            f"cannot write the checkpoint {final}: {error}. Check permission and free space; "
+            "tascnet train --resume goes on from the checkpoint before."
+        ) from error
+    for old in _by_step(folder.glob("step_*"))[:-NUM_KEPT]:
         shutil.rmtree(old)
     return final
 
@@ -97,13 +98,14 @@ def find_checkpoint(path: str | Path) -> Path:
     path = Path(path)
     if (path / "checkpoint.json").is_file():
         return path
-    found = sorted([*path.glob("step_*/checkpoint.json"), *path.glob("checkpoints/step_*/checkpoint.json")])
+    files = [*path.glob("step_*/checkpoint.json"), *path.glob("checkpoints/step_*/checkpoint.json")]
+    found = _by_step(file.parent for file in files)
     if not found:
         what = "does not exist" if not path.exists() else "holds no checkpoint"
         raise InputError(
             f"{path} {what}. Give a run folder or a checkpoint folder (with checkpoint.json and model.safetensors)."
         )
-    return found[-1].parent
+    return found[-1]
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:
@@ -120,15 +122,26 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             f"{folder / 'checkpoint.json'} has format version {version}; this tascnet reads up to {FORMAT_VERSION}. "
             "Upgrade tascnet."
         )
+    try:
+        label_space = LabelSpace.from_list(facts["categories"])
+        progress = {name: float(facts["progress"][name]) for name in ("step", "seconds")}
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise InputError(
+            f"{folder / 'checkpoint.json'} lacks a usable entry ({type(error).__name__}: {error}). "
+            "Use another checkpoint."
+        ) from error
     config = _read_config(folder / "config.yaml")
-    label_space = LabelSpace.from_list(facts["categories"])
     model = build_model(config, label_space)
     _load_weights(model, folder / "model.safetensors")
-    return Checkpoint(folder, model.eval(), config, label_space, facts["progress"])
+    return Checkpoint(folder, model.eval(), config, label_space, progress)
 
 
 def load_optimizer(folder: Path, optimizer: optim.Optimizer) -> None:
-    """Put the optimiser back into the state it was saved in."""
+    """Put the optimiser back into the state it was saved in.
+
+    Raises:
+        InputError: the file is missing or cut short.
+    """
     tensors = _read_tensors(folder / "training.safetensors")
     state: dict[int, dict[str, Any]] = {}
     for name, tensor in tensors.items():
@@ -184,11 +197,14 @@ def _read_tensors(file: Path) -> dict[str, Tensor]:
 def _read_config(file: Path) -> Config:
     try:
         values = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{file} cannot be read ({error}). Use another checkpoint.") from error
     if not isinstance(values, dict):
         raise InputError(f"{file} holds no settings. Use another checkpoint.")
-    return from_dict(values)
+    try:
+        return from_dict(values)
+    except InputError as error:
+        raise InputError(f"{file}: {error}") from error
 
 
 def _optimizer_tensors(optimizer: optim.Optimizer) -> dict[str, Tensor]:
@@ -204,6 +220,12 @@ def _optimizer_tensors(optimizer: optim.Optimizer) -> dict[str, Tensor]:
 def _contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """safetensors stores plain row-major tensors that share no memory."""
     return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
+
+
+def _by_step(folders: Iterable[Path]) -> list[Path]:
+    """Checkpoint folders by their step; as text, step_1000000 would come before step_999999."""
+    steps = {folder: folder.name.removeprefix("step_") for folder in folders}
+    return sorted((folder for folder, step in steps.items() if step.isdecimal()), key=lambda folder: int(steps[folder]))
 
 
 def _first(names: list[str]) -> str:

@@ -6,6 +6,7 @@ Only what parses arguments is imported here; each verb imports what it needs, so
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,7 +70,10 @@ def _demo_parser() -> ArgumentParser:
 
 def _train_parser() -> ArgumentParser:
     parser = ArgumentParser(
-        description="Train a network. Settings come from --config FILE; any of them can be changed by a flag behind it."
+        usage="tascnet train [--config FILE] [--output FOLDER] [--SETTING VALUE ...]\n"
+        "       tascnet train --resume FOLDER",
+        description="Train a network. Settings come from --config FILE; any of them can be changed by a flag "
+        "behind it.",
     )
     parser.add_argument("--config", action="config", help="YAML file with the settings below")
     parser.add_argument("--output", type=Path | None, default=None, help="run folder; default runs/NAME-DATE-TIME")
@@ -81,7 +85,12 @@ def _train_parser() -> ArgumentParser:
 
 
 def _evaluate_parser() -> ArgumentParser:
-    parser = ArgumentParser(description="Measure PQ, mIoU and AP of a checkpoint; draw its best and worst cases.")
+    parser = ArgumentParser(
+        usage="tascnet evaluate CHECKPOINT [--output FOLDER] [--device DEVICE] [--data.SETTING VALUE ...] "
+        "[--fusion.SETTING VALUE ...]",
+        description="Measure PQ, mIoU and AP of a checkpoint on the validation set of its run; draw its best and worst "
+        "cases. Settings of data and fusion that are not given are those of the run.",
+    )
     parser.add_argument("checkpoint", type=Path, help="run folder or checkpoint folder")
     parser.add_argument(
         "--output",
@@ -89,11 +98,10 @@ def _evaluate_parser() -> ArgumentParser:
         default=None,
         help="folder for report.json and pictures; default evaluation/ in the run",
     )
-    parser.add_argument(
-        "--data", type=DatasetConfig | None, default=None, help="data set; default: the run's own validation set"
-    )
-    parser.add_argument("--fusion", type=FusionConfig | None, default=None, help="fusion; default: the run's own")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
+    for name, settings in (("data", DatasetConfig), ("fusion", FusionConfig)):
+        parser.add_class_arguments(settings, name)
+        parser.set_defaults({f"{name}.{field.name}": None for field in fields(settings)})  # None: as the run has it
     return parser
 
 
@@ -148,9 +156,8 @@ def _evaluate(options: Namespace, command: str) -> None:
     from tascnet.evaluation import evaluate_checkpoint, print_report  # noqa: PLC0415 - imports torch
 
     console = _console()
-    report, folder = evaluate_checkpoint(
-        options.checkpoint, options.data, options.fusion, options.output, options.device, console
-    )
+    data, fusion = _given(options.data), _given(options.fusion)
+    report, folder = evaluate_checkpoint(options.checkpoint, data, fusion, options.output, options.device, console)
     print_report(report, console)
     console.print(f"report.json and pictures are in {folder}", highlight=False)
 
@@ -172,6 +179,11 @@ def _config(options: Namespace) -> Config:
     parser.add_class_arguments(Config)
     values: dict[str, Any] = {name: options[name] for name in Config.__dataclass_fields__}
     return Config(**vars(parser.instantiate_classes(Namespace(**values))))
+
+
+def _given(options: Namespace) -> dict[str, Any]:
+    """The settings that the user gave; the others are None."""
+    return {name: value for name, value in vars(options).items() if value is not None}
 
 
 def _console() -> "Console":

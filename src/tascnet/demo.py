@@ -18,9 +18,11 @@ from tascnet.config import (
     StuffHeadConfig,
     ThingsHeadConfig,
     TrainingConfig,
+    check,
 )
 from tascnet.errors import InputError
 from tascnet.evaluation import print_report
+from tascnet.files import read_json
 from tascnet.training import train
 
 NUM_TRAINING_SCENES = 400
@@ -85,12 +87,13 @@ def run_demo(output: Path, minutes: float, steps: int, command: str, console: Co
     Raises:
         InputError: `output` holds something that is not an earlier demo, or cannot be written to.
     """
+    config = check(demo_config(minutes, steps))
     if output.exists():
-        if not (output / "run.json").is_file() and any(output.iterdir()):
-            raise InputError(f"{output} exists and is not a run; choose another --output.")
+        if not _is_replaceable(output):
+            raise InputError(f"{output} exists and is not an earlier demo; choose another --output.")
         shutil.rmtree(output)
     console.print(f"Training on {NUM_TRAINING_SCENES} generated street scenes, for at most {minutes:g} minutes.")
-    report = train(demo_config(minutes, steps), output, command, console)
+    report = train(config, output, command, console)
     print_report(report, console)
     console.print(
         f"Open {output}/pictures/best.png and worst.png: picture, annotation, prediction, matches, residual.\n"
@@ -99,3 +102,11 @@ def run_demo(output: Path, minutes: float, steps: int, command: str, console: Co
         highlight=False,
         soft_wrap=True,
     )
+
+
+def _is_replaceable(folder: Path) -> bool:
+    """An empty folder or an earlier demo; a long training that someone did there is neither."""
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return folder.is_dir()
+    facts = read_json(folder / "run.json") if (folder / "run.json").is_file() else {}
+    return str(facts.get("command", "")).startswith("tascnet demo")

@@ -1,8 +1,8 @@
 """Evaluation: a predictor over a data set -> a report: PQ, mIoU, AP, the best and the worst cases."""
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from rich.console import Console
 from tascnet import visualize
 from tascnet.build import build_dataset
 from tascnet.checkpoint import check_label_space, load_checkpoint
-from tascnet.config import DatasetConfig, FusionConfig
+from tascnet.config import check_dataset
 from tascnet.data.images import write_png
 from tascnet.data.sample import Sample
 from tascnet.data.stream import PanopticDataset
@@ -197,8 +197,8 @@ def _percent(value: float | None) -> float | None:
 
 def evaluate_checkpoint(
     path: Path,
-    data: DatasetConfig | None,
-    fusion: FusionConfig | None,
+    data: Mapping[str, Any],
+    fusion: Mapping[str, Any],
     output: Path | None,
     device: str,
     console: Console,
@@ -207,8 +207,8 @@ def evaluate_checkpoint(
 
     Args:
         path: run folder or checkpoint folder.
-        data: data set; by default the validation set of the run.
-        fusion: by default that of the run.
+        data: fields of `DatasetConfig` that differ from the run's validation set.
+        fusion: fields of `FusionConfig` that differ from the run's.
         output: folder for the results; by default `evaluation` beside the checkpoint.
         device: "auto", "cpu", "cuda" or "mps".
         console: for the progress.
@@ -220,15 +220,15 @@ def evaluate_checkpoint(
         InputError: the checkpoint or the data set cannot be used, or their categories differ.
     """
     checkpoint = load_checkpoint(path)
-    dataset = build_dataset(data or checkpoint.config.data.val)
+    dataset = build_dataset(check_dataset(replace(checkpoint.config.data.val, **data), "data"))
     check_label_space(checkpoint, dataset.label_space)
-    folder = check_writable(output or path / "evaluation")
     predictor = Predictor(
         checkpoint.model.to(choose_device(device)),
         checkpoint.label_space,
         checkpoint.config.data.input,
-        fusion or checkpoint.config.fusion,
+        replace(checkpoint.config.fusion, **fusion),
     )
+    folder = check_writable(output or path / "evaluation")
     with progress_bar(console, "evaluation", len(dataset)) as bar:
         report = evaluate(predictor, dataset, lambda done, _: bar.update(done))
     write_report(report, folder)

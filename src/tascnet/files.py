@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -39,6 +40,38 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     except BaseException:
         with suppress(FileNotFoundError):
             temporary.unlink()
+        raise
+
+
+@contextmanager
+def atomic_folder(path: str | Path) -> Iterator[Path]:
+    """Yield an empty temporary folder beside `path`; it takes the name `path` when the block succeeds.
+
+    If the block fails, `path` is left as it was and the temporary folder is removed. A folder that has the name
+    already is replaced. The block may write files, no folders.
+
+    Raises:
+        InputError: the folder above cannot be made or written to.
+    """
+    path = Path(path)
+    make_folder(path.parent)
+    try:
+        temporary = Path(tempfile.mkdtemp(prefix=".writing-", dir=path.parent))
+    except OSError as error:
+        raise InputError(
+            f"cannot write in {path.parent}: {error.strerror}. Choose a folder that you may write to."
+        ) from error
+    try:
+        yield temporary
+        for file in temporary.iterdir():
+            _flush_to_disk(file)
+            file.chmod(0o666 & ~_umask())
+        temporary.chmod(0o777 & ~_umask())
+        if path.exists():
+            shutil.rmtree(path)
+        temporary.rename(path)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
         raise
 
 

@@ -75,7 +75,10 @@ def read_config(path: Path) -> Config:
         raise InputError(f"{path} is not YAML ({error}). Give a config file or a run folder.") from error
     if not isinstance(values, dict):
         raise InputError(f"{path} holds no settings. Give a config file or a run folder.")
-    return from_dict(values)
+    try:
+        return from_dict(values)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
 
 
 def _numbered_label_space(num_stuff: int, num_things: int) -> LabelSpace:

@@ -1,6 +1,6 @@
 """Photos and folders -> overlay pictures and COCO panoptic files."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import Path
@@ -23,7 +23,6 @@ class PredictedPhoto:
 
     name: str
     image_id: int
-    image_file: str
     segmentation: PanopticSegmentation
 
 
@@ -50,27 +49,30 @@ def predict_files(
         InputError: the checkpoint, a photo or the output folder cannot be used.
     """
     photos = list_images(paths)
-    check_writable(output)
+    photo_of = dict(zip(unique_names(photos), photos, strict=True))
     predictor = Predictor.from_checkpoint(checkpoint, choose_device(device))
+    check_writable(output)
     overlays = make_folder(output / "overlays")
     json_path = output / "panoptic.json"
+    json_path.unlink(missing_ok=True)  # of an earlier call, whose PNGs are about to be replaced
     with progress_bar(console, "photos", len(photos)) as bar:
-        results = _predict_each(predictor, photos, overlays, names, bar)
-        write_coco_panoptic(json_path, predictor.label_space, results)
+        results = _predict_each(predictor, photo_of, overlays, names, bar)
+        image_files = {name: photo.name for name, photo in photo_of.items()}
+        write_coco_panoptic(json_path, predictor.label_space, results, image_files=image_files)
     console.print(f"{len(photos)} photos: overlays in {overlays}, COCO panoptic format in {json_path}", highlight=False)
     return json_path
 
 
 def _predict_each(
-    predictor: Predictor, photos: Sequence[Path], overlays: Path, names: bool, bar: Bar
+    predictor: Predictor, photo_of: Mapping[str, Path], overlays: Path, names: bool, bar: Bar
 ) -> Iterator[PredictedPhoto]:
-    for number, (photo, name) in enumerate(zip(photos, unique_names(photos), strict=True), start=1):
+    for number, (name, photo) in enumerate(photo_of.items(), start=1):
         image = read_image(photo)
         segmentation = predictor(image)
         overlay = visualize.draw_segmentation(segmentation, predictor.label_space, image, names=names)
         write_png(overlays / f"{name}.png", overlay)
         bar.update(number, photo.name)
-        yield PredictedPhoto(name, number, photo.name, segmentation)
+        yield PredictedPhoto(name, number, segmentation)
 
 
 def unique_names(photos: Sequence[Path]) -> list[str]:

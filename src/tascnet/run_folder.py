@@ -25,6 +25,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from tascnet import __version__
 from tascnet.config import Config, to_dict
+from tascnet.errors import InputError
 from tascnet.files import check_writable, make_folder, write_json, write_text
 
 PACKAGES = ("torch", "torchvision", "timm", "lightning-fabric", "numpy", "pillow")
@@ -45,20 +46,39 @@ class RunFolder:
         """Make the folder and write what is known before the first step.
 
         Raises:
-            InputError: it cannot be written to.
+            InputError: it cannot be written to, or holds the checkpoints of an earlier run.
         """
         folder = cls(check_writable(path))
+        if any(folder.checkpoints.glob("step_*")):
+            raise InputError(
+                f"{path} holds the checkpoints of an earlier run. Choose another --output, or go on with that run: "
+                f"tascnet train --resume {path}."
+            )
         make_folder(folder.checkpoints)
         make_folder(folder.pictures)
         write_text(path / "config.yaml", yaml.safe_dump(to_dict(config), sort_keys=False))
         write_json(path / "run.json", _facts(command), indent=1)
-        folder._metrics.touch()
+        write_text(folder._metrics, "")
         return folder
 
+    @classmethod
+    def open(cls, path: Path) -> "RunFolder":
+        """The folder of an earlier run.
+
+        Raises:
+            InputError: it is none, or cannot be written to.
+        """
+        if not (path / "run.json").is_file():
+            raise InputError(
+                f"{path} is not a run folder: there is no run.json in it. Give the folder that holds run.json and "
+                "checkpoints/."
+            )
+        return cls(check_writable(path))
+
     def forget_after(self, step: int) -> None:
-        """Drop the metrics of steps that a resumed run will take again."""
+        """Drop the metrics of steps that a resumed run will take again, and a line that was cut short."""
         lines = self._metrics.read_text(encoding="utf-8").splitlines() if self._metrics.exists() else []
-        kept = [line for line in lines if json.loads(line)["step"] <= step]
+        kept = [line for line in lines if 0 < _step_of(line) <= step]
         write_text(self._metrics, "".join(line + "\n" for line in kept))
 
     def log(self, step: int, values: Mapping[str, float | None]) -> None:
@@ -81,6 +101,14 @@ class RunFolder:
 def new_run_path(name: str) -> Path:
     """runs/NAME-DATE-TIME: a folder that no earlier run has used."""
     return Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
+
+
+def _step_of(line: str) -> int:
+    """The step of a line of metrics; 0 if the line is not whole, as a run that was killed may leave it."""
+    try:
+        return int(json.loads(line)["step"])
+    except (ValueError, TypeError, KeyError):
+        return 0
 
 
 def _facts(command: str) -> dict[str, object]:

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,9 +16,10 @@ from torch.utils.data import DataLoader, Subset
 
 from tascnet.build import build_augmentation, build_dataset, build_model, build_optimizer, learning_rate_factor
 from tascnet.checkpoint import check_label_space, load_checkpoint, load_optimizer, save_checkpoint
-from tascnet.config import Config, check
+from tascnet.config import Config, TrainingConfig, check
 from tascnet.data.batch import Batch, collate
 from tascnet.data.stream import PanopticDataset, TrainingStream
+from tascnet.device import choose_device
 from tascnet.display import Bar, progress_bar
 from tascnet.errors import InputError
 from tascnet.evaluation import Report, evaluate, write_cases, write_report
@@ -26,7 +27,7 @@ from tascnet.model.tasc_loss import tasc_weight
 from tascnet.model.tascnet import TASCNet
 from tascnet.predictor import Predictor
 from tascnet.run_folder import RunFolder
-from tascnet.structures import LabelSpace
+from tascnet.structures import LabelSpace, Target
 from tascnet.weights.imagenet import load_imagenet_weights
 
 
@@ -52,26 +53,32 @@ def train(config: Config, folder: Path, command: str, console: Console) -> Repor
         InputError: the config, a file of the data set or the folder cannot be used.
     """
     check(config)
+    _check_device(config.training)
     train_set, val_set = _open_data(config)
-    model = _new_model(config, train_set.label_space, console)
+    label_space = train_set.label_space
+    model = _new_model(config, label_space, console)
     run = RunFolder.create(folder, config, command)
-    return _Training(config, run, console, train_set, val_set, model, Progress()).run_to_the_end()
+    return _Training(config, run, console, train_set, val_set, label_space, model, Progress()).run_to_the_end()
 
 
 def resume(folder: Path, console: Console) -> Report:
     """Go on with an interrupted run from its newest checkpoint.
 
     Raises:
-        InputError: the folder holds no usable checkpoint, or its data has changed.
+        InputError: the folder is no run folder, holds no usable checkpoint, or its data has changed.
     """
+    run = RunFolder.open(folder)
     checkpoint = load_checkpoint(folder)
+    _check_device(checkpoint.config.training)
     train_set, val_set = _open_data(checkpoint.config)
     check_label_space(checkpoint, train_set.label_space)
     progress = Progress(int(checkpoint.progress["step"]), checkpoint.progress["seconds"])
-    run = RunFolder(folder)
-    run.forget_after(progress.step)
-    training = _Training(checkpoint.config, run, console, train_set, val_set, checkpoint.model, progress)
+    # the network's channels are in the order of the checkpoint's categories
+    training = _Training(
+        checkpoint.config, run, console, train_set, val_set, checkpoint.label_space, checkpoint.model, progress
+    )
     load_optimizer(checkpoint.folder, training.optimizer)
+    run.forget_after(progress.step)
     return training.run_to_the_end()
 
 
@@ -79,6 +86,26 @@ def total_loss(losses: dict[str, Tensor], stuff_weight: float, consistency_weigh
     """L = L_rpn_cls + L_rpn_box + L_cls + L_box + L_mask + lambda_s L_stuff + lambda_c L_TASC."""
     weights = {"stuff": stuff_weight, "tasc": consistency_weight}
     return torch.stack([weights.get(name, 1.0) * loss for name, loss in losses.items()]).sum()
+
+
+class _Sealed:
+    """Targets on their way through Fabric.
+
+    In mixed precision Fabric converts whatever collection it knows, and refuses frozen dataclasses in it; the
+    network wants targets as they are.
+    """
+
+    def __init__(self, targets: list[Target]):
+        self._targets = targets
+
+    def __len__(self) -> int:
+        return len(self._targets)
+
+    def __iter__(self) -> Iterator[Target]:
+        return iter(self._targets)
+
+    def __getitem__(self, index: int) -> Target:
+        return self._targets[index]
 
 
 class _Training:
@@ -91,11 +118,12 @@ class _Training:
         console: Console,
         train_set: PanopticDataset,
         val_set: PanopticDataset,
+        label_space: LabelSpace,
         model: TASCNet,
         progress: Progress,
     ):
         self.config, self.run, self.console, self.progress = config, run, console, progress
-        self.train_set, self.val_set, self.label_space = train_set, val_set, train_set.label_space
+        self.train_set, self.val_set, self.label_space = train_set, val_set, label_space
         training = config.training
         self.fabric = Fabric(accelerator=training.accelerator, devices=1, precision=training.precision)
         if training.channels_last:
@@ -138,7 +166,7 @@ class _Training:
         images = batch.images
         if config.training.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
-        losses: dict[str, Tensor] = self.wrapped(images, batch.targets, batch.image_sizes)
+        losses: dict[str, Tensor] = self.wrapped(images, _Sealed(batch.targets), batch.image_sizes)
         consistency = tasc_weight(step, config.loss.tasc, config.loss.tasc_warmup_steps)
         losses["total"] = total_loss(losses, config.loss.stuff, consistency)
         if not losses["total"].isfinite():
@@ -208,6 +236,15 @@ class _Training:
 
     def _predictor(self) -> Predictor:
         return Predictor(self.model, self.label_space, self.config.data.input, self.config.fusion)
+
+
+def _check_device(training: TrainingConfig) -> None:
+    device = choose_device(training.accelerator)
+    if training.precision == "16-mixed" and device.type == "cpu":
+        raise InputError(
+            "training.precision is 16-mixed, but processors do not compute in it. "
+            "Set it to 32-true, or training.accelerator to a GPU."
+        )
 
 
 def _open_data(config: Config) -> tuple[PanopticDataset, PanopticDataset]:

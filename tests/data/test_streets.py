@@ -129,8 +129,7 @@ def test_scenes_are_neither_empty_nor_dark(scenes):
         assert image.float().std() > 12
 
 
-def test_pixels_of_no_segment_other_than_void_are_left(scenes):
-    """Every pixel is painted: VOID comes from bonnet, border, bins and hidden things only, never from a gap."""
+def test_no_pixel_is_left_unpainted():
     for index in range(20):
         canvas = Canvas.blank(SMALL)
         canvas.ids[:] = -1
@@ -139,7 +138,7 @@ def test_pixels_of_no_segment_other_than_void_are_left(scenes):
 
 
 def test_a_scene_looks_alike_at_every_size():
-    for index in range(4):
+    for index in range(2):
         small = render_street(0, index, Size(128, 256))[1].semantic_map(STREETS)
         large = render_street(0, index, Size(512, 1024))[1].semantic_map(STREETS)
         assert (small == large[2::4, 2::4]).float().mean() > 0.95
@@ -153,7 +152,7 @@ def test_any_size(size):
         segmentation.validate(STREETS)
 
 
-# -------------------------------------------------------------------------------------- small streets, worked out by hand
+# ------------------------------------------------------------------------------------ small streets, worked out by hand
 
 
 def _street(*items: Item, center_x: float = 0.5, horizon: float = 0.5) -> Street:
@@ -171,7 +170,7 @@ def _street(*items: Item, center_x: float = 0.5, horizon: float = 0.5) -> Street
 
 
 def _paint(*items: Item) -> tuple[np.ndarray, Canvas, list[int]]:
-    """The id map, the canvas, and the category of each id from FIRST_THING + 6 on, in order."""
+    """The id map, the canvas, and the categories of the things from far to near."""
     canvas = Canvas.blank(Size(256, 512))
     segments = paint_street(canvas, _street(*items))
     return canvas.ids, canvas, [segment.category_id for segment in segments if segment.id >= FIRST_THING]
@@ -222,10 +221,7 @@ def test_a_sign_has_the_size_that_optics_say():
 def test_the_kerb_is_where_perspective_puts_it():
     ids, canvas, _ = _paint()
     assert (ids[:128] == SKY).all()
-    # 10 m ahead is 2 / 10 * 512 = 102.4 pixels below the horizon; the kerb is 5 / 10 * 512 = 256 pixels aside
-    row = 128 + 153  # of a picture that is too low: 2 / 153 * 512 = 6.69 m ahead, kerbs out of the picture
-    assert row > 255
-    row = 128 + 60  # 60.5 pixels below the horizon: 16.926 m ahead, kerbs 151.25 pixels aside
+    row = 128 + 60  # its centres are 60.5 pixels below the horizon: 16.926 m ahead, where 5 m are 151.25 pixels
     assert np.flatnonzero(ids[row] == ROAD)[[0, -1]].tolist() == [256 - 151, 256 + 150]
     assert canvas.depth[row, 0] == pytest.approx(2 * 512 / 60.5)
 
@@ -240,9 +236,8 @@ def test_a_crowd_is_one_segment():
     segment = paint_street(canvas, _street(group))[-1]
     assert segment.is_crowd
     assert segment.category_id == PERSON
-    alone = [_box(_paint(member)[0] >= FIRST_THING) for member in group.members]
-    together = _box(canvas.ids == segment.id)
-    assert together == (alone[2][0], alone[2][1], alone[1][2], alone[2][3])
+    alone = [_paint(member)[0] >= FIRST_THING for member in group.members]
+    assert np.array_equal(canvas.ids == segment.id, alone[0] | alone[1] | alone[2])
 
 
 def test_no_two_things_take_the_same_ground():

@@ -1,6 +1,6 @@
 """COCO panoptic JSON + PNG files <-> PanopticSegmentation."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePath
 from typing import Any, Literal, Protocol, Self
 
@@ -152,6 +152,7 @@ def write_coco_panoptic(
     label_space: LabelSpace,
     items: Iterable[NamedSegmentation],
     image_suffix: str = ".jpg",
+    image_files: Mapping[str, str] | None = None,
 ) -> None:
     """Write segmentations as COCO panoptic files: the JSON, and beside it a folder of PNGs named like the JSON.
 
@@ -162,6 +163,7 @@ def write_coco_panoptic(
         label_space: of the segmentations.
         items: names and ids must differ; taken one at a time, so any number of them fits.
         image_suffix: of the photos; `file_name` of an image is its name and this.
+        image_files: name -> `file_name`, for photos that are called otherwise.
 
     Raises:
         InputError: a segmentation breaks an invariant or has an unknown category, a name or an id comes twice,
@@ -193,7 +195,7 @@ def write_coco_panoptic(
             raise InputError(f"cannot write '{item.name}' to {json_path}: {error}") from error
         write_png(folder / f"{item.name}.png", encode_ids(item.segmentation.id_map))
         height, width = item.segmentation.size
-        image_file = f"{item.name}{image_suffix}"
+        image_file = (image_files or {}).get(item.name, f"{item.name}{image_suffix}")
         images.append({"id": item.image_id, "file_name": image_file, "height": height, "width": width})
         annotations.append(
             {

@@ -75,7 +75,7 @@ class Backbone(nn.Module):
 
     def normalize(self, images: Tensor) -> Tensor:
         """(..., 3, H, W) of 0-255, any number type -> the same, as the network expects it."""
-        return (images - self.pixel_mean) / self.pixel_std
+        return (images.to(self.pixel_mean.dtype) - self.pixel_mean) / self.pixel_std
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Normalised images (B, 3, H, W), sides multiples of 32 -> C2, C3, C4, C5 and, where added, C6, C7."""
@@ -117,8 +117,12 @@ class AddedStage(nn.Module):
 
 
 def group_norm(channels: int, max_groups: int = 16) -> nn.GroupNorm:
-    """Group norm with `max_groups` groups, or the largest smaller number that divides the channels."""
-    groups = next(groups for groups in range(min(max_groups, channels), 0, -1) if channels % groups == 0)
+    """Group norm with `max_groups` groups, or the largest smaller number that leaves each group two channels or more.
+
+    One channel alone has no variance where an image is so small that the coarsest level is a single position.
+    """
+    most = min(max_groups, max(channels // 2, 1))
+    groups = next(groups for groups in range(most, 0, -1) if channels % groups == 0)
     return nn.GroupNorm(groups, channels)
 
 
@@ -133,6 +137,8 @@ def _feature_network(name: str) -> Any:
         )
     try:
         network: Any = timm.create_model(name, features_only=True, pretrained=False)
+        if getattr(network, "output_fmt", "NCHW") != "NCHW":
+            raise ValueError("it gives its features with channels last, as windowed transformers do")
         reductions = network.feature_info.reduction()
         indices = [len(reductions) - 1 - reductions[::-1].index(stride) for stride in STRIDES]
     except (ValueError, RuntimeError, AttributeError, TypeError) as error:
@@ -148,7 +154,7 @@ def _freeze_up_to(network: nn.Module, last_module: str) -> None:
     parameters = list(network.named_parameters())
     inside = [index for index, (name, _) in enumerate(parameters) if name.startswith(prefixes)]
     if not inside:
-        raise InputError(f"this backbone has no module {last_module} to freeze up to; set model.backbone.freeze_stem false.")
+        raise InputError(f"this backbone has no module {last_module}; set model.backbone.freeze_stem to false.")
     for _, parameter in parameters[: inside[-1] + 1]:
         parameter.requires_grad_(False)
 

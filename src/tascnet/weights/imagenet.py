@@ -67,7 +67,7 @@ def _state_from_wheel(name: str) -> dict[str, Tensor]:
 
 def _state_from_timm(name: str) -> dict[str, Tensor]:
     try:
-        return timm.create_model(name, pretrained=True, features_only=False).state_dict()
+        return timm.create_model(name, pretrained=True, features_only=True).state_dict()
     except Exception as error:  # timm and its hub client raise a dozen kinds when offline
         raise InputError(
             f"cannot get the ImageNet weights of '{name}' ({type(error).__name__}). Go online once, or set "
