@@ -1,9 +1,22 @@
 """What all tests share."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+from rich.console import Console
+
+from tascnet.config import Config, from_dict
+from tascnet.data.coco import write_coco_panoptic
+from tascnet.data.images import write_png
+from tascnet.data.streets import Streets
+from tascnet.structures import Size
+from tascnet.training import train
+
+TINY = Size(64, 128)
+"""The smallest streets: a step on them takes a tenth of a second."""
 
 
 @pytest.fixture(scope="session")
@@ -14,3 +27,67 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no shared data at {folder}; set TASCNET_SHARED_DATA to the folder that holds coco_mini")
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Tiny tensors gain nothing from threads, and machines that run tests have other work."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def tiny_config() -> Callable[[], Config]:
+    """Makes the settings of a run of two steps that ends within seconds; each call gives new ones, to be changed."""
+    streets = {"format": "streets", "height": TINY.height, "width": TINY.width}
+    things_head = {
+        "anchor_sizes": [8, 16, 32, 64, 128],
+        "rpn_samples": 16,
+        "pre_nms": 30,
+        "post_nms": 20,
+        "roi_samples": 8,
+        "box_channels": 16,
+        "mask_channels": 8,
+        "mask_convs": 1,
+    }
+    values = {
+        "data": {
+            "train": streets | {"num_images": 5},
+            "val": streets | {"num_images": 2, "first": 1000},
+            "batch_size": 2,
+        },
+        "model": {
+            "backbone": {"name": "test_efficientnet", "weights": "random", "added_channels": 128},
+            "pyramid_channels": 32,
+            "stuff_head": {"channels": 32},
+            "things_head": things_head,
+        },
+        "fusion": {"min_stuff_area": 16, "score_threshold": 0.05},
+        "optimizer": {"name": "adamw", "lr": 0.001, "warmup_steps": 1, "schedule": "cosine"},
+        "training": {"steps": 2, "log_every": 1, "checkpoint_every": 1, "accelerator": "cpu"},
+    }
+    return lambda: from_dict(values)
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tiny_config: Callable[[], Config], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of two steps on tiny streets. Read it, do not write into it."""
+    folder = tmp_path_factory.mktemp("tiny") / "run"
+    train(tiny_config(), folder, "tascnet train --config tiny.yaml", Console(quiet=True))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_coco(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three streets in COCO's official layout, split "mini". Read it, do not write into it."""
+    root = tmp_path_factory.mktemp("tiny_coco")
+    streets = Streets(3, TINY)
+    samples = [streets[index] for index in range(3)]
+    write_coco_panoptic(
+        root / "annotations" / "panoptic_mini.json",
+        streets.label_space,
+        samples,
+        image_file_of=lambda sample: f"{sample.name}.png",
+    )
+    for sample in samples:
+        write_png(root / "mini" / f"{sample.name}.png", sample.image.permute(1, 2, 0).numpy())
+    return root

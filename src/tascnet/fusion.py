@@ -283,5 +283,6 @@ def _fill_with_stuff(
             segment = Segment(id=first_id + len(segments), category_id=category.id, area=areas[index])
             id_of[index] = segment.id
             segments.append(segment)
-    id_map += id_of[free_stuff.int()]  # free pixels are VOID, which is 0
+    # index_select, because indexing makes int64 of the whole map first; free pixels are VOID, which is 0
+    id_map += id_of.index_select(0, free_stuff.flatten().int()).view_as(id_map)
     return segments

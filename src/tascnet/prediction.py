@@ -57,8 +57,7 @@ def predict_files(
     json_path.unlink(missing_ok=True)  # of an earlier call, whose PNGs are about to be replaced
     with progress_bar(console, "photos", len(photos)) as bar:
         results = _predict_each(predictor, photo_of, overlays, names, bar)
-        image_files = {name: photo.name for name, photo in photo_of.items()}
-        write_coco_panoptic(json_path, predictor.label_space, results, image_files=image_files)
+        write_coco_panoptic(json_path, predictor.label_space, results, lambda photo: photo_of[photo.name].name)
     console.print(f"{len(photos)} photos: overlays in {overlays}, COCO panoptic format in {json_path}", highlight=False)
     return json_path
 

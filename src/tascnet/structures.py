@@ -268,12 +268,15 @@ class PanopticSegmentation:
             InputError: the map is not two-dimensional or not of integers, an id in the map has no segment,
                 a segment has no pixel, or an id is used twice.
         """
-        id_map = torch.as_tensor(np.asarray(id_map, dtype=np.int32) if isinstance(id_map, np.ndarray) else id_map)
-        if id_map.ndim != 2 or id_map.is_floating_point():
+        ids = id_map.cpu().numpy() if isinstance(id_map, Tensor) else id_map
+        if ids.ndim != 2 or not np.issubdtype(ids.dtype, np.integer):
+            raise InputError(f"an id map is (height, width) of integers; got shape {tuple(ids.shape)}, {ids.dtype}.")
+        # a larger type is looked at before it is given up: in int32, 2**32 + 7 would be 7
+        if ids.dtype != np.int32 and ids.size and not VOID <= ids.min() <= ids.max() <= MAX_SEGMENT_ID:
             raise InputError(
-                f"an id map is (height, width) of integers; got shape {tuple(id_map.shape)}, {id_map.dtype}."
+                f"the id map holds ids {ids.min()} to {ids.max()}; ids are in 1..{MAX_SEGMENT_ID}, {VOID} means VOID."
             )
-        uncounted = cls(id_map.to("cpu", torch.int32), tuple(segments))
+        uncounted = cls(torch.from_numpy(np.ascontiguousarray(ids, dtype=np.int32)), tuple(segments))
         areas = uncounted.count_areas()
         segmentation = cls(
             uncounted.id_map,
@@ -337,8 +340,10 @@ class PanopticSegmentation:
         Raises:
             InputError: naming the invariant that does not hold.
         """
-        if self.id_map.ndim != 2:
-            raise InputError(f"an id map is (height, width); got shape {tuple(self.id_map.shape)}.")
+        if self.id_map.ndim != 2 or self.id_map.is_floating_point():
+            raise InputError(
+                f"an id map is (height, width) of integers; got shape {tuple(self.id_map.shape)}, {self.id_map.dtype}."
+            )
         areas = self.count_areas()
         for segment in self.segments:
             if areas[segment.id] == 0:

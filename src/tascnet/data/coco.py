@@ -1,8 +1,8 @@
 """COCO panoptic JSON + PNG files <-> PanopticSegmentation."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path, PurePath
-from typing import Any, Literal, Protocol, Self
+from typing import Any, Literal, Protocol, Self, TypeVar
 
 import numpy as np
 from torch import Tensor
@@ -147,12 +147,19 @@ class CocoPanoptic(Dataset[Sample]):
         return self._content.pictures[index].image_id
 
 
+Item = TypeVar("Item", bound=NamedSegmentation)
+
+
+def jpeg_name(item: NamedSegmentation) -> str:
+    """The file name of a photo in COCO."""
+    return f"{item.name}.jpg"
+
+
 def write_coco_panoptic(
     json_path: str | Path,
     label_space: LabelSpace,
-    items: Iterable[NamedSegmentation],
-    image_suffix: str = ".jpg",
-    image_files: Mapping[str, str] | None = None,
+    items: Iterable[Item],
+    image_file_of: Callable[[Item], str] = jpeg_name,
 ) -> None:
     """Write segmentations as COCO panoptic files: the JSON, and beside it a folder of PNGs named like the JSON.
 
@@ -162,8 +169,7 @@ def write_coco_panoptic(
         json_path: ends in .json; the folder has the same name without it.
         label_space: of the segmentations.
         items: names and ids must differ; taken one at a time, so any number of them fits.
-        image_suffix: of the photos; `file_name` of an image is its name and this.
-        image_files: name -> `file_name`, for photos that are called otherwise.
+        image_file_of: item -> file name of its photo.
 
     Raises:
         InputError: a segmentation breaks an invariant or has an unknown category, a name or an id comes twice,
@@ -195,7 +201,7 @@ def write_coco_panoptic(
             raise InputError(f"cannot write '{item.name}' to {json_path}: {error}") from error
         write_png(folder / f"{item.name}.png", encode_ids(item.segmentation.id_map))
         height, width = item.segmentation.size
-        image_file = (image_files or {}).get(item.name, f"{item.name}{image_suffix}")
+        image_file = image_file_of(item)
         images.append({"id": item.image_id, "file_name": image_file, "height": height, "width": width})
         annotations.append(
             {

@@ -35,16 +35,21 @@ def load_imagenet_weights(backbone: Backbone, name: str) -> str:
         backbone.set_normalization(WHEEL_MEAN, WHEEL_STD)
     else:
         state, source = _state_from_timm(name), "timm"
-    # features_only networks lack the classifier; counters of batches mean nothing to frozen norms
     wanted = backbone.network.state_dict()
-    missing = [key for key in wanted if key not in state and not key.endswith("num_batches_tracked")]
-    if missing:
+    # group norm has weights of the same names, but without the statistics they mean nothing
+    if any(key.endswith("running_mean") and _has_only_weight(wanted, key) for key in state):
         raise InputError(
-            f"the ImageNet weights of '{name}' lack {missing[0]} and {len(missing) - 1} more; "
-            "set model.backbone.norm to frozen_bn, bn or sync_bn."
+            f"the ImageNet weights of '{name}' were trained with batch norm, which this backbone lacks; "
+            "set model.backbone.norm to frozen_bn, bn or sync_bn, or model.backbone.weights to random."
         )
-    backbone.network.load_state_dict({key: state[key] for key in wanted if key in state}, strict=False)
+    # the weights also hold a classifier, and counters of batches that mean nothing to frozen norms
+    backbone.network.load_state_dict({key: value for key, value in state.items() if key in wanted})
     return source
+
+
+def _has_only_weight(wanted: dict[str, Tensor], running_mean: str) -> bool:
+    """Whether a norm is still there by name, but without the statistics of a batch norm."""
+    return running_mean not in wanted and running_mean.replace("running_mean", "weight") in wanted
 
 
 def _state_from_wheel(name: str) -> dict[str, Tensor]:

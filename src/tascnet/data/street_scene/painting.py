@@ -9,7 +9,6 @@ from tascnet.data.street_scene.categories import (
     BUILDING,
     CAR,
     PERSON,
-    POLE,
     ROAD,
     SKY,
     STREETS,
@@ -102,9 +101,9 @@ def _paint_item(canvas: Canvas, view: View, street: Street, item: Item, segment_
     brush = Brush(canvas, place, segment_id, weather)
     match item:
         case Lamp():
-            paint_lamp(Brush(canvas, place, POLE, weather), item)
+            paint_lamp(brush, item)  # of no category, like the poles of signs: stays VOID
         case Sign():
-            paint_sign_pole(Brush(canvas, place, POLE, weather), item)
+            paint_sign_pole(Brush(canvas, place, VOID, weather), item)
             paint_sign(brush, item)
         case Furniture():
             paint_furniture(brush, item)  # of no category: stays VOID

@@ -234,7 +234,7 @@ class Tree(Item):
 
 @dataclass(frozen=True, kw_only=True)
 class Lamp(Item):
-    """A street lamp; its arm points along `arm` (-1 left, +1 right)."""
+    """A street lamp, VOID in the annotation; its arm points along `arm` (-1 left, +1 right)."""
 
     height: float
     arm: int
@@ -242,7 +242,7 @@ class Lamp(Item):
 
 @dataclass(frozen=True, kw_only=True)
 class Furniture(Item):
-    """A bin, bollard or cabinet: things of no category, VOID in the annotation."""
+    """A bin or cabinet: of no category, VOID in the annotation."""
 
     width: float
     height: float

@@ -16,7 +16,7 @@ POLE_WIDTH = 0.08  # metres
 
 
 def paint_sign_pole(brush: Brush, sign: Sign) -> None:
-    """The pole of a traffic sign, a segment of its own."""
+    """The pole of a traffic sign, which belongs to no category."""
     brush.round_shadow(0.25, sign.height)
     brush.limb((0, 0, 0), (0, sign.height + sign.size * 0.3, 0), POLE_WIDTH, POLE_WIDTH, METAL)
 

@@ -1,0 +1,212 @@
+"""Backbone: strides and channels of several timm networks, the four norms, the input normalisation."""
+
+import pytest
+import torch
+from timm.layers import FrozenBatchNormAct2d
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torchvision.ops import FrozenBatchNorm2d
+
+from tascnet.errors import InputError
+from tascnet.model.backbone import AddedStage, Backbone, group_norm
+
+FROZEN = (FrozenBatchNorm2d, FrozenBatchNormAct2d)
+EFFICIENTNET, RESNET = "tf_efficientnet_lite0", "resnet18"
+
+
+def noise(height: int, width: int, seed: int = 0) -> Tensor:
+    return torch.randn(2, 3, height, width, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize(
+    ("name", "channels"),
+    [
+        (RESNET, [64, 128, 256, 512]),
+        (EFFICIENTNET, [24, 40, 112, 320]),
+        ("mobilenetv3_small_100", [16, 24, 48, 576]),
+        ("convnext_atto", [40, 80, 160, 320]),
+    ],
+)
+def test_features_have_the_channels_and_strides_that_are_announced(name: str, channels: list[int]) -> None:
+    backbone = Backbone(name, added_channels=32).eval()
+    assert backbone.channels == [*channels, 32, 32]
+    assert backbone.strides == [4, 8, 16, 32, 64, 128]
+    with torch.no_grad():
+        features = backbone(noise(64, 96))
+    # 64 x 96 at strides 64 and 128: 1 x 1.5 and 0.5 x 0.75, rounded up
+    sizes = [(16, 24), (8, 12), (4, 6), (2, 3), (1, 2), (1, 1)]
+    assert [tuple(feature.shape) for feature in features] == [
+        (2, width, *size) for width, size in zip(backbone.channels, sizes, strict=True)
+    ]
+
+
+def test_without_added_stages_there_are_four_levels() -> None:
+    backbone = Backbone(RESNET, added_channels=None)
+    assert backbone.channels == [64, 128, 256, 512]
+    assert backbone.strides == [4, 8, 16, 32]
+    assert len(backbone(noise(32, 32))) == 4
+
+
+def test_added_stages_read_the_level_below_them() -> None:
+    backbone = Backbone(RESNET, added_channels=32).eval()
+    features = backbone(noise(64, 64))
+    assert torch.equal(features[4], backbone.added_stages[0](features[3]))
+    assert torch.equal(features[5], backbone.added_stages[1](features[4]))
+
+
+def test_added_stage_is_residual_plus_shortcut() -> None:
+    stage = AddedStage(8, 16)
+    features = noise(6, 6)[:, :1].expand(-1, 8, -1, -1)
+    assert torch.equal(stage(features), (stage.residual(features) + stage.shortcut(features)).relu())
+    # the shortcut reads every other position; with the residual switched off nothing else is left
+    nn.init.zeros_(stage.residual[-1].weight)
+    subsampled = nn.functional.conv2d(features[:, :, ::2, ::2], stage.shortcut[0].weight)
+    assert torch.allclose(stage(features), stage.shortcut[1](subsampled).relu(), atol=1e-6)
+
+
+@pytest.mark.parametrize("channels", [8, 16, 32, 128])
+def test_one_small_image_alone_can_be_trained(channels: int) -> None:
+    # C7 is one position here: a group of one channel would hold one value, which has no variance
+    features = Backbone(RESNET, norm="gn", added_channels=channels).train()(noise(32, 32)[:1])
+    assert features[-1].shape == (1, channels, 1, 1)
+
+
+@pytest.mark.parametrize(("channels", "groups"), [(256, 16), (32, 16), (24, 12), (16, 8), (20, 10), (7, 1), (1, 1)])
+def test_groups_divide_the_channels_and_hold_two_or_more(channels: int, groups: int) -> None:
+    assert group_norm(channels).num_groups == groups
+
+
+@pytest.mark.parametrize("name", [RESNET, EFFICIENTNET])
+def test_frozen_norm_keeps_its_statistics_and_is_not_trained(name: str) -> None:
+    backbone = Backbone(name, norm="frozen_bn", added_channels=None).train()
+    norms = [module for module in backbone.modules() if isinstance(module, FROZEN)]
+    assert len(norms) >= 20
+    assert not any(isinstance(module, _BatchNorm) for module in backbone.modules())
+    assert not any(list(norm.parameters()) for norm in norms)
+    before = {key: value.clone() for key, value in backbone.state_dict().items()}
+    backbone(noise(32, 32))
+    assert all(torch.equal(value, before[key]) for key, value in backbone.state_dict().items())
+
+
+def test_frozen_norm_uses_the_statistics_of_its_state() -> None:
+    backbone = Backbone(RESNET, norm="frozen_bn", added_channels=None)
+    state = backbone.state_dict()
+    state["network.bn1.running_mean"].fill_(3.0)
+    state["network.bn1.running_var"].fill_(4.0)
+    norm = backbone.network.bn1
+    assert norm(torch.full((1, 64, 1, 1), 5.0)).flatten().tolist() == pytest.approx([1.0] * 64, abs=1e-4)  # (5 - 3) / 2
+
+
+def test_trained_batch_norm_learns_statistics_in_training() -> None:
+    backbone = Backbone(RESNET, norm="bn", added_channels=None).train()
+    before = backbone.network.bn1.running_mean.clone()
+    backbone(noise(32, 32))
+    assert not torch.equal(backbone.network.bn1.running_mean, before)
+    assert backbone.network.bn1.weight.requires_grad
+
+
+def test_synchronised_batch_norm_replaces_every_batch_norm() -> None:
+    backbone = Backbone(RESNET, norm="sync_bn", added_channels=None)
+    norms = [module for module in backbone.modules() if isinstance(module, _BatchNorm)]
+    assert len(norms) == 20
+    assert all(isinstance(norm, nn.SyncBatchNorm) for norm in norms)
+
+
+@pytest.mark.parametrize("name", [RESNET, EFFICIENTNET, "mobilenetv3_small_100"])
+def test_group_norm_replaces_every_batch_norm_and_keeps_activations(name: str) -> None:
+    plain = Backbone(name, norm="bn", added_channels=None).eval()
+    backbone = Backbone(name, norm="gn", added_channels=None).train()
+    replaced = [module for module in plain.modules() if isinstance(module, _BatchNorm)]
+    norms = [module for module in backbone.modules() if isinstance(module, nn.GroupNorm)]
+    assert [norm.num_channels for norm in norms] == [norm.num_features for norm in replaced]
+    assert not any(isinstance(module, (_BatchNorm, *FROZEN)) for module in backbone.modules())
+    activations = [type(getattr(norm, "act", None)) for norm in norms]
+    # what is an identity in one may be absent in the other
+    wanted = [type(getattr(norm, "act", None)) for norm in replaced]
+    assert [kind for kind in activations if kind not in (nn.Identity, type(None))] == [
+        kind for kind in wanted if kind not in (nn.Identity, type(None))
+    ]
+    # each image by itself, in training too: the other image of the batch changes nothing
+    images = noise(32, 32)
+    assert torch.allclose(backbone(images)[-1][:1], backbone(images[:1])[-1], atol=1e-4)
+
+
+def test_joined_group_norm_normalises_and_then_activates() -> None:
+    norm = Backbone(EFFICIENTNET, norm="gn", added_channels=None).network.bn1  # 32 channels, then ReLU6
+    values = noise(4, 4)[:, :1].repeat(1, 32, 1, 1) * torch.arange(1, 33).view(1, 32, 1, 1)
+    groups = values.view(2, 16, 2, 4, 4)
+    mean, variance = groups.mean((2, 3, 4), keepdim=True), groups.var((2, 3, 4), unbiased=False, keepdim=True)
+    expected = ((groups - mean) / (variance + norm.eps).sqrt()).view_as(values).clamp(0, 6)
+    assert torch.allclose(norm(values), expected, atol=1e-5)
+
+
+def trained_names(backbone: Backbone) -> set[str]:
+    return {name for name, parameter in backbone.network.named_parameters() if parameter.requires_grad}
+
+
+def test_freezing_the_stem_leaves_the_layers_behind_c2() -> None:
+    names = trained_names(Backbone(RESNET, freeze_stem=True))
+    assert names
+    assert {name.split(".")[0] for name in names} == {"layer2", "layer3", "layer4"}
+    everything = {name.split(".")[0] for name in trained_names(Backbone(RESNET))}
+    assert everything == {"conv1", "layer1", "layer2", "layer3", "layer4"}
+
+
+@pytest.mark.parametrize(
+    ("name", "frozen", "trained"),
+    [(EFFICIENTNET, "blocks.1.", "blocks.2."), ("convnext_atto", "stages_0.", "stages_1.")],
+)
+def test_freezing_the_stem_fits_other_networks(name: str, frozen: str, trained: str) -> None:
+    backbone = Backbone(name, freeze_stem=True, added_channels=32)
+    names = trained_names(backbone)
+    assert not any(name.startswith((frozen, "conv_stem", "blocks.0.", "stem")) for name in names)
+    assert any(name.startswith(trained) for name in names)
+    # C2 does not depend on anything that is trained; C3 does
+    features = backbone(noise(32, 32))
+    assert not features[0].requires_grad
+    assert features[1].requires_grad
+    assert all(parameter.requires_grad for parameter in backbone.added_stages.parameters())
+
+
+def test_normalisation_worked_out_by_hand() -> None:
+    backbone = Backbone(RESNET, added_channels=None)
+    backbone.set_normalization((0.2, 0.4, 0.6), (0.1, 0.2, 0.5))  # means 51, 102, 153; deviations 25.5, 51, 127.5
+    image = torch.tensor([102, 0, 255]).view(3, 1, 1)
+    expected = [2.0, -2.0, 0.8]  # (102 - 51) / 25.5, (0 - 102) / 51, (255 - 153) / 127.5
+    for dtype in (torch.uint8, torch.int64, torch.float16, torch.float32, torch.float64):
+        normalized = backbone.normalize(image.to(dtype))
+        assert normalized.dtype == torch.float32
+        assert normalized.flatten().tolist() == pytest.approx(expected)
+
+
+def test_normalisation_is_the_networks_own() -> None:
+    resnet, efficientnet = Backbone(RESNET), Backbone(EFFICIENTNET)
+    assert resnet.pixel_mean.flatten().tolist() == pytest.approx([0.485 * 255, 0.456 * 255, 0.406 * 255])
+    assert resnet.pixel_std.flatten().tolist() == pytest.approx([0.229 * 255, 0.224 * 255, 0.225 * 255])
+    assert efficientnet.pixel_mean.flatten().tolist() == pytest.approx([127.5] * 3)
+
+
+def test_normalisation_travels_with_the_state() -> None:
+    source, copy = Backbone(RESNET, added_channels=None), Backbone(RESNET, added_channels=None)
+    source.set_normalization((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+    assert {"pixel_mean", "pixel_std"} <= source.state_dict().keys()
+    copy.load_state_dict(source.state_dict())
+    assert copy.pixel_mean.flatten().tolist() == pytest.approx([25.5, 51, 76.5])
+    assert copy.pixel_std.flatten().tolist() == pytest.approx([102, 127.5, 153])
+
+
+def test_an_unknown_name_is_refused_and_near_names_are_given() -> None:
+    with pytest.raises(InputError, match=r"'resnet19' is not a timm network; near it are .*resnet"):
+        Backbone("resnet19")
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("vit_tiny_patch16_224", "strides 4, 8, 16 and 32"),  # stride 16 alone
+        ("swin_tiny_patch4_window7_224", "channels last"),  # the strides fit, the layout does not
+    ],
+)
+def test_a_network_that_does_not_fit_is_refused(name: str, reason: str) -> None:
+    with pytest.raises(InputError, match=reason):
+        Backbone(name)

@@ -1,0 +1,101 @@
+"""Stuff head: against classifying the concatenation, and a cross entropy worked out by hand."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812 - the field's own abbreviation
+from torch import Tensor
+
+from tascnet.model.stuff_head import StuffHead, semantic_labels, stuff_loss
+from tascnet.structures import IGNORE
+
+SIZES = [(16, 24), (8, 12), (4, 6), (2, 3), (1, 2), (1, 1)]
+
+
+def pyramid() -> list[Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return [torch.randn(2, 6, *size, generator=generator) for size in SIZES]
+
+
+def head(num_outputs: int = 4) -> StuffHead:
+    torch.manual_seed(2)
+    return StuffHead(num_levels=6, in_channels=6, channels=8, num_outputs=num_outputs)
+
+
+def test_equals_classifying_the_concatenated_levels() -> None:
+    stuff_head = head()
+    upsampled = [
+        F.interpolate(layers(features), size=SIZES[0], mode="bilinear", align_corners=False)
+        for layers, features in zip(stuff_head.levels, pyramid(), strict=True)
+    ]
+    logits = stuff_head(pyramid())
+    assert logits.shape == (2, 4, 16, 24)
+    assert logits.std() > 0.1  # not all alike, or the comparison would say little
+    assert torch.allclose(logits, stuff_head.classifier(torch.cat(upsampled, dim=1)), atol=1e-5)
+
+
+def test_each_level_has_two_convolutions_with_norm_and_activation() -> None:
+    for layers, features in zip(head().levels, pyramid(), strict=True):
+        expected = features
+        for convolution, norm in ((layers[0], layers[1]), (layers[3], layers[4])):
+            expected = F.conv2d(expected, convolution.weight, padding=1)
+            expected = F.group_norm(expected, norm.num_groups, norm.weight, norm.bias).relu()
+        assert torch.allclose(layers(features), expected, atol=1e-5)
+
+
+def test_every_parameter_is_used() -> None:
+    stuff_head = head()
+    stuff_head(pyramid()).square().sum().backward()
+    for name, parameter in stuff_head.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().sum() > 0, name
+
+
+def test_labels_are_read_at_the_pixel_centres_of_the_stride() -> None:
+    semantic = torch.arange(8 * 12).view(1, 8, 12)
+    # centres of 4 x 4 blocks lie between pixels 1 and 2: rows 2, 6; columns 2, 6, 10
+    assert semantic_labels(semantic, num_outputs=1000, stride=4).tolist() == [[[26, 30, 34], [74, 78, 82]]]
+
+
+@pytest.mark.parametrize(
+    ("num_outputs", "expected"),
+    [(3, [IGNORE, 0, 1, 2, 2, 2]), (5, [IGNORE, 0, 1, 2, 3, 4])],  # K_st + 1 and K, of 2 stuff and 3 things
+)
+def test_things_become_the_last_channel_where_there_is_one_for_all(num_outputs: int, expected: list[int]) -> None:
+    semantic = torch.tensor([[[IGNORE, 0, 1, 2, 3, 4]]])
+    assert semantic_labels(semantic, num_outputs, stride=1).tolist() == [[expected]]
+
+
+def test_loss_worked_out_by_hand() -> None:
+    # three pixels, two stuff channels and things; the third pixel is VOID, the second is thing category 3 of 5
+    logits = torch.tensor([[0.0, math.log(2), 9.0], [0.0, 0.0, 9.0], [0.0, math.log(5), -9.0]]).view(1, 3, 1, 3)
+    semantic = torch.tensor([[[0, 4, IGNORE]]])
+    # softmax of the first is a third each; of the second 2/8, 1/8, 5/8
+    expected = (math.log(3) + math.log(8 / 5)) / 2
+    assert stuff_loss(logits, semantic, stride=1, ignore=IGNORE).item() == pytest.approx(expected)
+
+
+def test_loss_averages_over_pixels_not_over_images() -> None:
+    logits = torch.zeros(2, 3, 1, 2)
+    logits[0, :, 0, 0] = torch.tensor([0.0, math.log(2), math.log(5)])
+    semantic = torch.tensor([[[0, IGNORE]], [[1, 2]]])
+    expected = (math.log(8) + 2 * math.log(3)) / 3
+    assert stuff_loss(logits, semantic, stride=1, ignore=IGNORE).item() == pytest.approx(expected)
+
+
+def test_loss_reads_the_annotation_at_stride_4() -> None:
+    logits = torch.zeros(1, 2, 1, 2)
+    logits[0, 0] = math.log(3)  # 3/4 for channel 0
+    semantic = torch.ones(1, 4, 8, dtype=torch.int64)
+    semantic[0, 2, 2] = 0  # the one pixel that is read on the left
+    expected = (math.log(4 / 3) + math.log(4)) / 2
+    assert stuff_loss(logits, semantic, stride=4, ignore=IGNORE).item() == pytest.approx(expected)
+
+
+def test_loss_of_void_is_zero_and_in_the_graph() -> None:
+    logits = torch.randn(1, 3, 2, 2, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    loss = stuff_loss(logits, torch.full((1, 8, 8), IGNORE), stride=4, ignore=IGNORE)
+    assert loss.item() == 0
+    loss.backward()
+    assert torch.equal(logits.grad, torch.zeros_like(logits))

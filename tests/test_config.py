@@ -1,0 +1,210 @@
+"""The schema: plain values and back, and every wrong value named before anything is read."""
+
+from dataclasses import asdict, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tascnet.config import Config, DatasetConfig, check, check_dataset, from_dict, to_dict
+from tascnet.errors import InputError
+
+CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
+STREETS = {"format": "streets", "num_images": 3}
+
+
+def nested(name: str, value: object) -> dict[str, Any]:
+    """ "a.b", 1 -> {"a": {"b": 1}}."""
+    for part in reversed(name.split(".")):
+        value = {part: value}
+    assert isinstance(value, dict)
+    return value
+
+
+def config_with(name: str, value: object) -> dict[str, Any]:
+    """The settings of a run on streets, and one more."""
+    values: dict[str, Any] = {"data": {"train": dict(STREETS), "val": dict(STREETS)}}
+    inner, parts = values, name.split(".")
+    for part in parts[:-1]:
+        inner = inner.setdefault(part, {})
+    inner[parts[-1]] = value
+    return values
+
+
+def test_plain_values_and_back():
+    config = from_dict(
+        {
+            "data": {
+                "train": STREETS | {"seed": 4},
+                "val": {"format": "coco", "root": "data/coco", "split": "val2017"},
+                "input": {"scale_jitter": [0.5, 2], "crop": [64, 96]},
+            },
+            "model": {"backbone": {"name": "resnet18", "norm": "gn"}, "things_head": {"anchor_ratios": [1]}},
+            "training": {"precision": "bf16-mixed", "max_minutes": 3},
+        }
+    )
+    assert config.data.train.seed == 4
+    assert config.data.val.split == "val2017"
+    assert config.data.input.scale_jitter == (0.5, 2.0)
+    assert config.model.things_head.anchor_ratios == [1.0]
+    assert config.training.max_minutes == 3.0
+    assert config.optimizer.momentum == 0.9  # not given: the default
+    assert from_dict(to_dict(config)) == config
+    # the way through a file, as a run folder keeps it
+    assert from_dict(yaml.safe_load(yaml.safe_dump(to_dict(config)))) == config
+
+
+def test_nothing_is_shared_between_two_configs():
+    first, second = from_dict(config_with("training.steps", 5)), from_dict(config_with("training.steps", 5))
+    first.model.things_head.anchor_sizes.append(1024)
+    assert second.model.things_head.anchor_sizes == [32, 64, 128, 256, 512]
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_every_file_in_configs_is_valid(path: Path):
+    config = from_dict(yaml.safe_load(path.read_text()))
+    assert from_dict(to_dict(config)) == config
+
+
+def test_there_are_files_in_configs():
+    assert CONFIGS
+
+
+@pytest.mark.parametrize("name", ["training.step", "data.train.num_imags", "modle", "model.backbone.depth"])
+def test_an_unknown_key_is_named(name: str):
+    with pytest.raises(InputError, match=name.rsplit(".")[-1]):
+        from_dict(config_with(name, 1))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("training.steps", "many"),
+        ("training.steps", 1.5),
+        ("optimizer.lr", "fast"),
+        ("optimizer.name", "adam"),
+        ("model.backbone.added_stages", "perhaps"),
+        ("model.things_head.anchor_sizes", "32"),
+        ("data.input.scale_jitter", [1.0]),
+        ("data.train.format", "cityscapes"),
+        ("data.val", 3),
+        ("training.precision", None),
+    ],
+)
+def test_a_value_of_the_wrong_type_is_named(name: str, value: object):
+    with pytest.raises(InputError, match=name):
+        from_dict(config_with(name, value))
+
+
+IMPOSSIBLE = [
+    ("data.batch_size", 0),
+    ("data.workers", -1),
+    ("data.train.num_images", 0),
+    ("data.val.num_images", -4),
+    ("data.train.seed", -1),
+    ("data.val.first", -1),
+    ("data.train.format", "coco"),
+    ("data.input.short_side", -1),
+    ("data.input.max_long_side", 0),
+    ("data.input.scale_jitter", [0.0, 1.0]),
+    ("data.input.scale_jitter", [2.0, 1.0]),
+    ("data.input.crop", [64]),
+    ("data.input.crop", [64, 16]),
+    ("data.input.flip", 1.5),
+    ("data.input.color_jitter", -0.1),
+    ("model.pyramid_channels", 0),
+    ("model.backbone.added_channels", 3),
+    ("model.stuff_head.channels", 0),
+    ("model.things_head.anchor_sizes", []),
+    ("model.things_head.anchor_sizes", [8, 16, 32, 64, 128, 256, 512]),
+    ("model.things_head.anchor_sizes", [0, 16]),
+    ("model.things_head.anchor_ratios", []),
+    ("model.things_head.anchor_ratios", [-1.0]),
+    ("model.things_head.rpn_samples", 0),
+    ("model.things_head.pre_nms", 0),
+    ("model.things_head.post_nms", 0),
+    ("model.things_head.roi_samples", 0),
+    ("model.things_head.box_channels", 0),
+    ("model.things_head.mask_channels", 0),
+    ("model.things_head.mask_convs", 0),
+    ("model.things_head.max_detections", 0),
+    ("model.things_head.sampling_ratio", -1),
+    ("model.things_head.score_threshold", 1.1),
+    ("model.things_head.nms_iou", -0.1),
+    ("fusion.score_threshold", 7),
+    ("fusion.overlap_threshold", -0.5),
+    ("fusion.min_stuff_area", -1),
+    ("loss.stuff", -1),
+    ("loss.tasc", float("nan")),
+    ("loss.tasc_warmup_steps", -1),
+    ("optimizer.lr", 0),
+    ("optimizer.lr", float("inf")),
+    ("optimizer.lr", float("nan")),
+    ("optimizer.momentum", 1.5),
+    ("optimizer.weight_decay", -1e-4),
+    ("optimizer.backbone_lr_factor", -1),
+    ("optimizer.clip_norm", -1),
+    ("optimizer.warmup_steps", -1),
+    ("optimizer.milestones", [0.5, 89]),
+    ("optimizer.poly_power", -1),
+    ("training.steps", 0),
+    ("training.max_minutes", -1),
+    ("training.validate_every", -1),
+    ("training.checkpoint_every", 0),
+    ("training.log_every", 0),
+    ("training.seed", -1),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), IMPOSSIBLE)
+def test_an_impossible_value_is_named(name: str, value: object):
+    named = name.removesuffix(".format")
+    with pytest.raises(InputError, match=rf"{named}\b.*(it must be|give|say how many)"):
+        from_dict(config_with(name, value))
+
+
+def number_names(settings: object, prefix: str = "") -> list[str]:
+    names = []
+    for field in fields(settings):  # type: ignore[arg-type]
+        value = getattr(settings, field.name)
+        if is_dataclass(value):
+            names += number_names(value, f"{prefix}{field.name}.")
+        elif not isinstance(value, str | bool):
+            names.append(prefix + field.name)
+    return names
+
+
+def test_no_number_is_left_unchecked():
+    """A new field of numbers needs a range, and a line in the list above; the sizes of streets have their own check."""
+    checked = {name.replace("data.val.", "data.train.") for name, _ in IMPOSSIBLE}
+    unchecked = {name.replace("data.val.", "data.train.") for name in number_names(Config())} - checked
+    assert unchecked == {"data.train.height", "data.train.width"}
+
+
+def test_the_plain_fpn_has_one_level_less():
+    values = config_with("model.things_head.anchor_sizes", [8, 16, 32, 64, 128, 256])
+    from_dict(values)
+    values["model"]["backbone"] = {"added_stages": False}
+    with pytest.raises(InputError, match="has 6 sizes; the pyramid has 5 levels, so give 1 to 5"):
+        from_dict(values)
+
+
+def test_check_gives_back_what_it_was_given():
+    config = from_dict(config_with("training.steps", 5))
+    assert check(config) is config
+
+
+@pytest.mark.parametrize("given", [{}, {"root": "data"}, {"split": "val2017"}])
+def test_coco_needs_a_place_and_a_split(given: dict[str, str]):
+    with pytest.raises(InputError, match=r"data.val has format coco but no root or split; give data.val.root"):
+        check_dataset(DatasetConfig(format="coco", **given), "data.val")
+    dataset = DatasetConfig(format="coco", root="data", split="val2017")
+    assert check_dataset(dataset, "data.val") is dataset
+
+
+def test_plain_values_are_a_copy():
+    config = from_dict(config_with("training.steps", 5))
+    to_dict(config)["training"]["steps"] = 6
+    assert config.training.steps == 5
+    assert asdict(config) == to_dict(config)
