@@ -48,6 +48,7 @@ def tiny_config() -> Callable[[], Config]:
         "box_channels": 16,
         "mask_channels": 8,
         "mask_convs": 1,
+        "max_detections": 10,
     }
     values = {
         "data": {
@@ -63,7 +64,13 @@ def tiny_config() -> Callable[[], Config]:
         },
         "fusion": {"min_stuff_area": 16, "score_threshold": 0.05},
         "optimizer": {"name": "adamw", "lr": 0.001, "warmup_steps": 1, "schedule": "cosine"},
-        "training": {"steps": 2, "log_every": 1, "checkpoint_every": 1, "accelerator": "cpu"},
+        "training": {
+            "steps": 2,
+            "log_every": 1,
+            "checkpoint_every": 1,
+            "accelerator": "cpu",
+            "channels_last": False,  # a checkpoint is read in the plain layout; in one layout, figures are equal
+        },
     }
     return lambda: from_dict(values)
 

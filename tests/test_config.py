@@ -14,14 +14,6 @@ CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 STREETS = {"format": "streets", "num_images": 3}
 
 
-def nested(name: str, value: object) -> dict[str, Any]:
-    """ "a.b", 1 -> {"a": {"b": 1}}."""
-    for part in reversed(name.split(".")):
-        value = {part: value}
-    assert isinstance(value, dict)
-    return value
-
-
 def config_with(name: str, value: object) -> dict[str, Any]:
     """The settings of a run on streets, and one more."""
     values: dict[str, Any] = {"data": {"train": dict(STREETS), "val": dict(STREETS)}}
@@ -88,12 +80,23 @@ def test_an_unknown_key_is_named(name: str):
         ("model.things_head.anchor_sizes", "32"),
         ("data.input.scale_jitter", [1.0]),
         ("data.train.format", "cityscapes"),
-        ("data.val", 3),
-        ("training.precision", None),
     ],
 )
 def test_a_value_of_the_wrong_type_is_named(name: str, value: object):
     with pytest.raises(InputError, match=name):
+        from_dict(config_with(name, value))
+
+
+@pytest.mark.parametrize("name", ["training.steps", "training.precision", "data.train.root", "data.val", "loss"])
+def test_an_empty_value_is_named(name: str):
+    """In YAML, a name without a value: a section whose lines are all commented out, for instance."""
+    with pytest.raises(InputError, match=f"^{name} is empty; give it a value, or leave it out"):
+        from_dict(config_with(name, None))
+
+
+@pytest.mark.parametrize(("name", "value"), [("data.val", 3), ("model", [1]), ("model.backbone", "resnet18")])
+def test_a_value_in_place_of_a_group_is_named(name: str, value: object):
+    with pytest.raises(InputError, match=f"^{name} is .*; it is a group of settings"):
         from_dict(config_with(name, value))
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from jsonargparse import ArgumentParser, Namespace
 
-from tascnet.config import Config, DatasetConfig, FusionConfig
+from tascnet.config import Config, DatasetConfig, FusionConfig, from_dict
 from tascnet.errors import InputError
 
 if TYPE_CHECKING:
@@ -175,10 +175,8 @@ def _info(options: Namespace, command: str) -> None:
 
 
 def _config(options: Namespace) -> Config:
-    parser = ArgumentParser()
-    parser.add_class_arguments(Config)
-    values: dict[str, Any] = {name: options[name] for name in Config.__dataclass_fields__}
-    return Config(**vars(parser.instantiate_classes(Namespace(**values))))
+    values = options.as_dict()
+    return from_dict({field.name: values[field.name] for field in fields(Config)})
 
 
 def _given(options: Namespace) -> dict[str, Any]:

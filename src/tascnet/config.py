@@ -5,7 +5,9 @@ Nothing below `build.py` knows these classes: parts take explicit arguments.
 """
 
 import math
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from functools import cache
 from typing import Any, Literal
 
 from jsonargparse import ArgumentError, ArgumentParser
@@ -383,14 +385,33 @@ def from_dict(values: dict[str, Any]) -> Config:
     """Build a `Config` from plain values, as a YAML file or a checkpoint holds them; missing fields take defaults.
 
     Raises:
-        InputError: a key is unknown, a value is not of the field's type, or `check` objects.
+        InputError: a key is unknown, a value is empty or not of the field's type, or `check` objects.
     """
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(Config)
+    _check_groups(values, Config)
+    parser = _parser()
     try:
         return check(Config(**vars(parser.instantiate_classes(parser.parse_object(values)))))
     except (ArgumentError, KeyError, TypeError) as error:
         raise InputError(f"the settings are not valid: {error}") from error
+
+
+@cache
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(Config)
+    return parser
+
+
+def _check_groups(values: Mapping[str, Any], group: type, prefix: str = "") -> None:
+    """Check that groups of settings are groups and no value is empty: jsonargparse lets both pass."""
+    for setting in fields(group):
+        name, value = prefix + setting.name, values.get(setting.name, ...)
+        if value is None:
+            raise InputError(f"{name} is empty; give it a value, or leave it out for the default.")
+        if value is not ... and isinstance(setting.type, type) and is_dataclass(setting.type):
+            if not isinstance(value, Mapping):
+                raise InputError(f"{name} is {value!r}; it is a group of settings. Name one of them.")
+            _check_groups(value, setting.type, f"{name}.")
 
 
 def _check_input(inputs: InputConfig) -> None:

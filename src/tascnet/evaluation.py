@@ -121,7 +121,7 @@ def evaluate(
         seconds += time.perf_counter() - started
         pq.update(prediction.segmentation, sample.segmentation)
         miou.update(prediction.semantic, sample.segmentation.semantic_map(label_space))
-        ap.update(prediction.instances.to("cpu"), sample.segmentation, sample.name)
+        ap.update(prediction.instances, sample.segmentation, sample.name)
         doubts.append(prediction.doubt)
         alone = image_panoptic_quality(prediction.segmentation, sample.segmentation, label_space).all
         pq_of_image[sample.name] = None if alone is None else alone.pq

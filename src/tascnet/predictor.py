@@ -27,7 +27,7 @@ Photo = str | Path | Image.Image | np.ndarray | Tensor
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """All that the network says of one photo.
+    """All that the network says of one photo, on the CPU.
 
     Attributes:
         segmentation: the fused result, at the photo's size.
@@ -104,9 +104,9 @@ class Predictor:
         stuff_mask, things_mask = self._things_masks(stuff_logits, instances)
         return Prediction(
             segmentation=self._fuse(stuff_logits, in_photo, size),
-            instances=in_photo,
+            instances=in_photo.to("cpu"),
             semantic=semantic_from_stuff(stuff_logits, in_photo, self.label_space, size),
-            residual=residual(stuff_mask, things_mask),
+            residual=residual(stuff_mask, things_mask).cpu(),
             doubt=float(doubt(stuff_mask, things_mask)),
         )
 

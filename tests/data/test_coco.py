@@ -53,7 +53,9 @@ def segmentation(ids: list | torch.Tensor = IDS, segments: list = SEGMENTS) -> P
 def write_dataset(root: Path) -> Path:
     """Two pictures in the official layout, the second all void."""
     items = [Item("a", 11, segmentation()), Item("b", 12, segmentation([[0, 0]], []))]
-    write_coco_panoptic(root / "annotations" / "panoptic_mini.json", SPACE, items, image_file_of=lambda item: f"{item.name}.png")
+    write_coco_panoptic(
+        root / "annotations" / "panoptic_mini.json", SPACE, items, image_file_of=lambda item: f"{item.name}.png"
+    )
     (root / "mini").mkdir()
     for name, (height, width) in (("a", (3, 6)), ("b", (1, 2))):
         Image.new("RGB", (width, height), (1, 2, 3)).save(root / "mini" / f"{name}.png")

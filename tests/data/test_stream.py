@@ -123,7 +123,7 @@ def test_its_length_is_that_of_the_run():
 
 
 def test_an_empty_data_set():
-    with pytest.raises(InputError, match="the training set has no images; check data.train"):
+    with pytest.raises(InputError, match=r"the training set has no images; check data\.train"):
         stream(length=0)
 
 

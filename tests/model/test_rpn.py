@@ -142,11 +142,13 @@ def test_proposals_lie_in_the_content_of_their_image() -> None:
     assert proposals.tolist() == [[12, 0, 20, 3], [28, 0, 30, 3], [0, 0, 4, 3]]
 
 
-def test_scores_that_are_not_numbers_propose_nothing() -> None:
-    network, levels = hand_set_network([1.0, math.inf, 2.0, 3.0], RPNSettings())
-    (proposals,), _ = network(levels, [Size(16, 64)])
-    assert len(proposals) < 4
-    assert proposals.isfinite().all()
+def test_anchors_with_broken_scores_or_shifts_propose_nothing() -> None:
+    network = RPN(1, [16], [8], [1.0], RPNSettings())
+    (anchors,) = network.anchors([torch.zeros(1, 1, 1, 4)])
+    shifts = torch.zeros(4, 4)
+    shifts[3] = math.nan
+    proposals = network._propose([torch.tensor([math.nan, math.inf, 2.0, 3.0])], [shifts], [anchors], Size(16, 64))
+    assert proposals.tolist() == [[28, 0, 36, 4]]
 
 
 def test_proposals_carry_no_gradient_but_losses_do() -> None:

@@ -200,7 +200,7 @@ class ThingsHead(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Boxes, labels and scores of one image's detections, best first."""
         scores = class_logits.softmax(-1)[:, 1:]  # (n, K_th), background dropped
-        boxes = self.box_coder.decode_single(box_deltas, proposals).view(len(proposals), -1, 4)[:, 1:]
+        boxes = self.box_coder.decode_single(box_deltas, proposals).view(-1, self.num_things + 1, 4)[:, 1:]
         roi, label = torch.where(scores > self.settings.score_threshold)
         score, box = scores[roi, label], clip_boxes_to_image(boxes[roi, label], size)
         keep = remove_small_boxes(box, min_size=1e-2)

@@ -82,7 +82,7 @@ def _road(dice: Dice) -> Road:
         camera_lateral=CAR_LANE * (0.5 if not wide else dice.choice((0.5, 1.5))) + dice.between(-0.5, 0.4),
         half_width=half_width,
         parking=(parking[0], parking[1]),
-        pavement=(dice.between(2.2, 5.0), dice.between(2.2, 5.0)),
+        pavement=(dice.between(3.0, 5.5), dice.between(3.0, 5.5)),
         verge=(_verge(dice), _verge(dice)),
         bend=dice.between(-0.0018, 0.0018) if dice.chance(0.65) else 0.0,
         junction=(junction, junction + dice.between(8, 13)) if dice.chance(0.4) else None,
@@ -96,4 +96,4 @@ def _road(dice: Dice) -> Road:
 
 
 def _verge(dice: Dice) -> float:
-    return dice.between(1.2, 2.4) if dice.chance(0.3) else 0.0
+    return dice.between(1.2, 2.4) if dice.chance(0.2) else 0.0

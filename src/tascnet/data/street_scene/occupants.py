@@ -77,7 +77,7 @@ def _lamps(dice: Dice, plot: Plot, lateral: float, side: int) -> list[Item]:
 
 def _sign(dice: Dice, plot: Plot, side: int) -> list[Item]:
     lateral = side * (plot.road.half_width + dice.between(0.4, 0.9))
-    z = dice.between(7, 16) if dice.chance(0.6) else dice.between(16, 30)
+    z = dice.between(7, 16) if dice.chance(0.65) else dice.between(16, 30)
     if plot.in_junction(z, 0) or not plot.claim(lateral, z, (0.4, 0.4)):
         return []
     sign = Sign(
@@ -175,7 +175,7 @@ def _people(dice: Dice, plot: Plot, weather: Weather) -> list[Item]:
         side = dice.side()
         inner = road.half_width + road.verge_of(side) + 0.8
         lateral = side * dice.between(inner, max(road.building_line(side) - 0.6, inner + 0.1))
-        z = dice.between(6, 14) if dice.chance(0.65) else dice.between(14, 30)
+        z = dice.between(5, 11) if dice.chance(0.7) else dice.between(11, 26)
         x, ahead = road.heading(z)
         direction = dice.side()
         heading = (float(direction), 0.0) if dice.chance(0.25) else (x * direction, ahead * direction)
@@ -196,7 +196,7 @@ def _cyclists(dice: Dice, plot: Plot, weather: Weather) -> list[Item]:
     items: list[Item] = []
     road = plot.road
     for _ in range(dice.integer(0, 1)):
-        direction, z = dice.side(), dice.between(7, 20)
+        direction, z = dice.side(), dice.between(6, 16)
         lateral = direction * (road.half_width - (max(road.parking) or 0.2) - 0.6)
         x, ahead = road.heading(z)
         heading = x * direction, ahead * direction
@@ -205,7 +205,7 @@ def _cyclists(dice: Dice, plot: Plot, weather: Weather) -> list[Item]:
             # a hair nearer than the bicycle, so that the legs are painted over its frame
             items.append(_person(dice, weather, road.x(lateral, z), z - 0.01, heading, "ride"))
     for _ in range(dice.integer(1, 3)):
-        side, z = dice.side(), dice.between(6, 16)
+        side, z = dice.side(), dice.between(5, 12)
         lateral = side * (road.half_width + 0.6)
         if plot.claim(lateral, z, BICYCLE_FOOTPRINT):
             items.append(_bicycle(dice, road.x(lateral, z), z, dice.choice(((0.96 * side, 0.28), (0.8 * side, 0.6)))))

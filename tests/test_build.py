@@ -1,0 +1,315 @@
+"""Assembly: what a configuration says arrives in the parts, and defaults agree wherever they are written twice."""
+
+import inspect
+import math
+from dataclasses import fields
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from tascnet.build import (
+    build_augmentation,
+    build_dataset,
+    build_fusion,
+    build_model,
+    build_optimizer,
+    build_things_head,
+    learning_rate_factor,
+)
+from tascnet.config import (
+    BackboneConfig,
+    Config,
+    DatasetConfig,
+    FusionConfig,
+    InputConfig,
+    LossConfig,
+    ModelConfig,
+    OptimizerConfig,
+    StuffHeadConfig,
+    ThingsHeadConfig,
+)
+from tascnet.data.streets import Streets
+from tascnet.data.transforms import Augment
+from tascnet.errors import InputError
+from tascnet.fusion import FusionOptions, fuse_mask_guided, fuse_unguided
+from tascnet.model.backbone import Backbone
+from tascnet.model.fpn import FPN
+from tascnet.model.rpn import RPNSettings
+from tascnet.model.tascnet import TASCNet
+from tascnet.model.things_head import RoISettings
+from tascnet.structures import Category, Instances, LabelSpace, Size
+
+SKY, ROAD, CAR, MAN, DOG = (
+    Category(10, "sky", is_thing=False),
+    Category(20, "road", is_thing=False),
+    Category(30, "car", is_thing=True),
+    Category(40, "man", is_thing=True),
+    Category(50, "dog", is_thing=True),
+)
+LABEL_SPACE = LabelSpace((CAR, SKY, MAN, ROAD, DOG))
+
+
+def config(**parts: Any) -> Config:
+    """Every number differs from every other and from its default, so that none can take another's place."""
+    model = ModelConfig(
+        backbone=BackboneConfig(name="resnet18", weights="random", added_channels=48),
+        pyramid_channels=20,
+        stuff_head=StuffHeadConfig(channels=12),
+        things_head=ThingsHeadConfig(
+            anchor_sizes=[9, 18, 36],
+            anchor_ratios=[0.4, 1.0],
+            rpn_samples=101,
+            pre_nms=102,
+            post_nms=103,
+            roi_samples=104,
+            box_channels=28,
+            mask_channels=14,
+            mask_convs=3,
+            sampling_ratio=1,
+            score_threshold=0.11,
+            nms_iou=0.44,
+            max_detections=105,
+        ),
+    )
+    return Config(**{"model": model} | parts)
+
+
+@pytest.fixture(scope="module")
+def model() -> TASCNet:
+    return build_model(config(), LABEL_SPACE)
+
+
+def test_widths_arrive(model: TASCNet) -> None:
+    assert model.backbone.channels == [64, 128, 256, 512, 48, 48]
+    assert model.fpn.channels == 20
+    assert model.fpn.strides == [4, 8, 16, 32, 64, 128]
+    assert len(model.stuff_head.levels) == 6
+    assert model.stuff_head.levels[0][0].weight.shape == (12, 20, 3, 3)
+    assert model.stuff_head.classifier.weight.shape == (2 + 1, 6 * 12, 1, 1)
+    head = model.things_head
+    assert head.box_head.fc6.weight.shape == (28, 20 * 49)
+    assert head.box_predictor.cls_score.weight.shape == (3 + 1, 28)
+    mask_convs = [layer for layer in head.mask_head.modules() if isinstance(layer, nn.Conv2d)]
+    assert [layer.out_channels for layer in mask_convs] == [14] * 3
+    assert head.mask_predictor.mask_fcn_logits.out_channels == 3
+    assert model.num_stuff == 2
+    assert head.num_things == 3
+
+
+def test_numbers_of_the_things_head_arrive(model: TASCNet) -> None:
+    head = model.things_head
+    assert head.rpn.settings == RPNSettings(samples=101, pre_nms=102, post_nms=103)
+    assert head.settings == RoISettings(
+        samples=104, sampling_ratio=1, score_threshold=0.11, nms_iou=0.44, max_detections=105
+    )
+    assert head.rpn.strides == [4, 8, 16]
+    anchors = head.rpn.anchors([torch.zeros(1, 20, 1, 1)] * 3)
+    # height / width 0.4 of 9 x 9 pixels: 5.7 x 14.2, its half rounded 3 x 7; then the square, its half 4 (4.5 to even)
+    assert anchors[0].tolist() == [[-7, -3, 7, 3], [-4, -4, 4, 4]]
+    assert anchors[2][1].tolist() == [-18, -18, 18, 18]
+
+
+def test_switches_arrive() -> None:
+    changed = config(loss=LossConfig(tasc_normalization="valid"))
+    changed.model.backbone = BackboneConfig(name="resnet18", norm="gn", added_stages=False, freeze_stem=True)
+    changed.model.stuff_head.outputs = "all"
+    model = build_model(changed, LABEL_SPACE)
+    assert model.backbone.strides == [4, 8, 16, 32]
+    assert model.fpn.strides == [4, 8, 16, 32, 64]
+    assert isinstance(model.backbone.network.bn1, nn.GroupNorm)
+    assert not model.backbone.network.conv1.weight.requires_grad
+    assert model.backbone.network.layer2[0].conv1.weight.requires_grad
+    assert model.stuff_head.classifier.out_channels == 2 + 3
+    assert model.tasc_normalization == "valid"
+
+
+@pytest.mark.parametrize(
+    ("categories", "found"), [((SKY, ROAD), "0 thing and 2 stuff"), ((CAR, MAN, DOG), "3 thing and 0 stuff")]
+)
+def test_a_label_space_needs_things_and_stuff(categories: tuple[Category, ...], found: str) -> None:
+    with pytest.raises(InputError, match=found):
+        build_model(config(), LabelSpace(categories))
+
+
+# Defaults
+
+
+def test_defaults_of_the_things_head_are_those_of_its_settings() -> None:
+    fpn = FPN([2, 2, 2, 2], [4, 8, 16, 32], channels=2)
+    head = build_things_head(ThingsHeadConfig(), fpn, num_things=1)
+    assert head.rpn.settings == RPNSettings()
+    assert head.settings == RoISettings()
+
+
+def test_defaults_of_fusion_are_those_of_its_options() -> None:
+    options = FusionOptions()
+    shared = [field.name for field in fields(FusionConfig) if field.name != "method"]
+    assert len(shared) == 4
+    assert [getattr(FusionConfig(), name) for name in shared] == [getattr(options, name) for name in shared]
+
+
+def test_defaults_of_the_backbone_are_its_own() -> None:
+    own = inspect.signature(Backbone).parameters
+    for name in ("name", "norm", "added_channels", "freeze_stem"):
+        assert own[name].default == getattr(BackboneConfig(), name), name
+    assert BackboneConfig().added_stages
+    assert inspect.signature(FPN).parameters["channels"].default == ModelConfig().pyramid_channels
+    assert inspect.signature(TASCNet).parameters["tasc_normalization"].default == LossConfig().tasc_normalization
+
+
+# Data and fusion
+
+
+def test_streets_are_those_that_were_asked_for() -> None:
+    asked = DatasetConfig(format="streets", num_images=3, seed=5, first=7, height=64, width=128)
+    dataset = build_dataset(asked)
+    assert len(dataset) == 3
+    assert dataset[0].image.shape == (3, 64, 128)
+    assert torch.equal(dataset[2].image, Streets(1, Size(64, 128), seed=5, first=9)[0].image)
+
+
+@pytest.mark.parametrize(
+    ("num_images", "group_by", "expected"), [(0, "none", (4, None)), (2, "supercategory", (2, "supercategory"))]
+)
+def test_coco_is_opened_by_its_layout(
+    monkeypatch: pytest.MonkeyPatch, num_images: int, group_by: Any, expected: tuple[int, str | None]
+) -> None:
+    opened = []
+
+    def from_layout(root: str, split: str, grouped: str | None) -> Streets:
+        opened.append((root, split, grouped))
+        return Streets(4, Size(64, 64))
+
+    monkeypatch.setattr("tascnet.build.CocoPanoptic.from_layout", from_layout)
+    asked = DatasetConfig(format="coco", root="data", split="val2017", num_images=num_images, group_by=group_by)
+    assert len(build_dataset(asked)) == expected[0]
+    assert opened == [("data", "val2017", expected[1])]
+
+
+def test_augmentation_is_the_one_that_was_asked_for() -> None:
+    asked = InputConfig(
+        short_side=300, max_long_side=700, scale_jitter=(0.5, 1.5), crop=[200, 250], flip=0.3, color_jitter=0.2
+    )
+    assert build_augmentation(asked) == Augment(
+        scale=(0.5, 1.5),
+        crop=Size(200, 250),
+        short_side=300,
+        max_long_side=700,
+        flip_probability=0.3,
+        color_jitter=0.2,
+    )
+    nothing = build_augmentation(InputConfig())
+    assert nothing.crop is None
+    assert nothing.short_side is None
+
+
+def two_cars() -> tuple[torch.Tensor, Instances]:
+    """Stuff logits of 8 x 8 pixels, things left, sky right; a car left, a column too wide; a less certain one right."""
+    logits = torch.zeros(3, 8, 8)
+    logits[2, :, :4] = 5
+    logits[0, :, 4:] = 5
+    boxes = torch.tensor([[0.0, 0, 5, 8], [4, 0, 8, 8]])
+    return logits, Instances(boxes, torch.zeros(2, dtype=torch.int64), torch.tensor([0.9, 0.6]), torch.ones(2, 28, 28))
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, {30: 32, 10: 32}),  # guided: where the stuff head sees sky there is no car
+        ({"method": "unguided"}, {30: 64}),
+        ({"method": "unguided", "score_threshold": 0.7}, {30: 40, 10: 24}),
+        ({"min_stuff_area": 33}, {30: 32}),
+        ({"overlap_threshold": 0.9}, {10: 32}),  # the left car gets 32 of its 40 pixels
+        ({"score_threshold": 0.95}, {10: 32}),
+        ({"score_threshold": 0.95, "unclaimed": "stuff"}, {10: 64}),
+    ],
+)
+def test_fusion_is_the_one_that_was_asked_for(options: dict[str, Any], expected: dict[int, int]) -> None:
+    asked = FusionConfig(**{"min_stuff_area": 1} | options)
+    segmentation = build_fusion(asked, LABEL_SPACE)(*two_cars(), Size(8, 8))
+    areas: dict[int, int] = {}
+    for segment in segmentation.segments:
+        areas[segment.category_id] = areas.get(segment.category_id, 0) + segment.area
+    assert areas == expected
+    fuse = fuse_unguided if asked.method == "unguided" else fuse_mask_guided
+    values = {
+        name: getattr(asked, name) for name in ("score_threshold", "overlap_threshold", "min_stuff_area", "unclaimed")
+    }
+    direct = fuse(*two_cars(), LABEL_SPACE, Size(8, 8), FusionOptions(**values))
+    assert torch.equal(segmentation.id_map, direct.id_map)
+    assert segmentation.segments == direct.segments
+
+
+# Optimiser
+
+
+def test_groups_of_the_optimiser(model: TASCNet) -> None:
+    asked = OptimizerConfig(lr=0.2, backbone_lr_factor=0.1, weight_decay=0.03, momentum=0.8)
+    optimizer = build_optimizer(asked, model)
+    assert isinstance(optimizer, torch.optim.SGD)
+    settings = {}
+    for group in optimizer.param_groups:
+        assert group["initial_lr"] == group["lr"]
+        assert group["momentum"] == 0.8
+        for parameter in group["params"]:
+            assert id(parameter) not in settings
+            settings[id(parameter)] = (group["lr"], group["weight_decay"])
+    assert len(optimizer.param_groups) == 3  # frozen norms leave the backbone without parameters of one dimension
+    for name, parameter in model.named_parameters():
+        lr = 0.02 if name.startswith("backbone.network.") else 0.2  # the added stages start from random weights
+        decay = 0.03 if name.endswith("weight") and parameter.ndim > 1 else 0
+        assert settings[id(parameter)] == (pytest.approx(lr), decay), name
+
+
+def test_what_is_frozen_is_not_optimised() -> None:
+    changed = config()
+    changed.model.backbone.freeze_stem = True
+    model = build_model(changed, LABEL_SPACE)
+    groups = build_optimizer(OptimizerConfig(), model).param_groups
+    optimised = {id(parameter) for group in groups for parameter in group["params"]}
+    assert optimised == {id(parameter) for parameter in model.parameters() if parameter.requires_grad}
+    assert id(model.backbone.network.conv1.weight) not in optimised
+
+
+def test_adamw_has_the_same_groups(model: TASCNet) -> None:
+    asked = OptimizerConfig(name="adamw", lr=0.002, backbone_lr_factor=0.5, weight_decay=0.05)
+    optimizer = build_optimizer(asked, model)
+    assert isinstance(optimizer, torch.optim.AdamW)
+    groups = {(group["lr"], group["weight_decay"]) for group in optimizer.param_groups}
+    assert groups == {(0.001, 0.05), (0.002, 0.05), (0.002, 0)}
+
+
+@pytest.mark.parametrize(
+    ("schedule", "step", "progress", "expected"),
+    [
+        # warm-up over four steps: a quarter, a half, ..., full
+        ("multi_step", 0, 0.0, 0.25),
+        ("multi_step", 2, 0.0, 0.75),
+        ("multi_step", 3, 0.0, 1.0),
+        ("multi_step", 100, 0.59, 1.0),
+        ("multi_step", 100, 0.6, 0.1),
+        ("multi_step", 100, 0.8, 0.01),
+        ("multi_step", 1, 0.6, 0.05),
+        ("poly", 100, 0.0, 1.0),
+        ("poly", 100, 0.75, 0.5),  # the square root of a quarter
+        ("poly", 0, 0.75, 0.125),
+        ("poly", 100, 1.0, 0.0),
+        ("cosine", 100, 0.0, 1.0),
+        ("cosine", 100, 1 / 3, 0.75),  # cos 60 degrees is a half
+        ("cosine", 100, 0.5, 0.5),
+        ("cosine", 1, 0.5, 0.25),
+        ("cosine", 100, 1.0, 0.0),
+    ],
+)
+def test_learning_rate_factor_by_hand(schedule: Any, step: int, progress: float, expected: float) -> None:
+    asked = OptimizerConfig(schedule=schedule, warmup_steps=4, milestones=[0.6, 0.8], poly_power=0.5)
+    assert learning_rate_factor(asked, step, progress) == pytest.approx(expected, abs=1e-12)
+
+
+def test_without_warm_up_the_first_step_is_full() -> None:
+    assert learning_rate_factor(OptimizerConfig(warmup_steps=0), step=0, progress=0) == 1
+    assert learning_rate_factor(OptimizerConfig(warmup_steps=0, schedule="cosine"), 0, 0.25) == pytest.approx(
+        (1 + math.sqrt(0.5)) / 2
+    )
