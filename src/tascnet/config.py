@@ -106,14 +106,15 @@ class FusionConfig:
     """From the outputs of the two heads to one panoptic segmentation.
 
     Args:
-        method: guided by the things mask of the stuff head, or the un-guided merge of Panoptic FPN.
+        method: guided by the things mask of the stuff head, or the un-guided merge of Panoptic FPN, which measures
+            better so far.
         score_threshold: instances with a lower score are dropped.
         overlap_threshold: an instance that can claim less than this share of its mask is dropped.
         min_stuff_area: smaller stuff segments become VOID, pixels of the photo.
         unclaimed: what becomes of things pixels that no instance claims.
     """
 
-    method: Literal["mask-guided", "unguided"] = "mask-guided"
+    method: Literal["mask-guided", "unguided"] = "unguided"
     score_threshold: float = 0.5
     overlap_threshold: float = 0.5
     min_stuff_area: int = 4096
@@ -403,7 +404,11 @@ def _parser() -> ArgumentParser:
 
 
 def _check_groups(values: Mapping[str, Any], group: type, prefix: str = "") -> None:
-    """Check that groups of settings are groups and no value is empty: jsonargparse lets both pass."""
+    """Check that groups of settings are groups and no value is empty, which jsonargparse lets pass; and the names."""
+    known = [setting.name for setting in fields(group)]
+    for name in values:
+        if name not in known:
+            raise InputError(f"{prefix}{name} is not a setting; known are {', '.join(known)}. Mend the name.")
     for setting in fields(group):
         name, value = prefix + setting.name, values.get(setting.name, ...)
         if value is None:

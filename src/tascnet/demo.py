@@ -25,7 +25,7 @@ from tascnet.evaluation import print_report
 from tascnet.files import read_json
 from tascnet.training import train
 
-NUM_TRAINING_SCENES = 400
+NUM_TRAINING_SCENES = 600
 NUM_UNSEEN_SCENES = 50
 FIRST_UNSEEN_SCENE = 1_000_000  # far from any scene that trains
 STEPS = 450

@@ -105,7 +105,7 @@ def _traffic(dice: Dice, plot: Plot) -> list[Item]:
         z = dice.between(9, 24) if dice.chance(0.65) else dice.between(24, 60)
         lateral = direction * dice.between(1.5, max(road.half_width - max(road.parking) - 1.6, 1.6))
         if not plot.in_junction(z, 2):
-            items += _vehicle(dice, plot, lateral, z, direction, truck_share=0.22)
+            items += _vehicle(dice, plot, lateral, z, direction, truck_share=0.3)
     if road.junction and dice.chance(0.85):
         items += _crossing_traffic(dice, plot, (road.junction[0] + road.junction[1]) / 2)
     return items
@@ -117,7 +117,7 @@ def _parked(dice: Dice, plot: Plot, side: int) -> list[Item]:
     z = dice.between(5.5, 9)
     while z < 38:
         if dice.chance(density) and not plot.in_junction(z, 4) and not plot.on_crossing(z, 4):
-            items += _vehicle(dice, plot, lateral, z, side if dice.chance(0.8) else -side, truck_share=0.08)
+            items += _vehicle(dice, plot, lateral, z, side if dice.chance(0.8) else -side, truck_share=0.12)
         z += dice.between(5.2, 7)
     return items
 
@@ -175,7 +175,7 @@ def _people(dice: Dice, plot: Plot, weather: Weather) -> list[Item]:
         side = dice.side()
         inner = road.half_width + road.verge_of(side) + 0.8
         lateral = side * dice.between(inner, max(road.building_line(side) - 0.6, inner + 0.1))
-        z = dice.between(5, 11) if dice.chance(0.7) else dice.between(11, 26)
+        z = dice.between(7, 15) if dice.chance(0.7) else dice.between(15, 28)
         x, ahead = road.heading(z)
         direction = dice.side()
         heading = (float(direction), 0.0) if dice.chance(0.25) else (x * direction, ahead * direction)
@@ -195,7 +195,7 @@ def _cyclists(dice: Dice, plot: Plot, weather: Weather) -> list[Item]:
     """Bicycles with riders beside the parking lane, and parked ones on the pavement."""
     items: list[Item] = []
     road = plot.road
-    for _ in range(dice.integer(0, 1)):
+    for _ in range(dice.integer(0, 2)):
         direction, z = dice.side(), dice.between(6, 16)
         lateral = direction * (road.half_width - (max(road.parking) or 0.2) - 0.6)
         x, ahead = road.heading(z)
@@ -205,8 +205,8 @@ def _cyclists(dice: Dice, plot: Plot, weather: Weather) -> list[Item]:
             # a hair nearer than the bicycle, so that the legs are painted over its frame
             items.append(_person(dice, weather, road.x(lateral, z), z - 0.01, heading, "ride"))
     for _ in range(dice.integer(1, 3)):
-        side, z = dice.side(), dice.between(5, 12)
-        lateral = side * (road.half_width + 0.6)
+        side, z = dice.side(), dice.between(7, 15)
+        lateral = side * (road.half_width + dice.between(0.6, 1.6))
         if plot.claim(lateral, z, BICYCLE_FOOTPRINT):
             items.append(_bicycle(dice, road.x(lateral, z), z, dice.choice(((0.96 * side, 0.28), (0.8 * side, 0.6)))))
     return items

@@ -1,0 +1,106 @@
+"""What a network costs, printed for a config and for a checkpoint."""
+
+from io import StringIO
+from pathlib import Path
+
+import pytest
+import yaml
+from rich.console import Console
+
+from tascnet.checkpoint import load_checkpoint
+from tascnet.config import from_dict
+from tascnet.errors import InputError
+from tascnet.info import print_info, read_config
+
+CONFIG = {
+    "data": {"train": {"num_images": 1}, "val": {"num_images": 1}},
+    "model": {
+        "backbone": {"name": "test_efficientnet", "weights": "random", "added_channels": 128},
+        "pyramid_channels": 32,
+        "stuff_head": {"channels": 32},
+        "things_head": {"box_channels": 16, "mask_channels": 8, "mask_convs": 1},
+    },
+}
+SIDES = (64, 128)
+
+
+@pytest.fixture
+def config_file(tmp_path: Path) -> Path:
+    path = tmp_path / "a.yaml"
+    path.write_text(yaml.safe_dump(CONFIG))
+    return path
+
+
+def printed(path: Path, num_stuff: int = 11, num_things: int = 8) -> str:
+    console = Console(file=StringIO(), width=120)
+    print_info(path, *SIDES, num_stuff, num_things, console)
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def table(text: str) -> dict[str, list[str]]:
+    rows = [line.strip("│").split("│") for line in text.splitlines() if line.startswith("│")]
+    return {row[0].strip(): [cell.strip() for cell in row[1:]] for row in rows}
+
+
+def test_of_a_config(config_file: Path):
+    text = printed(config_file, num_stuff=3, num_things=2)
+    assert "3 stuff + 2 thing categories, 64 x 128 pixels" in text
+    rows = table(text)
+    parts = [name for name in rows if name == "FPN" or name.startswith(("backbone", "stuff head", "things head"))]
+    assert len(parts) == 6
+    total = sum(float(rows[name][0]) for name in parts)
+    assert float(rows["TASCNet"][0]) == pytest.approx(total, abs=0.04)
+    # what they share, backbone and pyramid, the two networks have twice
+    shared = sum(float(rows[name][0]) for name in ("backbone", "FPN"))
+    assert float(rows["two networks"][0]) == pytest.approx(total + shared, abs=0.05)
+    assert rows["two networks"][2] == "100% / 100%"
+
+
+def test_more_categories_cost_more(config_file: Path):
+    few, many = (table(printed(config_file, number, number)) for number in (2, 2000))
+    assert float(few["TASCNet"][0]) < float(many["TASCNet"][0])
+    assert few["backbone"] == many["backbone"]
+
+
+def test_of_a_run_and_of_a_checkpoint(tiny_run: Path):
+    label_space = load_checkpoint(tiny_run).label_space
+    for path in (tiny_run, tiny_run / "checkpoints" / "step_000001"):
+        text = printed(path)
+        assert f"after {2 if path == tiny_run else 1} steps" in text.replace("\n", " ")
+        assert f"{len(label_space.stuff)} stuff + {len(label_space.things)} thing categories" in text
+        assert float(table(text)["TASCNet"][0]) > 0
+
+
+@pytest.mark.parametrize(
+    ("content", "finding"),
+    [
+        (b"\xff\xd8\xff", "a.yaml is not YAML"),
+        (b"a: [1", "a.yaml is not YAML"),
+        (b"- 1", "a.yaml holds no settings"),
+        (b"", "a.yaml holds no settings"),
+        (b"modle: {}", "a.yaml: .*modle"),
+        (b"training: {steps: many}", r"a.yaml: .*training\.steps"),
+        (b"training: {steps: 0}", r"a.yaml: training\.steps is 0"),
+    ],
+)
+def test_what_is_no_config(config_file: Path, content: bytes, finding: str):
+    config_file.write_bytes(content)
+    with pytest.raises(InputError, match=finding):
+        read_config(config_file)
+
+
+def test_a_config_is_read(config_file: Path):
+    assert read_config(config_file) == from_dict(CONFIG)
+
+
+def test_missing(tmp_path: Path):
+    with pytest.raises(InputError, match=r"a.yaml cannot be read: No such file or directory. Give a config file"):
+        printed(tmp_path / "a.yaml")
+    with pytest.raises(InputError, match="holds no checkpoint"):
+        printed(tmp_path)
+
+
+@pytest.mark.parametrize(("stuff", "things"), [(0, 1), (1, 0)])
+def test_no_categories(config_file: Path, stuff: int, things: int):
+    with pytest.raises(InputError, match="stuff and things must be at least 1"):
+        printed(config_file, stuff, things)

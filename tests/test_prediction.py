@@ -1,0 +1,132 @@
+"""Photos and folders -> overlays and COCO panoptic files."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from tascnet.data.coco import CocoPanoptic
+from tascnet.errors import InputError
+from tascnet.prediction import predict_files, unique_names
+from tascnet.predictor import Predictor
+
+QUIET = Console(quiet=True)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder of three photos of different sizes, and something else."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    generator = np.random.default_rng(0)
+    for name, size in (("b.png", (40, 60)), ("a.jpg", (64, 48)), ("a.png", (33, 50))):
+        Image.fromarray(generator.integers(0, 256, (*size, 3), dtype=np.uint8)).save(folder / name)
+    (folder / "notes.txt").write_text("none of them")
+    return folder
+
+
+def predict(run: Path, paths: list[Path], output: Path, names: bool = True) -> Path:
+    return predict_files(run, paths, output, names, "cpu", QUIET)
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def test_what_is_written_is_read_again(tiny_run: Path, photos: Path, tmp_path: Path):
+    output = tmp_path / "out"
+    assert predict(tiny_run, [photos], output) == output / "panoptic.json"
+    names = ["a", "a_png", "b"]
+    pictures = [f"{folder}/{name}.png" for folder in ("overlays", "panoptic") for name in names]
+    assert files(output) == sorted([*pictures, "panoptic.json"])
+
+    predictor = Predictor.from_checkpoint(tiny_run)
+    dataset = CocoPanoptic(output / "panoptic.json", photos)
+    assert dataset.label_space == predictor.label_space
+    for index, photo in enumerate(["a.jpg", "a.png", "b.png"]):
+        sample, direct = dataset[index], predictor(photos / photo)
+        assert np.array_equal(sample.segmentation.id_map, direct.id_map)
+        assert [(s.id, s.category_id, s.area) for s in sample.segmentation.segments] == [
+            (s.id, s.category_id, s.area) for s in direct.segments
+        ]
+        assert [s.score for s in sample.segmentation.segments] == pytest.approx([s.score for s in direct.segments])
+
+
+def test_the_json_names_the_photos(tiny_run: Path, photos: Path, tmp_path: Path):
+    content = json.loads(predict(tiny_run, [photos / "b.png", photos / "a.jpg"], tmp_path / "out").read_text())
+    assert [(image["id"], image["file_name"]) for image in content["images"]] == [(1, "b.png"), (2, "a.jpg")]
+    assert [(image["height"], image["width"]) for image in content["images"]] == [(40, 60), (64, 48)]
+    assert [annotation["file_name"] for annotation in content["annotations"]] == ["b.png", "a.png"]
+
+
+def test_overlays_have_the_photo_s_own_size(tiny_run: Path, photos: Path, tmp_path: Path):
+    predict(tiny_run, [photos], tmp_path / "out")
+    for photo, overlay in (("a.jpg", "a.png"), ("a.png", "a_png.png"), ("b.png", "b.png")):
+        with Image.open(photos / photo) as given, Image.open(tmp_path / "out" / "overlays" / overlay) as drawn:
+            assert drawn.size == given.size
+            assert not np.array_equal(np.asarray(drawn), np.asarray(given))
+
+
+def test_names_can_be_left_out(tiny_run: Path, tmp_path: Path):
+    Image.new("RGB", (300, 200), (90, 120, 150)).save(tmp_path / "a.png")
+    drawn = []
+    for names in (True, False):
+        output = tmp_path / f"out {names}"
+        predict(tiny_run, [tmp_path / "a.png"], output, names)
+        drawn.append(np.asarray(Image.open(output / "overlays" / "a.png")))
+    assert drawn[0].shape == drawn[1].shape
+    assert not np.array_equal(*drawn)
+
+
+def test_a_broken_photo_leaves_no_json(tiny_run: Path, photos: Path, tmp_path: Path):
+    content = (photos / "b.png").read_bytes()
+    (photos / "b.png").write_bytes(content[: len(content) // 2])
+    output = tmp_path / "out"
+    predict(tiny_run, [photos / "a.jpg"], output)
+    with pytest.raises(InputError, match=r"b.png is broken or cut short .*Copy or download it again"):
+        predict(tiny_run, [photos], output)
+    # what was finished before is whole, and there is no list that would claim more, not even the earlier one
+    assert files(output) == ["overlays/a.png", "overlays/a_png.png", "panoptic/a.png", "panoptic/a_png.png"]
+    for name in files(output):
+        Image.open(output / name).load()
+
+
+@pytest.mark.parametrize(
+    ("paths", "message"),
+    [(["nowhere.jpg"], "nowhere.jpg does not exist"), (["."], "holds no pictures"), ([], "no pictures were named")],
+)
+def test_nothing_to_do_leaves_nothing(tiny_run: Path, tmp_path: Path, paths: list[str], message: str):
+    with pytest.raises(InputError, match=message):
+        predict(tiny_run, [tmp_path / path for path in paths], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_no_checkpoint_leaves_nothing(photos: Path, tmp_path: Path):
+    with pytest.raises(InputError, match="holds no checkpoint"):
+        predict(photos, [photos], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_cannot_be_made(tiny_run: Path, photos: Path):
+    with pytest.raises(InputError, match="cannot make the folder"):
+        predict(tiny_run, [photos], photos / "notes.txt" / "out")
+
+
+@pytest.mark.parametrize(
+    ("photos", "names"),
+    [
+        (["x/1.jpg", "x/2.jpg"], ["1", "2"]),
+        (["x/1.jpg", "x/1.png"], ["1", "1_png"]),
+        (["x/1.jpg", "y/1.jpg", "z/1.jpg"], ["1", "1_jpg", "1_2"]),
+        (["x/1.jpg", "x/1_jpg.png", "y/1.jpg", "z/1.jpg"], ["1", "1_jpg", "1_2", "1_3"]),
+        (["A.jpg", "a.jpg"], ["A", "a_jpg"]),
+        (["a.b.jpg", "a.c.jpg"], ["a.b", "a.c"]),
+        ([".jpg"], [".jpg"]),
+        ([], []),
+    ],
+)
+def test_names_of_results_are_unique(photos: list[str], names: list[str]):
+    assert unique_names([Path(photo) for photo in photos]) == names
