@@ -62,7 +62,7 @@ def tiny_config() -> Callable[[], Config]:
             "stuff_head": {"channels": 32},
             "things_head": things_head,
         },
-        "fusion": {"min_stuff_area": 16, "score_threshold": 0.05},
+        "fusion": {"method": "mask-guided", "min_stuff_area": 16, "score_threshold": 0.05, "unclaimed": "void"},
         "optimizer": {"name": "adamw", "lr": 0.001, "warmup_steps": 1, "schedule": "cosine"},
         "training": {
             "steps": 2,

@@ -211,7 +211,7 @@ class TestFiles:
         print_report(evaluate_cases(PERFECT, WORSE), console)
         lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
         row_of = {line.split()[1]: line.replace("│", " ").split()[1:] for line in lines if line.startswith("│")}
-        assert lines[0].strip() == "2 pictures"
+        assert lines[0].strip() == "pictures: 2"
         assert row_of["all"] == row_of["stuff"] == ["77.1", "93.8", "83.3"]
         assert row_of["things"] == ["-", "-", "-"]
         assert row_of["sky"] == ["87.5", "87.5", "100.0"]
@@ -249,9 +249,9 @@ class TestCheckpoint:
                 super().__init__(model, label_space, inputs, fusion)
 
         monkeypatch.setattr(module, "Predictor", Noting)
-        self.evaluate(tiny_run, tmp_path, {"num_images": 1}, {"method": "unguided"})
+        self.evaluate(tiny_run, tmp_path, {"num_images": 1}, {"unclaimed": "stuff"})
         expected = tiny_config().fusion
-        expected.method = "unguided"
+        expected.unclaimed = "stuff"
         assert used == [expected]
 
     def test_coco_files_of_the_same_categories(self, tiny_run: Path, tiny_coco: Path, tmp_path: Path):

@@ -1,6 +1,7 @@
 """Photos and folders -> overlays and COCO panoptic files."""
 
 import json
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -130,3 +131,12 @@ def test_a_folder_that_cannot_be_made(tiny_run: Path, photos: Path):
 )
 def test_names_of_results_are_unique(photos: list[str], names: list[str]):
     assert unique_names([Path(photo) for photo in photos]) == names
+
+
+def test_what_is_said_can_be_copied(tiny_run: Path, photos: Path, tmp_path: Path):
+    """Lines are not broken in a path, and its brackets are no markup."""
+    output = tmp_path / "a folder with a long name, so that it does not fit into the line [bold]"
+    console = Console(file=StringIO(), width=40)
+    predict_files(tiny_run, [photos], output, True, "cpu", console)
+    said = console.file.getvalue()  # type: ignore[attr-defined]
+    assert f"overlays in {output / 'overlays'}, COCO panoptic format in {output / 'panoptic.json'}\n" in said

@@ -51,7 +51,7 @@ class StubNetwork(nn.Module):
 def stub(score: float = 0.9, short_side: int = 0, max_long_side: int = 4096) -> tuple[Predictor, StubNetwork]:
     network = StubNetwork(score)
     inputs = InputConfig(short_side=short_side, max_long_side=max_long_side)
-    return Predictor(network, SPACE, inputs, FusionConfig(min_stuff_area=0)), network  # type: ignore[arg-type]
+    return Predictor(network, SPACE, inputs, FusionConfig(method="mask-guided", min_stuff_area=0)), network  # type: ignore[arg-type]
 
 
 def halves(size: Size) -> Tensor:

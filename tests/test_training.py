@@ -5,6 +5,7 @@ import math
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -238,6 +239,18 @@ class TestKinds:
         config = tiny_config()
         config.data.workers, config.data.keep_in_memory = 1, True
         assert_same(tensors(run(config, tmp_path)), tensors(tiny_run))
+
+    def test_on_a_terminal(self, tiny_config: Callable[[], Config], tmp_path: Path):
+        """There, progress bars are drawn: that of a validation inside that of the training."""
+        config = tiny_config()
+        config.training.validate_every = 1
+        console = Console(force_terminal=True, file=StringIO(), width=200)
+        train(config, tmp_path, "tascnet train", console)
+        shown = console.file.getvalue()  # type: ignore[attr-defined]
+        assert "training" in shown
+        assert "validation" in shown
+        assert "step 1, 0.0 min: pq " in shown
+        assert "step 2, 0.0 min: pq " in shown
 
     def test_clipping_and_the_plain_fpn(self, tiny_config: Callable[[], Config], tmp_path: Path):
         config = tiny_config()

@@ -136,6 +136,7 @@ def _demo(options: Namespace, command: str) -> None:
 
 
 def _train(options: Namespace, command: str) -> None:
+    from tascnet.display import say  # noqa: PLC0415 - imports rich
     from tascnet.evaluation import print_report  # noqa: PLC0415 - imports torch
     from tascnet.run_folder import new_run_path  # noqa: PLC0415
     from tascnet.training import resume, train  # noqa: PLC0415
@@ -149,17 +150,18 @@ def _train(options: Namespace, command: str) -> None:
         folder = options.output or new_run_path(name)
         report = train(_config(options), folder, command, console)
     print_report(report, console)
-    console.print(f"checkpoint, report.json and pictures are in {folder}", highlight=False)
+    say(console, f"checkpoint, report.json and pictures are in {folder}")
 
 
 def _evaluate(options: Namespace, command: str) -> None:
+    from tascnet.display import say  # noqa: PLC0415 - imports rich
     from tascnet.evaluation import evaluate_checkpoint, print_report  # noqa: PLC0415 - imports torch
 
     console = _console()
     data, fusion = _given(options.data), _given(options.fusion)
     report, folder = evaluate_checkpoint(options.checkpoint, data, fusion, options.output, options.device, console)
     print_report(report, console)
-    console.print(f"report.json and pictures are in {folder}", highlight=False)
+    say(console, f"report.json and pictures are in {folder}")
 
 
 def _predict(options: Namespace, command: str) -> None:

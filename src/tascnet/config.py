@@ -289,7 +289,6 @@ _POSITIVE = (
     "data.batch_size",
     "data.input.max_long_side",
     "model.pyramid_channels",
-    "model.stuff_head.channels",
     "model.things_head.rpn_samples",
     "model.things_head.pre_nms",
     "model.things_head.post_nms",
@@ -445,8 +444,12 @@ def _check_model(model: ModelConfig) -> None:
         _require("a size in model.things_head.anchor_sizes", size, size > 0, "greater than 0")
     for ratio in anchor_ratios:
         _require("a ratio in model.things_head.anchor_ratios", ratio, ratio > 0, "greater than 0")
-    added_channels = model.backbone.added_channels  # the added stages are bottlenecks of a quarter of their width
-    _require("model.backbone.added_channels", added_channels, added_channels >= 4, "4 or more")
+    # group norm needs two channels or more; the added stages are bottlenecks of a quarter of their width
+    for name, channels, least in (
+        ("model.stuff_head.channels", model.stuff_head.channels, 2),
+        ("model.backbone.added_channels", model.backbone.added_channels, 8),
+    ):
+        _require(name, channels, channels >= least, f"{least} or more")
 
 
 def _value(config: Config, name: str) -> float:

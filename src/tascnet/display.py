@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -27,7 +28,7 @@ class Bar:
         self._progress.update(self._task, completed=done, note=note)
         if not self._console.is_terminal and (time.monotonic() >= self._next_line or done == self._total):
             self._next_line = time.monotonic() + SECONDS_BETWEEN_LINES
-            self._console.print(f"{self._name} {done}/{self._total}  {note}", highlight=False)
+            say(self._console, f"{self._name} {done}/{self._total}  {note}")
 
 
 @contextmanager
@@ -40,10 +41,15 @@ def progress_bar(console: Console, name: str, total: int, done: int = 0) -> Iter
         TimeElapsedColumn(),
         TextColumn("eta"),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
     )
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         yield Bar(console, progress, name, total, done)
+
+
+def say(console: Console, text: str) -> None:
+    """Print text as it is: lines are not broken, so that paths can be copied, and brackets are no markup."""
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def quality_table(title: str, rows: Mapping[str, Mapping[str, float | None]]) -> Table:
@@ -55,5 +61,5 @@ def quality_table(title: str, rows: Mapping[str, Mapping[str, float | None]]) ->
         table.add_column(column, justify="right")
     for name, row in rows.items():
         values = [row.get(column) for column in columns]
-        table.add_row(name, *("-" if value is None else f"{value:.1f}" for value in values))
+        table.add_row(escape(name), *("-" if value is None else f"{value:.1f}" for value in values))
     return table

@@ -16,7 +16,7 @@ from tascnet.data.images import write_png
 from tascnet.data.sample import Sample
 from tascnet.data.stream import PanopticDataset
 from tascnet.device import choose_device
-from tascnet.display import progress_bar, quality_table
+from tascnet.display import progress_bar, quality_table, say
 from tascnet.errors import InputError
 from tascnet.files import check_writable, write_json
 from tascnet.metrics import (
@@ -248,8 +248,8 @@ def print_report(report: Report, console: Console) -> None:
             "SQ": values["sq"]["per_category"][category],
             "RQ": values["rq"]["per_category"][category],
         }
-    console.print(quality_table(f"{report.num_images} pictures", rows))
+    console.print(quality_table(f"pictures: {report.num_images}", rows))
     ap = values["ap"]
     single = {"mIoU": values["miou"], "AP": ap["ap"], "AP50": ap["ap50"], "AP75": ap["ap75"]}
     shown = "   ".join(f"{name} {'-' if value is None else f'{value:.1f}'}" for name, value in single.items())
-    console.print(f"{shown}   {report.seconds_per_image:.2f} s a picture", highlight=False)
+    say(console, f"{shown}   {report.seconds_per_image:.2f} s a picture")

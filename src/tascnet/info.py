@@ -9,6 +9,7 @@ from rich.table import Table
 from tascnet.build import build_model
 from tascnet.checkpoint import find_checkpoint, load_checkpoint
 from tascnet.config import Config, from_dict
+from tascnet.display import say
 from tascnet.errors import InputError
 from tascnet.model.cost import Cost, cost_by_part, cost_of_two_networks
 from tascnet.structures import Category, LabelSpace, Size
@@ -33,7 +34,7 @@ def print_info(path: Path, height: int, width: int, num_stuff: int, num_things: 
     if path.is_dir():
         checkpoint = load_checkpoint(find_checkpoint(path))
         model, label_space = checkpoint.model, checkpoint.label_space
-        console.print(f"{checkpoint.folder}: after {checkpoint.progress['step']:.0f} steps", highlight=False)
+        say(console, f"{checkpoint.folder}: after {checkpoint.progress['step']:.0f} steps")
     else:
         label_space = _numbered_label_space(num_stuff, num_things)
         model = build_model(read_config(path), label_space)

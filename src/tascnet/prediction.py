@@ -11,7 +11,7 @@ from tascnet import visualize
 from tascnet.data.coco import write_coco_panoptic
 from tascnet.data.images import list_images, read_image, write_png
 from tascnet.device import choose_device
-from tascnet.display import Bar, progress_bar
+from tascnet.display import Bar, progress_bar, say
 from tascnet.files import check_writable, make_folder
 from tascnet.predictor import Predictor
 from tascnet.structures import PanopticSegmentation
@@ -58,7 +58,7 @@ def predict_files(
     with progress_bar(console, "photos", len(photos)) as bar:
         results = _predict_each(predictor, photo_of, overlays, names, bar)
         write_coco_panoptic(json_path, predictor.label_space, results, lambda photo: photo_of[photo.name].name)
-    console.print(f"{len(photos)} photos: overlays in {overlays}, COCO panoptic format in {json_path}", highlight=False)
+    say(console, f"photos: {len(photos)}; overlays in {overlays}, COCO panoptic format in {json_path}")
     return json_path
 
 

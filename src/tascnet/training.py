@@ -20,7 +20,7 @@ from tascnet.config import Config, TrainingConfig, check
 from tascnet.data.batch import Batch, collate
 from tascnet.data.stream import PanopticDataset, TrainingStream
 from tascnet.device import choose_device
-from tascnet.display import Bar, progress_bar
+from tascnet.display import Bar, progress_bar, say
 from tascnet.errors import InputError
 from tascnet.evaluation import Report, evaluate, write_cases, write_report
 from tascnet.model.tasc_loss import tasc_weight
@@ -231,7 +231,7 @@ class _Training:
         summary = report.summary()
         self.run.log(self.progress.step, {f"val/{name}": value for name, value in summary.items()})
         shown = "  ".join(f"{name} {_shown(value)}" for name, value in summary.items())
-        self.console.print(f"step {self.progress.step}, {self.progress.seconds / 60:.1f} min: {shown}", highlight=False)
+        say(self.console, f"step {self.progress.step}, {self.progress.seconds / 60:.1f} min: {shown}")
         return report
 
     def _predictor(self) -> Predictor:
@@ -262,7 +262,7 @@ def _new_model(config: Config, label_space: LabelSpace, console: Console) -> TAS
     model = build_model(config, label_space)
     if config.model.backbone.weights == "imagenet":
         source = load_imagenet_weights(model.backbone, config.model.backbone.name)
-        console.print(f"backbone {config.model.backbone.name}: ImageNet weights from {source}", highlight=False)
+        say(console, f"backbone {config.model.backbone.name}: ImageNet weights from {source}")
     return model
 
 
