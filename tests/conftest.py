@@ -8,10 +8,11 @@ import pytest
 import torch
 from rich.console import Console
 
-from tascnet.config import Config, from_dict
+from tascnet.config import Config
 from tascnet.data.coco import write_coco_panoptic
 from tascnet.data.images import write_png
 from tascnet.data.streets import Streets
+from tascnet.settings import from_dict
 from tascnet.structures import Size
 from tascnet.training import train
 

@@ -15,8 +15,9 @@ from PIL import Image
 
 from tascnet import cli, demo, training
 from tascnet.cli import main
-from tascnet.config import Config, to_dict
+from tascnet.config import Config
 from tascnet.data.coco import CocoPanoptic
+from tascnet.settings import to_dict
 
 VERBS = ["demo", "train", "evaluate", "predict", "info"]
 

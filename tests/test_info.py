@@ -8,9 +8,9 @@ import yaml
 from rich.console import Console
 
 from tascnet.checkpoint import load_checkpoint
-from tascnet.config import from_dict
 from tascnet.errors import InputError
 from tascnet.info import print_info, read_config
+from tascnet.settings import from_dict
 
 CONFIG = {
     "data": {"train": {"num_images": 1}, "val": {"num_images": 1}},

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tascnet.config import Config, from_dict
+from tascnet.config import Config
 from tascnet.errors import InputError
 from tascnet.run_folder import RunFolder, new_run_path
+from tascnet.settings import from_dict
 
 COMMAND = "tascnet train --config a.yaml"
 

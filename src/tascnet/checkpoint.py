@@ -24,10 +24,11 @@ from torch import Tensor, nn, optim
 
 from tascnet import __version__
 from tascnet.build import build_model
-from tascnet.config import Config, from_dict, to_dict
+from tascnet.config import Config
 from tascnet.errors import InputError
 from tascnet.files import atomic_folder, read_json
 from tascnet.model.tascnet import TASCNet
+from tascnet.settings import from_dict, to_dict
 from tascnet.structures import LabelSpace
 
 FORMAT_VERSION = 1

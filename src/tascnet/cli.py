@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from jsonargparse import ArgumentParser, Namespace
 
-from tascnet.config import Config, DatasetConfig, FusionConfig, from_dict
+from tascnet.config import Config, DatasetConfig, FusionConfig
 from tascnet.errors import InputError
+from tascnet.settings import from_dict
 
 if TYPE_CHECKING:
     from rich.console import Console

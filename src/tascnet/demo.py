@@ -18,11 +18,11 @@ from tascnet.config import (
     StuffHeadConfig,
     ThingsHeadConfig,
     TrainingConfig,
-    check,
 )
 from tascnet.errors import InputError
 from tascnet.evaluation import print_report
 from tascnet.files import read_json
+from tascnet.settings import check
 from tascnet.training import train
 
 NUM_TRAINING_SCENES = 600

@@ -11,7 +11,6 @@ from rich.console import Console
 from tascnet import visualize
 from tascnet.build import build_dataset
 from tascnet.checkpoint import check_label_space, load_checkpoint
-from tascnet.config import check_dataset
 from tascnet.data.images import write_png
 from tascnet.data.sample import Sample
 from tascnet.data.stream import PanopticDataset
@@ -30,6 +29,7 @@ from tascnet.metrics import (
     match_segments,
 )
 from tascnet.predictor import Prediction, Predictor
+from tascnet.settings import check_dataset
 from tascnet.structures import LabelSpace, Size
 
 

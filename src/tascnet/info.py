@@ -8,10 +8,11 @@ from rich.table import Table
 
 from tascnet.build import build_model
 from tascnet.checkpoint import find_checkpoint, load_checkpoint
-from tascnet.config import Config, from_dict
+from tascnet.config import Config
 from tascnet.display import say
 from tascnet.errors import InputError
 from tascnet.model.cost import Cost, cost_by_part, cost_of_two_networks
+from tascnet.settings import from_dict
 from tascnet.structures import Category, LabelSpace, Size
 
 

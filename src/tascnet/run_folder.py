@@ -24,9 +24,10 @@ import yaml
 from torch.utils.tensorboard import SummaryWriter
 
 from tascnet import __version__
-from tascnet.config import Config, to_dict
+from tascnet.config import Config
 from tascnet.errors import InputError
 from tascnet.files import check_writable, make_folder, write_json, write_text
+from tascnet.settings import to_dict
 
 PACKAGES = ("torch", "torchvision", "timm", "lightning-fabric", "numpy", "pillow")
 

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Subset
 
 from tascnet.build import build_augmentation, build_dataset, build_model, build_optimizer, learning_rate_factor
 from tascnet.checkpoint import check_label_space, load_checkpoint, load_optimizer, save_checkpoint
-from tascnet.config import Config, TrainingConfig, check
+from tascnet.config import Config, TrainingConfig
 from tascnet.data.batch import Batch, collate
 from tascnet.data.stream import PanopticDataset, TrainingStream
 from tascnet.device import choose_device
@@ -27,6 +27,7 @@ from tascnet.model.tasc_loss import tasc_weight
 from tascnet.model.tascnet import TASCNet
 from tascnet.predictor import Predictor
 from tascnet.run_folder import RunFolder
+from tascnet.settings import check
 from tascnet.structures import LabelSpace, Target
 from tascnet.weights.imagenet import load_imagenet_weights
 

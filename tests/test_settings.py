@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 import yaml
 
-from tascnet.config import Config, DatasetConfig, check, check_dataset, from_dict, to_dict
+from tascnet.config import Config, DatasetConfig
 from tascnet.errors import InputError
+from tascnet.settings import check, check_dataset, from_dict, to_dict
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 STREETS = {"format": "streets", "num_images": 3}

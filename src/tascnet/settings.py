@@ -1,0 +1,190 @@
+"""Plain values from a file or a checkpoint -> `Config`, checked before any data is read; and back."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, fields, is_dataclass
+from functools import cache
+from typing import Any
+
+from jsonargparse import ArgumentError, ArgumentParser
+
+from tascnet.config import Config, DatasetConfig, InputConfig, ModelConfig
+from tascnet.errors import InputError
+
+_POSITIVE = (
+    "data.batch_size",
+    "data.input.max_long_side",
+    "model.pyramid_channels",
+    "model.things_head.rpn_samples",
+    "model.things_head.pre_nms",
+    "model.things_head.post_nms",
+    "model.things_head.roi_samples",
+    "model.things_head.box_channels",
+    "model.things_head.mask_channels",
+    "model.things_head.mask_convs",
+    "model.things_head.max_detections",
+    "optimizer.lr",
+    "training.steps",
+    "training.checkpoint_every",
+    "training.log_every",
+)
+_NOT_NEGATIVE = (
+    "data.workers",
+    "data.input.short_side",
+    "model.things_head.sampling_ratio",
+    "fusion.min_stuff_area",
+    "loss.stuff",
+    "loss.tasc",
+    "loss.tasc_warmup_steps",
+    "optimizer.weight_decay",
+    "optimizer.backbone_lr_factor",
+    "optimizer.clip_norm",
+    "optimizer.warmup_steps",
+    "optimizer.poly_power",
+    "training.max_minutes",
+    "training.validate_every",
+    "training.seed",
+)
+_SHARES = (
+    "data.input.flip",
+    "data.input.color_jitter",
+    "model.things_head.score_threshold",
+    "model.things_head.nms_iou",
+    "fusion.score_threshold",
+    "fusion.overlap_threshold",
+    "optimizer.momentum",
+)
+
+
+def check(config: Config) -> Config:
+    """Check what types alone cannot: ranges and combinations; return the config.
+
+    Raises:
+        InputError: naming the field, its value, and what it must be.
+    """
+    for name in _POSITIVE:
+        value = _value(config, name)
+        _require(name, value, value > 0, "greater than 0")
+    for name in _NOT_NEGATIVE:
+        value = _value(config, name)
+        _require(name, value, value >= 0, "0 or more")
+    for name in _SHARES:
+        value = _value(config, name)
+        _require(name, value, 0 <= value <= 1, "from 0 to 1")
+    _check_input(config.data.input)
+    _check_model(config.model)
+    for milestone in config.optimizer.milestones:
+        _require("a number in optimizer.milestones", milestone, 0 <= milestone <= 1, "from 0 to 1")
+    check_dataset(config.data.train, "data.train")
+    check_dataset(config.data.val, "data.val")
+    return config
+
+
+def check_dataset(dataset: DatasetConfig, name: str) -> DatasetConfig:
+    """Check what types alone cannot in the settings of one data set; return them.
+
+    Args:
+        dataset: the settings.
+        name: what the user calls them, such as data.val.
+
+    Raises:
+        InputError: naming the field, its value, and what it must be.
+    """
+    for field_name in ("num_images", "seed", "first"):
+        value = getattr(dataset, field_name)
+        _require(f"{name}.{field_name}", value, value >= 0, "0 or more")
+    if dataset.format == "streets" and dataset.num_images < 1:
+        raise InputError(
+            f"{name}.num_images is {dataset.num_images}; streets are generated, so say how many (1 or more)."
+        )
+    if dataset.format == "coco" and not (dataset.root and dataset.split):
+        raise InputError(f"{name} has format coco but no root or split; give {name}.root and {name}.split.")
+    return dataset
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+    """A config as plain values, for a YAML file."""
+    return asdict(config)
+
+
+def from_dict(values: dict[str, Any]) -> Config:
+    """Build a `Config` from plain values, as a YAML file or a checkpoint holds them; missing fields take defaults.
+
+    Raises:
+        InputError: a key is unknown, a value is empty or not of the field's type, or `check` objects.
+    """
+    _check_groups(values, Config)
+    parser = _parser()
+    try:
+        return check(Config(**vars(parser.instantiate_classes(parser.parse_object(values)))))
+    except (ArgumentError, KeyError, TypeError) as error:
+        raise InputError(f"the settings are not valid: {error}") from error
+
+
+@cache
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(Config)
+    return parser
+
+
+def _check_groups(values: Mapping[str, Any], group: type, prefix: str = "") -> None:
+    """Check that groups of settings are groups and no value is empty, which jsonargparse lets pass; and the names."""
+    known = [setting.name for setting in fields(group)]
+    for name in values:
+        if name not in known:
+            raise InputError(f"{prefix}{name} is not a setting; known are {', '.join(known)}. Mend the name.")
+    for setting in fields(group):
+        name, value = prefix + setting.name, values.get(setting.name, ...)
+        if value is None:
+            raise InputError(f"{name} is empty; give it a value, or leave it out for the default.")
+        if value is not ... and isinstance(setting.type, type) and is_dataclass(setting.type):
+            if not isinstance(value, Mapping):
+                raise InputError(f"{name} is {value!r}; it is a group of settings. Name one of them.")
+            _check_groups(value, setting.type, f"{name}.")
+
+
+def _check_input(inputs: InputConfig) -> None:
+    low, high = inputs.scale_jitter
+    if not 0 < low <= high < math.inf:
+        raise InputError(
+            f"data.input.scale_jitter is {low}, {high}; it must be two positive numbers, the smaller first."
+        )
+    if inputs.crop and (len(inputs.crop) != 2 or min(inputs.crop) < 32):
+        raise InputError(
+            f"data.input.crop is {inputs.crop}; it must be height and width of at least 32 pixels, or empty."
+        )
+
+
+def _check_model(model: ModelConfig) -> None:
+    levels = 6 if model.backbone.added_stages else 5
+    anchor_sizes, anchor_ratios = model.things_head.anchor_sizes, model.things_head.anchor_ratios
+    if not 1 <= len(anchor_sizes) <= levels:
+        raise InputError(
+            f"model.things_head.anchor_sizes has {len(anchor_sizes)} sizes; the pyramid has {levels} levels, "
+            f"so give 1 to {levels}."
+        )
+    if not anchor_ratios:
+        raise InputError("model.things_head.anchor_ratios is empty; give at least one ratio of height and width.")
+    for size in anchor_sizes:
+        _require("a size in model.things_head.anchor_sizes", size, size > 0, "greater than 0")
+    for ratio in anchor_ratios:
+        _require("a ratio in model.things_head.anchor_ratios", ratio, ratio > 0, "greater than 0")
+    # group norm needs two channels or more; the added stages are bottlenecks of a quarter of their width
+    for name, channels, least in (
+        ("model.stuff_head.channels", model.stuff_head.channels, 2),
+        ("model.backbone.added_channels", model.backbone.added_channels, 8),
+    ):
+        _require(name, channels, channels >= least, f"{least} or more")
+
+
+def _value(config: Config, name: str) -> float:
+    value: Any = config
+    for part in name.split("."):
+        value = getattr(value, part)
+    return value
+
+
+def _require(name: str, value: float, holds: bool, wanted: str) -> None:
+    if not holds or not math.isfinite(value):
+        raise InputError(f"{name} is {value}; it must be {wanted}.")
