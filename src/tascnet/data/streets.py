@@ -26,7 +26,7 @@ DEFAULT_SIZE = Size(256, 512)
 MIN_SIDE = 64
 """Pixels: smaller pictures hold no street."""
 
-MIN_THING_AREA = 32
+MIN_THING_AREA = 64
 """Pixels: a thing of which less can be seen is VOID, because nobody could annotate it."""
 
 

@@ -26,7 +26,7 @@ def lay_out_street(generator: np.random.Generator) -> Street:
     return Street(
         camera=Camera(
             height=dice.between(1.25, 2.1),
-            focal=dice.between(0.92, 1.28),
+            focal=dice.between(1.05, 1.4),
             center_x=dice.between(0.4, 0.6),
             horizon=dice.between(0.38, 0.5),
         ),

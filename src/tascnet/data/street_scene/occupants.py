@@ -171,11 +171,11 @@ def _people(dice: Dice, plot: Plot, weather: Weather) -> list[Item]:
     """Persons on the pavements and on a crossing."""
     items: list[Item] = []
     road = plot.road
-    for _ in range(dice.integer(3, 8)):
+    for _ in range(dice.integer(4, 9)):
         side = dice.side()
         inner = road.half_width + road.verge_of(side) + 0.8
         lateral = side * dice.between(inner, max(road.building_line(side) - 0.6, inner + 0.1))
-        z = dice.between(7, 15) if dice.chance(0.7) else dice.between(15, 28)
+        z = dice.between(8, 16) if dice.chance(0.7) else dice.between(16, 28)
         x, ahead = road.heading(z)
         direction = dice.side()
         heading = (float(direction), 0.0) if dice.chance(0.25) else (x * direction, ahead * direction)
@@ -192,20 +192,24 @@ def _people(dice: Dice, plot: Plot, weather: Weather) -> list[Item]:
 
 
 def _cyclists(dice: Dice, plot: Plot, weather: Weather) -> list[Item]:
-    """Bicycles with riders beside the parking lane, and parked ones on the pavement."""
+    """Bicycles with riders, across the road or beside the parking lane, and parked ones on the pavement."""
     items: list[Item] = []
     road = plot.road
     for _ in range(dice.integer(0, 2)):
-        direction, z = dice.side(), dice.between(6, 16)
-        lateral = direction * (road.half_width - (max(road.parking) or 0.2) - 0.6)
-        x, ahead = road.heading(z)
-        heading = x * direction, ahead * direction
-        if plot.claim(lateral, z, BICYCLE_FOOTPRINT):
+        direction, z = dice.side(), dice.between(7, 16)
+        if dice.chance(0.6):  # across the road
+            lateral, heading = dice.between(-0.8, 0.8) * road.half_width, (float(direction), 0.0)
+            footprint = BICYCLE_FOOTPRINT[::-1]
+        else:
+            x, ahead = road.heading(z)
+            lateral = direction * (road.half_width - (max(road.parking) or 0.2) - 0.6)
+            heading, footprint = (x * direction, ahead * direction), BICYCLE_FOOTPRINT
+        if plot.claim(lateral, z, footprint):
             items.append(_bicycle(dice, road.x(lateral, z), z, heading))
             # a hair nearer than the bicycle, so that the legs are painted over its frame
             items.append(_person(dice, weather, road.x(lateral, z), z - 0.01, heading, "ride"))
     for _ in range(dice.integer(1, 3)):
-        side, z = dice.side(), dice.between(7, 15)
+        side, z = dice.side(), dice.between(8, 16)
         lateral = side * (road.half_width + dice.between(0.6, 1.6))
         if plot.claim(lateral, z, BICYCLE_FOOTPRINT):
             items.append(_bicycle(dice, road.x(lateral, z), z, dice.choice(((0.96 * side, 0.28), (0.8 * side, 0.6)))))
