@@ -189,7 +189,7 @@ class DataConfig:
         input: photos -> input of the network.
         batch_size: images a step and process.
         workers: processes that load data; 0 loads in the training process.
-        keep_in_memory: hold every training image once read; for small data sets.
+        keep_in_memory: read every training image before the first step and hold it; for small data sets.
     """
 
     train: DatasetConfig = field(default_factory=DatasetConfig)

@@ -135,8 +135,8 @@ class _Training:
     def run_to_the_end(self) -> Report:
         """Train, save, evaluate, write the report."""
         self.wrapped.train()
+        loader = self._loader()
         with progress_bar(self.console, "training", self.config.training.steps, self.progress.step) as bar:
-            loader = self._loader()
             started = time.perf_counter() - self.progress.seconds
             for batch in loader:
                 losses = self._step(batch)
@@ -191,8 +191,10 @@ class _Training:
             build_augmentation(data.input),
             training.steps * data.batch_size,
             training.seed,
-            keep_in_memory=data.keep_in_memory,
         )
+        if data.keep_in_memory:
+            with progress_bar(self.console, "reading", len(self.train_set)) as bar:
+                stream.keep_in_memory(bar.update)
         rest = Subset(stream, range(self.progress.step * data.batch_size, len(stream)))
         loader: DataLoader[Any] = DataLoader(
             rest,

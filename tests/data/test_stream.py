@@ -41,8 +41,8 @@ def keep(sample: Sample) -> Sample:
     return sample
 
 
-def stream(length: int = 7, num_samples: int = 28, seed: int = 3, keep_in_memory: bool = False) -> TrainingStream:
-    return TrainingStream(Numbers(length), add_noise, num_samples, seed, keep_in_memory)
+def stream(length: int = 7, num_samples: int = 28, seed: int = 3) -> TrainingStream:
+    return TrainingStream(Numbers(length), add_noise, num_samples, seed)
 
 
 def content(samples: list[Sample]) -> list[tuple[int | str, list[int]]]:
@@ -102,7 +102,11 @@ def test_the_same_whichever_worker_reads(workers: int):
 
 def test_kept_in_memory_is_read_once_and_is_the_same():
     dataset = Numbers(5)
-    kept = TrainingStream(dataset, add_noise, 20, 3, keep_in_memory=True)
+    kept = TrainingStream(dataset, add_noise, 20, 3)
+    done: list[int] = []
+    kept.keep_in_memory(done.append)
+    assert done == [1, 2, 3, 4, 5]
+    assert dataset.reads == [1] * 5
     assert read(kept, range(20)) == read(stream(length=5), range(20))
     assert dataset.reads == [1] * 5
     again = Numbers(5)
@@ -111,10 +115,12 @@ def test_kept_in_memory_is_read_once_and_is_the_same():
 
 
 def test_augmentation_does_not_reach_what_is_kept():
-    kept = TrainingStream(Numbers(1), add_noise, 2, 3, keep_in_memory=True)
+    kept = TrainingStream(Numbers(1), add_noise, 2, 3)
+    kept.keep_in_memory()
     first_time, second_time = kept[0].image, kept[1].image
     assert not torch.equal(first_time, second_time)
-    plain = TrainingStream(Numbers(1), keep, 2, 3, keep_in_memory=True)
+    plain = TrainingStream(Numbers(1), keep, 2, 3)
+    plain.keep_in_memory()
     assert torch.equal(plain[0].image, plain[1].image)
 
 

@@ -34,7 +34,6 @@ class TrainingStream(Dataset[Sample]):
         augment: Callable[[Sample], Sample],
         num_samples: int,
         seed: int,
-        keep_in_memory: bool = False,
     ):
         """Wrap a data set.
 
@@ -43,7 +42,6 @@ class TrainingStream(Dataset[Sample]):
             augment: drawing its random numbers from torch's global generator.
             num_samples: length of the stream.
             seed: of order and augmentation.
-            keep_in_memory: hold every sample once read, before augmentation.
 
         Raises:
             InputError: the data set is empty.
@@ -54,7 +52,7 @@ class TrainingStream(Dataset[Sample]):
         self._augment = augment
         self._num_samples = num_samples
         self._seed = seed
-        self._memory: dict[int, Sample] | None = {} if keep_in_memory else None
+        self._memory: list[Sample] = []
 
     def __len__(self) -> int:
         return self._num_samples
@@ -63,14 +61,14 @@ class TrainingStream(Dataset[Sample]):
         """The sample at that position of the stream, augmented."""
         epoch, offset = divmod(position, len(self._dataset))
         order = np.random.default_rng([self._seed, epoch]).permutation(len(self._dataset))
-        sample = self._read(int(order[offset]))
+        index = int(order[offset])
+        sample = self._memory[index] if self._memory else self._dataset[index]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(np.random.SeedSequence([self._seed, position]).generate_state(1)[0]))
             return self._augment(sample)
 
-    def _read(self, index: int) -> Sample:
-        if self._memory is None:
-            return self._dataset[index]
-        if index not in self._memory:
-            self._memory[index] = self._dataset[index]
-        return self._memory[index]
+    def keep_in_memory(self, on_image: Callable[[int], None] = lambda done: None) -> None:
+        """Read every image now and hold it, before augmentation; `on_image` is called with the number done."""
+        for index in range(len(self._dataset)):
+            self._memory.append(self._dataset[index])
+            on_image(index + 1)

@@ -25,7 +25,7 @@ def lay_out_street(generator: np.random.Generator) -> Street:
     plot = Plot(road)
     return Street(
         camera=Camera(
-            height=dice.between(1.25, 2.1),
+            height=dice.between(1.5, 2.4),
             focal=dice.between(1.05, 1.4),
             center_x=dice.between(0.4, 0.6),
             horizon=dice.between(0.38, 0.5),
@@ -73,16 +73,16 @@ def _weather(dice: Dice) -> Weather:
 
 
 def _road(dice: Dice) -> Road:
-    wide = dice.chance(0.4)
+    wide = dice.chance(0.25)
     parking = tuple(PARKING_LANE if dice.chance(0.6) else 0.0 for _ in range(2))
     # where cars park on one side only, the middle line stays in the middle: the other lane is just wider
     half_width = CAR_LANE * (2 if wide else 1) + dice.between(0, 0.5) + max(parking)
-    gray, paving, junction = dice.between(78, 124), dice.between(120, 178), dice.between(14, 42)
+    gray, paving, junction = dice.between(78, 124), dice.between(120, 178), dice.between(14, 34)
     return Road(
         camera_lateral=CAR_LANE * (0.5 if not wide else dice.choice((0.5, 1.5))) + dice.between(-0.5, 0.4),
         half_width=half_width,
         parking=(parking[0], parking[1]),
-        pavement=(dice.between(3.0, 5.5), dice.between(3.0, 5.5)),
+        pavement=(dice.between(3.2, 6.0), dice.between(3.2, 6.0)),
         verge=(_verge(dice), _verge(dice)),
         bend=dice.between(-0.0018, 0.0018) if dice.chance(0.65) else 0.0,
         junction=(junction, junction + dice.between(8, 13)) if dice.chance(0.4) else None,

@@ -175,7 +175,7 @@ def _people(dice: Dice, plot: Plot, weather: Weather) -> list[Item]:
         side = dice.side()
         inner = road.half_width + road.verge_of(side) + 0.8
         lateral = side * dice.between(inner, max(road.building_line(side) - 0.6, inner + 0.1))
-        z = dice.between(8, 16) if dice.chance(0.7) else dice.between(16, 28)
+        z = dice.between(9, 16) if dice.chance(0.75) else dice.between(16, 26)
         x, ahead = road.heading(z)
         direction = dice.side()
         heading = (float(direction), 0.0) if dice.chance(0.25) else (x * direction, ahead * direction)
@@ -245,7 +245,7 @@ def _person(dice: Dice, weather: Weather, x: float, z: float, heading: Vector, p
         heading=heading,
         height=dice.between(1.58, 1.92) if riding or dice.chance(0.9) else dice.between(1.0, 1.4),
         pose=pose,
-        stride=dice.between(0.25, 0.75) if pose == "walk" else 0.08,
+        stride=dice.between(0.2, 0.55) if pose == "walk" else 0.08,
         dress="trousers" if riding else dice.choice(("trousers", "trousers", "trousers", "skirt", "coat")),
         skin=dice.color(SKIN_COLORS),
         hair=dice.color(HAIR_COLORS),

@@ -36,7 +36,7 @@ def _shows_back(person: Person) -> bool:
 
 def _shoulders(person: Person) -> float:
     """Metres across the shoulders, as seen: broader from before than from the side."""
-    return 0.27 + 0.15 * abs(person.heading[1])
+    return 0.32 + 0.15 * abs(person.heading[1])
 
 
 def _at(unit: float, right: float, up: float, forward: float) -> Spot:
@@ -49,8 +49,8 @@ def _paint_leg(brush: Brush, person: Person, side: int, unit: float) -> None:
     foot = side * person.stride / 2
     hip, knee = _at(unit, side * 0.09, 0.86, 0), _at(unit, side * 0.1, 0.47, foot * 0.75)
     ankle = _at(unit, side * 0.1, 0.05, foot)
-    brush.limb(hip, knee, 0.17 * unit, 0.13 * unit, color)
-    brush.limb(knee, ankle, 0.13 * unit, 0.1 * unit, color)
+    brush.limb(hip, knee, 0.2 * unit, 0.16 * unit, color)
+    brush.limb(knee, ankle, 0.16 * unit, 0.13 * unit, color)
     heel, toe = _at(unit, side * 0.1, 0.04, foot - 0.08), _at(unit, side * 0.1, 0.04, foot + 0.16)
     brush.limb(heel, toe, 0.11 * unit, 0.09 * unit, SHOE)
 
