@@ -217,11 +217,11 @@ def two_cars() -> tuple[torch.Tensor, Instances]:
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ({}, {30: 32, 10: 32}),  # guided: where the stuff head sees sky there is no car
-        ({"method": "unguided"}, {30: 64}),
-        ({"method": "unguided", "score_threshold": 0.7}, {30: 40, 10: 24}),
-        ({"min_stuff_area": 33}, {30: 32}),
-        ({"overlap_threshold": 0.9}, {10: 32}),  # the left car gets 32 of its 40 pixels
+        ({}, {30: 64}),  # un-guided: the two cars share all pixels
+        ({"score_threshold": 0.7}, {30: 40, 10: 24}),
+        ({"method": "mask-guided"}, {30: 32, 10: 32}),  # where the stuff head sees sky there is no car
+        ({"method": "mask-guided", "min_stuff_area": 33}, {30: 32}),
+        ({"method": "mask-guided", "overlap_threshold": 0.9}, {10: 32}),  # the left car gets 32 of its 40 pixels
         ({"score_threshold": 0.95}, {10: 32}),
         ({"score_threshold": 0.95, "unclaimed": "stuff"}, {10: 64}),
     ],

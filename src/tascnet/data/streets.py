@@ -82,7 +82,7 @@ def render_street(seed: int, index: int, size: Size = DEFAULT_SIZE) -> tuple[Ten
 
     Returns:
         (3, H, W) uint8 image, and its annotation. A stuff segment has its category's id, things have ids from 100 up.
-        VOID are the own car's bonnet, an unlabelled border, bins, and things of which less than 16 pixels can be seen.
+        VOID are the own car's bonnet, an unlabelled border, bins, and things of which less than 64 pixels can be seen.
 
     Raises:
         InputError: the size is too small.
