@@ -87,7 +87,7 @@ def encode_mask(segmentation: Any, size: Size, where: str) -> dict[str, Any]:
     if isinstance(segmentation, dict) and segmentation.get("size") == list(size):
         code = {"size": list(size), "counts": segmentation.get("counts")}
         if isinstance(code["counts"], str):
-            return code | {"counts": code["counts"].encode("utf-8")}
+            return _checked(code | {"counts": code["counts"].encode("utf-8")}, where)
         if _are_counts(code["counts"], size):
             compressed: dict[str, Any] = rle.frPyObjects(code, size.height, size.width)
             return compressed
@@ -105,22 +105,26 @@ def paint(id_map: np.ndarray, masks: Sequence[Mask], overlaps: Overlaps, on_prob
         id_map: (H, W) int32, changed in place; what no instance covers stays.
         masks: instances, their ids not in the map yet.
         overlaps: which of two is in front.
-        on_problem: called where a run-length code is broken, or two instances share a pixel and the rule is "error";
-            the default raises.
+        on_problem: called where two instances share a pixel and the rule is "error"; the default raises.
     """
     of_id = {mask.id: mask for mask in masks}
     for mask in overlaps.back_to_front(masks):
-        try:
-            window, pixels = _decode(mask)
-        except DataError as problem:
-            on_problem(problem)
-            continue
+        window, pixels = _decode(mask)
         if overlaps.rule == ERROR and not mask.is_crowd:
             covered = [of_id[i] for i in np.unique(id_map[window][pixels]).tolist() if i in of_id]
             for other in covered:
                 if not other.is_crowd:
                     on_problem(_overlap(other, mask))
         id_map[window][pixels] = mask.id
+
+
+def _checked(code: dict[str, Any], where: str) -> dict[str, Any]:
+    """A compressed code that can be decoded; only decoding tells."""
+    try:
+        rle.decode(code)
+    except (ValueError, RuntimeError) as error:
+        raise DataError(Kind.BROKEN_MASK, f"{where}: the run-length code is broken ({error}). Mend it.") from error
+    return code
 
 
 def _are_counts(counts: Any, size: Size) -> bool:
@@ -132,11 +136,8 @@ def _are_counts(counts: Any, size: Size) -> bool:
 
 def _decode(mask: Mask) -> tuple[tuple[slice, slice], np.ndarray]:
     """The window around a mask (rows, columns), and its pixels in there, bool."""
-    try:
-        plane = rle.decode(mask.code)  # (H, W)
-        left, top, width, height = (int(value) for value in rle.toBbox(mask.code))
-    except (ValueError, RuntimeError) as error:
-        raise DataError(Kind.BROKEN_MASK, f"{mask.name}: the run-length code is broken ({error}). Mend it.") from error
+    plane = rle.decode(mask.code)  # (H, W)
+    left, top, width, height = (int(value) for value in rle.toBbox(mask.code))
     window = slice(top, top + height), slice(left, left + width)
     return window, plane[window].astype(bool)
 
