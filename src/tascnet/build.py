@@ -35,7 +35,16 @@ def build_dataset(config: DatasetConfig) -> PanopticDataset:
     Raises:
         InputError: files are missing or are not what they should be.
     """
-    dataset = group_categories(_open_dataset(config), config.group_by)
+    return narrow(_open_dataset(config), config)
+
+
+def narrow(dataset: PanopticDataset, config: DatasetConfig) -> PanopticDataset:
+    """A data set that is open already, with its categories merged as `group_by` says, or its first images alone.
+
+    Raises:
+        InputError: the categories cannot be merged so, or there are fewer images.
+    """
+    dataset = group_categories(dataset, config.group_by)
     if config.num_images and config.format != "streets":
         return FirstImages(dataset, config.num_images)
     return dataset

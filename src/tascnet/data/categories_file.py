@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tascnet.data.coco_json import read_label_space
-from tascnet.data.problems import DataError, Kind
+from tascnet.data.problems import DataError, Kind, first_few
 from tascnet.errors import InputError
 from tascnet.files import read_yaml
 from tascnet.structures import Category, LabelSpace
@@ -45,8 +45,8 @@ class CategoriesFile:
         if unknown:
             raise DataError(
                 Kind.UNKNOWN_CATEGORY,
-                f"{where} holds the numbers {', '.join(map(str, unknown[:8]))}{', ...' if len(unknown) > 8 else ''}, "
-                f"which {self.path} does not list. Add them to its categories, or to its list 'void'.",
+                f"{where} holds the numbers {first_few(unknown)}, which "
+                f"{self.path} does not list. Add them to its categories, or to its list 'void'.",
             )
         return {number: by_id.get(number) for number in numbers}
 

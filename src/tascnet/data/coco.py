@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 from tascnet.data.batch import tight_boxes
 from tascnet.data.coco_json import AREA_NOT_GIVEN, read_coco_json
 from tascnet.data.images import open_picture, read_photo, write_png
-from tascnet.data.problems import DataError, Kind
+from tascnet.data.problems import DataError, Kind, OnProblem, stop
 from tascnet.data.sample import Sample
 from tascnet.errors import InputError
 from tascnet.files import make_folder, write_json
@@ -41,6 +41,8 @@ class CocoPanoptic(Dataset[Sample]):
 
     Attributes:
         label_space: the categories.
+        json_path: the JSON file.
+        annotation_folder: holds the PNG files.
     """
 
     label_space: LabelSpace
@@ -50,6 +52,7 @@ class CocoPanoptic(Dataset[Sample]):
         annotation_json: str | Path,
         image_folder: str | Path | None = None,
         annotation_folder: str | Path | None = None,
+        on_problem: OnProblem = stop,
     ) -> None:
         """Read the JSON file.
 
@@ -57,18 +60,19 @@ class CocoPanoptic(Dataset[Sample]):
             annotation_json: with `images`, `annotations` and `categories`.
             image_folder: holds the photos; None to read annotation only.
             annotation_folder: holds the PNG files; None for the folder beside the JSON file, named like it.
+            on_problem: called with each entry of the JSON that breaks a rule; the default raises the first.
 
         Raises:
             InputError: a file or folder is missing, the JSON is broken or breaks a rule of the format, or no
                 picture is annotated.
         """
-        self._json = Path(annotation_json)
-        self._annotation_folder = Path(annotation_folder or self._json.with_suffix(""))
+        self.json_path = Path(annotation_json)
+        self.annotation_folder = Path(annotation_folder or self.json_path.with_suffix(""))
         self._image_folder = None if image_folder is None else Path(image_folder)
-        self._content = read_coco_json(self._json)
-        for folder in filter(None, (self._annotation_folder, self._image_folder)):
+        self._content = read_coco_json(self.json_path, on_problem)
+        for folder in filter(None, (self.annotation_folder, self._image_folder)):
             if not folder.is_dir():
-                raise InputError(f"the folder {folder} does not exist; {self._json} refers to files in it.")
+                raise InputError(f"the folder {folder} does not exist; {self.json_path} refers to files in it.")
         self.label_space = self._content.label_space
 
     @classmethod
@@ -95,11 +99,9 @@ class CocoPanoptic(Dataset[Sample]):
             InputError: one of the two files is missing, is broken, disagrees with the JSON, or differs from the
                 other in size.
         """
-        if self._image_folder is None:
-            raise InputError(f"{self._json} was opened without a folder of photos. Name one as image_folder.")
         picture = self._content.pictures[index]
-        path = self._image_folder / picture.image_file
-        image = read_photo(path, picture.size, self._json)
+        path = self.photo_path(index)
+        image = read_photo(path, picture.size, self.json_path)
         return Sample(image, self.annotation(index), self.sample_name(index), picture.image_id, path)
 
     def annotation(self, index: int) -> PanopticSegmentation:
@@ -109,16 +111,16 @@ class CocoPanoptic(Dataset[Sample]):
             InputError: the PNG is missing, is broken, or disagrees with the JSON.
         """
         picture = self._content.pictures[index]
-        path = self._annotation_folder / picture.segmentation_file
-        id_map = read_id_map(path, picture.size, self._json)
+        path = self.annotation_path(index)
+        id_map = read_id_map(path, picture.size, self.json_path)
         segments = self._content.segments_of(picture)
         try:
             segmentation = PanopticSegmentation.from_id_map(id_map, segments)
         except InputError as error:
-            raise InputError(f"{path} disagrees with {self._json}: {error}") from error
+            raise InputError(f"{path} disagrees with {self.json_path}: {error}") from error
         for listed, counted in zip(segments, segmentation.segments, strict=True):
             if listed.area not in (AREA_NOT_GIVEN, counted.area):
-                raise wrong_area(path, self._json, listed, counted.area)
+                raise wrong_area(path, self.json_path, listed, counted.area)
         return segmentation
 
     def sample_name(self, index: int) -> str:
@@ -128,6 +130,34 @@ class CocoPanoptic(Dataset[Sample]):
     def image_id(self, index: int) -> int | str:
         """The photo's id in the JSON file."""
         return self._content.pictures[index].image_id
+
+    @property
+    def has_photos(self) -> bool:
+        """Whether the data set was opened with a folder of photos."""
+        return self._image_folder is not None
+
+    def photo_path(self, index: int) -> Path:
+        """The photo.
+
+        Raises:
+            InputError: the data set was opened without a folder of photos.
+        """
+        if self._image_folder is None:
+            raise InputError(f"{self.json_path} was opened without a folder of photos. Name one as image_folder.")
+        return self._image_folder / self._content.pictures[index].image_file
+
+    def annotation_path(self, index: int) -> Path:
+        """The PNG of segment ids."""
+        return self.annotation_folder / self._content.pictures[index].segmentation_file
+
+    def listed(self, index: int) -> tuple[Size, list[Segment]]:
+        """The size and the segments that the JSON gives; area is `AREA_NOT_GIVEN` where it has none."""
+        picture = self._content.pictures[index]
+        return picture.size, self._content.segments_of(picture)
+
+    def unannotated(self) -> list[str]:
+        """The photos that the JSON lists and does not annotate."""
+        return self._content.unannotated
 
 
 Item = TypeVar("Item", bound=NamedSegmentation)
@@ -241,7 +271,7 @@ def _segments_info(segmentation: PanopticSegmentation) -> list[dict[str, Any]]:
     return result
 
 
-def read_id_map(path: Path, size: Size, source: Path) -> np.ndarray:
+def read_id_map(path: Path, size: Size, source: str | Path) -> np.ndarray:
     """Read a panoptic PNG.
 
     Args:

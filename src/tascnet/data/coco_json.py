@@ -154,7 +154,9 @@ def _read_annotations(
             where = f"{path}, annotation {segmentation_file}"
             _check_image_id(where, image_id, images, seen)
             seen.add(image_id)
-            rows.append(_read_segments(where, entry["segments_info"], label_space, on_problem))
+            rows.append(
+                _read_segments(where, entry["segments_info"], label_space, _about(segmentation_file, on_problem))
+            )
         except DataError as problem:
             on_problem(problem)
             continue
@@ -167,6 +169,16 @@ def _read_annotations(
         first = end
     unannotated = [file for image_id, (file, _) in images.items() if image_id not in seen]
     return pictures, np.concatenate(rows), unannotated
+
+
+def _about(file: str, on_problem: OnProblem) -> OnProblem:
+    """`on_problem`, told the PNG that a problem is about."""
+
+    def report(problem: DataError) -> None:
+        problem.file = file
+        on_problem(problem)
+
+    return report
 
 
 def _check_image_id(where: str, image_id: int | str, images: Mapping[int | str, Any], seen: set[int | str]) -> None:

@@ -62,13 +62,13 @@ def read_image(path: str | Path, expected_size: Size | None = None) -> Tensor:
     return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
-def read_photo(path: Path, size: Size, source: Path) -> Tensor:
+def read_photo(path: Path, size: Size, source: str | Path) -> Tensor:
     """Read the photo that an annotation belongs to; `read_image` says when it is turned.
 
     Args:
         path: the photo.
         size: of the annotation.
-        source: the file that gives the size.
+        source: what gives the size, for the error.
 
     Returns:
         (3, H, W) uint8.

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch.utils.data import Dataset
 
+from tascnet.data.problems import first_few
 from tascnet.data.sample import Sample
 from tascnet.data.stream import PanopticDataset
 from tascnet.errors import InputError
@@ -73,7 +74,7 @@ def merge_supercategories(label_space: LabelSpace) -> CategoryMerge:
     without = [category.name for category in label_space.categories if not category.supercategory]
     if without:
         raise InputError(
-            f"group_by is supercategory, but the data set gives none for {_names(without)}. "
+            f"group_by is supercategory, but the data set gives none for {first_few(without)}. "
             "Set group_by to none, or to a YAML file of groups."
         )
     try:
@@ -105,7 +106,7 @@ def read_groups(path: str | Path, label_space: LabelSpace) -> CategoryMerge:
     }
     for finding, names in findings.items():
         if names:
-            raise InputError(f"{path}: {_names(names)} {finding}. Each category is listed once. Mend the file.")
+            raise InputError(f"{path}: {first_few(names)} {finding}. Each category is listed once. Mend the file.")
     group_of = {name: group for group, names in groups.items() for name in names if group != DROPPED}
     try:
         return label_space.merge(
@@ -127,9 +128,3 @@ def _read_lists(path: Path) -> dict[str, list[str]]:
         if not isinstance(names, list) or (not names and group != DROPPED):
             raise InputError(f"{path}: '{group}' lists no categories; write '{group}: [name, name]'.")
     return content
-
-
-def _names(names: list[str]) -> str:
-    """The first few of many names, quoted."""
-    more = f" and {len(names) - 8} more" if len(names) > 8 else ""
-    return ", ".join(f"'{name}'" for name in names[:8]) + more

@@ -1,6 +1,6 @@
 """What can be wrong with a data set, kind by kind. A reader stops at the first problem; a check gathers them all."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import StrEnum
 from typing import NoReturn
 
@@ -56,11 +56,13 @@ class DataError(InputError):
 
     Attributes:
         kind: which rule.
+        file: the picture or PNG that it is about; empty if not known.
     """
 
-    def __init__(self, kind: Kind, text: str):
+    def __init__(self, kind: Kind, text: str, file: str = ""):
         super().__init__(text)
         self.kind = kind
+        self.file = file
 
 
 OnProblem = Callable[[DataError], None]
@@ -70,3 +72,9 @@ OnProblem = Callable[[DataError], None]
 def stop(problem: DataError) -> NoReturn:
     """Raise the problem: the `OnProblem` of everything but a check."""
     raise problem
+
+
+def first_few(values: Iterable[object], most: int = 8) -> str:
+    """The first of many names or numbers, for a sentence."""
+    texts = [str(value) for value in values]
+    return ", ".join(texts[:most]) + (f" and {len(texts) - most} more" if len(texts) > most else "")
