@@ -1,4 +1,4 @@
-"""Every command of docs/own_data.md runs, on data made here and with a tiny network; its files are read as they stand."""
+"""Every command of docs/own_data.md runs, on data made here and with a tiny network; its YAML is read as it stands."""
 
 import json
 import re

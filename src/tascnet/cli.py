@@ -196,7 +196,7 @@ def _add_source(parser: ArgumentParser, skip: Set[str] = frozenset()) -> None:
         "--images",
         type=Path | None,
         default=None,
-        help="folder of photos, for a COCO panoptic JSON file out of its layout",
+        help="folder of photos, for a COCO panoptic JSON file by itself",
     )
     of_streets = {"seed", "first", "height", "width"}
     parser.add_class_arguments(DatasetConfig, skip={"format", "root", *of_streets, *skip})
