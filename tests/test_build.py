@@ -2,7 +2,8 @@
 
 import inspect
 import math
-from dataclasses import fields
+from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,7 +31,7 @@ from tascnet.config import (
     StuffHeadConfig,
     ThingsHeadConfig,
 )
-from tascnet.data.streets import Streets
+from tascnet.data.streets import STREETS, Streets
 from tascnet.data.transforms import Augment
 from tascnet.errors import InputError
 from tascnet.fusion import FusionOptions, fuse_mask_guided, fuse_unguided
@@ -170,22 +171,21 @@ def test_streets_are_those_that_were_asked_for() -> None:
     assert torch.equal(dataset[2].image, Streets(1, Size(64, 128), seed=5, first=9)[0].image)
 
 
-@pytest.mark.parametrize(
-    ("num_images", "group_by", "expected"), [(0, "none", (4, None)), (2, "supercategory", (2, "supercategory"))]
-)
-def test_coco_is_opened_by_its_layout(
-    monkeypatch: pytest.MonkeyPatch, num_images: int, group_by: Any, expected: tuple[int, str | None]
-) -> None:
-    opened = []
+def test_coco_is_opened_by_its_layout(tiny_coco: Path) -> None:
+    asked = DatasetConfig(format="coco", root=str(tiny_coco), split="mini")
+    assert [sample.name for sample in build_dataset(asked)] == [f"street_0_{number:06d}" for number in range(3)]
+    assert len(build_dataset(replace(asked, num_images=2))) == 2
 
-    def from_layout(root: str, split: str, grouped: str | None) -> Streets:
-        opened.append((root, split, grouped))
-        return Streets(4, Size(64, 64))
 
-    monkeypatch.setattr("tascnet.build.CocoPanoptic.from_layout", from_layout)
-    asked = DatasetConfig(format="coco", root="data", split="val2017", num_images=num_images, group_by=group_by)
-    assert len(build_dataset(asked)) == expected[0]
-    assert opened == [("data", "val2017", expected[1])]
+def test_categories_of_every_format_can_be_merged(tiny_coco: Path) -> None:
+    coco = DatasetConfig(format="coco", root=str(tiny_coco), split="mini", num_images=2, group_by="supercategory")
+    streets = DatasetConfig(format="streets", num_images=3, height=64, width=128, group_by="supercategory")
+    for asked in (coco, streets):
+        dataset = build_dataset(asked)
+        assert len(dataset) == asked.num_images
+        names = [category.name for category in dataset.label_space.categories]
+        assert names == list(dict.fromkeys(category.supercategory for category in STREETS.categories))
+        dataset.annotation(1).validate(dataset.label_space)
 
 
 def test_augmentation_is_the_one_that_was_asked_for() -> None:

@@ -11,6 +11,7 @@ from torchvision.ops import roi_align
 
 from tascnet.data.batch import make_target
 from tascnet.data.coco import CocoPanoptic
+from tascnet.data.merged import group_categories
 from tascnet.errors import InputError
 from tascnet.fusion import (
     FusionOptions,
@@ -384,7 +385,7 @@ def as_predicted(segmentation: PanopticSegmentation, space: LabelSpace) -> tuple
 
 @pytest.mark.parametrize("fuse", [fuse_mask_guided, fuse_unguided])
 def test_annotation_survives_fusion(shared_data: Path, fuse: Fuse) -> None:
-    dataset = CocoPanoptic.from_layout(shared_data / "coco_mini", "val2017", group_by="supercategory")
+    dataset = group_categories(CocoPanoptic.from_layout(shared_data / "coco_mini", "val2017"), "supercategory")
     space = dataset.label_space
     assert len(space.categories) == 27
     quality = PanopticQuality(space)

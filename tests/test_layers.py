@@ -22,6 +22,7 @@ LAYERS = {
     "display": 3,
     "settings": 4,
     "build": 5,
+    "data_tools": 6,
     "checkpoint": 6,
     "weights": 6,
     "run_folder": 6,

@@ -8,6 +8,9 @@ from torch import Tensor, nn, optim
 
 from tascnet.config import Config, DatasetConfig, FusionConfig, InputConfig, OptimizerConfig, ThingsHeadConfig
 from tascnet.data.coco import CocoPanoptic
+from tascnet.data.coco_instances import CocoInstances
+from tascnet.data.merged import group_categories
+from tascnet.data.png_pairs import PngPairs
 from tascnet.data.stream import PanopticDataset
 from tascnet.data.streets import Streets
 from tascnet.data.subset import FirstImages
@@ -27,16 +30,34 @@ Fusion = Callable[[Tensor, Instances, Size], PanopticSegmentation]
 
 
 def build_dataset(config: DatasetConfig) -> PanopticDataset:
-    """Open a data set.
+    """Open a data set: its files, its categories merged as `group_by` says, its first images.
 
     Raises:
         InputError: files are missing or are not what they should be.
     """
+    return narrow(_open_dataset(config), config)
+
+
+def narrow(dataset: PanopticDataset, config: DatasetConfig) -> PanopticDataset:
+    """A data set that is open already, with its categories merged as `group_by` says, or its first images alone.
+
+    Raises:
+        InputError: the categories cannot be merged so, or there are fewer images.
+    """
+    dataset = group_categories(dataset, config.group_by)
+    if config.num_images and config.format != "streets":
+        return FirstImages(dataset, config.num_images)
+    return dataset
+
+
+def _open_dataset(config: DatasetConfig) -> PanopticDataset:
     if config.format == "streets":
         return Streets(config.num_images, Size(config.height, config.width), config.seed, config.first)
-    group_by = None if config.group_by == "none" else config.group_by
-    dataset = CocoPanoptic.from_layout(config.root, config.split, group_by)
-    return FirstImages(dataset, config.num_images) if config.num_images else dataset
+    if config.format == "png_pairs":
+        return PngPairs(config.root, config.split)
+    if config.format == "coco_instances":
+        return CocoInstances.from_layout(config.root, config.split, config.overlaps)
+    return CocoPanoptic.from_layout(config.root, config.split)
 
 
 def build_augmentation(config: InputConfig) -> Augment:

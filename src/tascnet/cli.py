@@ -1,14 +1,14 @@
-"""The command line: tascnet demo | train | evaluate | predict | info.
+"""The command line: tascnet demo | train | evaluate | predict | info | data.
 
 Only what parses arguments is imported here; each verb imports what it needs, so that `tascnet --help` is quick.
 """
 
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 from jsonargparse import ArgumentParser, Namespace
 
@@ -19,30 +19,35 @@ from tascnet.settings import from_dict
 if TYPE_CHECKING:
     from rich.console import Console
 
+EXIT_PROBLEMS = 1
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a verb; return its exit code: 0, 2 for input that cannot be used, 130 when interrupted."""
+    """Run a verb; return its exit code: 0, 2 for input that cannot be used, 130 when interrupted.
+
+    `data check` returns 1 where it found errors.
+    """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     parsed = _parser().parse_args(arguments)
-    verbs: dict[str, Callable[[Namespace, str], None]] = {
+    verbs: dict[str, Callable[[Namespace, str], int | None]] = {
         "demo": _demo,
         "train": _train,
         "evaluate": _evaluate,
         "predict": _predict,
         "info": _info,
+        "data": _data,
     }
     try:
-        verbs[parsed.verb](parsed[parsed.verb], shlex.join(["tascnet", *arguments]))
+        code = verbs[parsed.verb](parsed[parsed.verb], shlex.join(["tascnet", *arguments]))
     except InputError as error:
         print(f"tascnet: error: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
     except KeyboardInterrupt:
         print("tascnet: interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
-    return 0
+    return code or 0
 
 
 def _parser() -> ArgumentParser:
@@ -53,6 +58,9 @@ def _parser() -> ArgumentParser:
     verbs.add_subcommand("evaluate", _evaluate_parser(), help="measure a checkpoint on a data set")
     verbs.add_subcommand("predict", _predict_parser(), help="segment photos")
     verbs.add_subcommand("info", _info_parser(), help="parameters and multiply-adds of a network")
+    data = ArgumentParser(description="Check, count or convert a data set.")
+    verbs.add_subcommand("data", data, help="check, count or convert a data set")
+    _add_data_actions(data)  # only now: jsonargparse wants the outer level first
     return parser
 
 
@@ -130,6 +138,70 @@ def _info_parser() -> ArgumentParser:
     return parser
 
 
+def _add_data_actions(parser: ArgumentParser) -> None:
+    actions = parser.add_subcommands(dest="action", metavar="ACTION", help="what to do with a data set")
+    actions.add_subcommand("check", _check_parser(), help="read all of a data set and list all that is wrong")
+    actions.add_subcommand("stats", _stats_parser(), help="pictures, segments by category, sizes of instances")
+    actions.add_subcommand("convert", _convert_parser(), help="write a data set in COCO panoptic format")
+
+
+def _check_parser() -> ArgumentParser:
+    parser = ArgumentParser(
+        description="Read a whole data set and list everything that is wrong with it, not the first problem only. Exit "
+        "code 0: no errors (there may be warnings); 1: errors; 2: it cannot be read at all."
+    )
+    _add_source(parser, skip={"group_by", "num_images"})
+    parser.add_argument(
+        "--output",
+        type=Path | None,
+        default=None,
+        help="folder for check.json with all findings and contact_sheet.png; default: nothing is written",
+    )
+    return parser
+
+
+def _stats_parser() -> ArgumentParser:
+    parser = ArgumentParser(
+        description="Count a data set: pictures and their sizes, segments and pixels of each category, crowds, void, "
+        "instances by size. Photos are not read."
+    )
+    _add_source(parser)
+    parser.add_argument(
+        "--output", type=Path | None, default=None, help="JSON file for all numbers; default: nothing is written"
+    )
+    return parser
+
+
+def _convert_parser() -> ArgumentParser:
+    parser = ArgumentParser(
+        description="Write a data set in COCO panoptic format: OUTPUT/annotations/panoptic_SPLIT.json with its PNGs, "
+        "photos in OUTPUT/SPLIT/. A png_pairs root without splits becomes the split 'all'."
+    )
+    _add_source(parser)
+    parser.add_argument("--output", type=Path, required=True, help="root of the new data set")
+    parser.add_argument(
+        "--photos", default="copy", choices=["copy", "link"], help="copy the photos, or make symbolic links to them"
+    )
+    return parser
+
+
+def _add_source(parser: ArgumentParser, skip: Set[str] = frozenset()) -> None:
+    """What names a data set: its path, its format, and those settings of a data set that have to do with files."""
+    formats = [name for name in get_args(get_type_hints(DatasetConfig)["format"]) if name != "streets"]
+    parser.add_argument("path", type=Path, help="root of the data set, or a JSON file in one of COCO's formats")
+    parser.add_argument(
+        "--format", default="auto", choices=["auto", *formats], help="how it is stored; auto looks at the files"
+    )
+    parser.add_argument(
+        "--images",
+        type=Path | None,
+        default=None,
+        help="folder of photos, for a COCO panoptic JSON file by itself",
+    )
+    of_streets = {"seed", "first", "height", "width"}
+    parser.add_class_arguments(DatasetConfig, skip={"format", "root", *of_streets, *skip})
+
+
 def _demo(options: Namespace, command: str) -> None:
     from tascnet.demo import run_demo  # noqa: PLC0415 - imports torch
 
@@ -175,6 +247,26 @@ def _info(options: Namespace, command: str) -> None:
     from tascnet.info import print_info  # noqa: PLC0415 - imports torch
 
     print_info(options.path, options.height, options.width, options.stuff, options.things, _console())
+
+
+def _data(options: Namespace, command: str) -> int | None:
+    chosen = options[options.action]
+    known = {field.name for field in fields(DatasetConfig)} - {"format", "root"}
+    settings = DatasetConfig(**{name: value for name, value in vars(chosen).items() if name in known})
+    source = chosen.path, chosen.format, chosen.images
+    if options.action == "check":
+        from tascnet.data_tools.check import check_data  # noqa: PLC0415 - imports torch
+
+        return 0 if check_data(*source, settings, chosen.output, _console()) else EXIT_PROBLEMS
+    if options.action == "stats":
+        from tascnet.data_tools.stats import print_stats  # noqa: PLC0415 - imports torch
+
+        print_stats(*source, settings, chosen.output, _console())
+        return None
+    from tascnet.data_tools.convert import convert_data  # noqa: PLC0415 - imports torch
+
+    convert_data(chosen.path, chosen.output, chosen.format, chosen.images, chosen.photos, settings, _console())
+    return None
 
 
 def _config(options: Namespace) -> Config:

@@ -136,10 +136,13 @@ class DatasetConfig:
     """One data set.
 
     Args:
-        format: generated street scenes, or COCO panoptic files.
-        root: folder of the data set (coco): holds annotations/ and a folder of photos for each split.
-        split: name of the split (coco), such as train2017.
-        group_by: merge the categories by this field of theirs; "supercategory" makes 27 groups of COCO's 133.
+        format: generated street scenes, or files: COCO panoptic, pairs of PNGs, COCO instances with semantic PNGs.
+        root: folder of the data set (all but streets); docs/data_formats.md shows what it holds.
+        split: name of the split, such as train2017 (png_pairs: a folder in root; empty for root itself).
+        group_by: merge categories; "none", "supercategory" (27 groups of COCO's 133), or the path of a YAML file with
+            lines "new name: [old name, ...]".
+        overlaps: what becomes of instances that overlap (coco_instances); "error", "smaller-in-front", or names of
+            categories with commas between them, those in front first.
         num_images: use only the first so many; 0 means all (streets: must be given).
         seed: of the scenes (streets).
         first: index of the first scene (streets); scenes of disjoint ranges differ.
@@ -147,10 +150,11 @@ class DatasetConfig:
         width: of the scenes (streets), pixels.
     """
 
-    format: Literal["streets", "coco"] = "streets"
+    format: Literal["streets", "coco", "png_pairs", "coco_instances"] = "streets"
     root: str = ""
     split: str = ""
-    group_by: Literal["none", "supercategory"] = "none"
+    group_by: str = "none"
+    overlaps: str = "error"
     num_images: int = 0
     seed: int = 0
     first: int = 0

@@ -9,6 +9,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from tascnet.errors import InputError
 
 
@@ -137,6 +139,25 @@ def read_json(path: str | Path) -> Any:
         raise InputError(
             f"{path} is not valid JSON ({error}). It may be cut short: copy or download it again."
         ) from error
+
+
+def read_yaml(path: str | Path) -> Any:
+    """Read a YAML file.
+
+    Raises:
+        InputError: the file is missing, is not text, or is not YAML.
+    """
+    path = Path(path)
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(f"{path} does not exist. Check the path.") from error
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be read: {error.strerror}. Check that it is a file that you may read."
+        ) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not valid YAML ({' '.join(str(error).split())}). Mend the file.") from error
 
 
 def _flush_to_disk(path: Path) -> None:

@@ -168,15 +168,20 @@ class LabelSpace:
             )
         return cls(tuple(result))
 
-    def merge(self, group_of: Callable[[Category], str]) -> "CategoryMerge":
-        """Merge all categories for which `group_of` gives the same name; ids are 1, 2, ... in order of appearance.
+    def merge(self, group_of: Callable[[Category], str | None], names: Iterable[str] = ()) -> "CategoryMerge":
+        """Merge all categories for which `group_of` gives the same name; one for which it gives None becomes VOID.
+
+        Merged ids are 1, 2, ... in the order of `names`, and behind those in order of appearance; a merged category
+        has the colour of its first.
 
         Raises:
-            InputError: a group would hold both things and stuff.
+            InputError: a group would hold both things and stuff, or no category is left.
         """
-        members: dict[str, list[Category]] = {}
+        members: dict[str, list[Category]] = {name: [] for name in names}
         for category in self.categories:
-            members.setdefault(group_of(category), []).append(category)
+            name = group_of(category)
+            if name is not None:
+                members.setdefault(name, []).append(category)
         merged, target_of = [], {}
         for new_id, (name, group) in enumerate(members.items(), start=1):
             if len({category.is_thing for category in group}) > 1:
@@ -196,7 +201,7 @@ class CategoryMerge:
     Attributes:
         source: the label space of the annotation.
         target: the merged label space.
-        target_of: category id in `source` -> category id in `target`.
+        target_of: category id in `source` -> category id in `target`; categories that are not in it become VOID.
     """
 
     source: LabelSpace
@@ -207,19 +212,22 @@ class CategoryMerge:
         """Rename the categories of a segmentation; stuff segments that now share a category become one."""
         kept: dict[int, Segment] = {}
         stuff_segment: dict[int, int] = {}  # merged stuff category -> id of its one segment
-        new_id_of = {}
+        new_ids = [VOID]
         for segment in segmentation.segments:
-            category_id = self.target_of[self.source[segment.category_id].id]
+            category_id = self.target_of.get(self.source[segment.category_id].id)
+            if category_id is None:
+                new_ids.append(VOID)
+                continue
             new_id = segment.id
             if not self.target[category_id].is_thing:
                 new_id = stuff_segment.setdefault(category_id, segment.id)
-            new_id_of[segment.id] = new_id
+            new_ids.append(new_id)
             if new_id in kept:
                 kept[new_id] = replace(kept[new_id], area=kept[new_id].area + segment.area)
             else:
                 kept[new_id] = replace(segment, category_id=category_id)
-        new_ids = torch.tensor([VOID] + [new_id_of[segment.id] for segment in segmentation.segments], dtype=torch.int32)
-        return PanopticSegmentation(new_ids[segmentation.index_map()], tuple(kept.values()))
+        id_map = torch.tensor(new_ids, dtype=torch.int32)[segmentation.index_map()]
+        return PanopticSegmentation(id_map, tuple(kept.values()))
 
 
 @dataclass(frozen=True)

@@ -97,6 +97,7 @@ def test_reading_the_official_layout(tmp_path: Path) -> None:
     assert (first.name, first.image_id, second.name, second.image_id) == ("a", 11, "b", 12)
     assert first.image.tolist() == [[[channel] * 6] * 3 for channel in (1, 2, 3)]
     assert_equal(first.segmentation, segmentation())
+    assert first.photo == tmp_path / "mini" / "a.png"
     assert second.segmentation.segments == ()
     assert second.segmentation.size == Size(1, 2)
     assert (dataset.sample_name(1), dataset.image_id(1)) == ("b", 12)
@@ -150,32 +151,6 @@ def test_without_photos_only_annotation_can_be_read(tmp_path: Path) -> None:
     assert_equal(dataset.annotation(0), segmentation())
     with pytest.raises(InputError, match=r"panoptic_mini\.json was opened without a folder of photos"):
         dataset[0]
-
-
-def test_merging_by_supercategory(tmp_path: Path) -> None:
-    dataset = CocoPanoptic.from_layout(write_dataset(tmp_path), "mini", group_by="supercategory")
-    assert [(c.id, c.name, c.is_thing) for c in dataset.label_space.categories] == [
-        (1, "person", True),
-        (2, "animal", True),
-        (3, "outdoor-stuff", False),
-    ]
-    merged = dataset[0].segmentation.validate(dataset.label_space)
-    assert merged.segments == (  # sky and tree are one segment now, cat and dog are still two
-        Segment(7, 3, 9),
-        Segment(65536, 2, 3),
-        Segment(70000, 2, 1),
-        Segment(2**24 - 1, 1, 3, is_crowd=True),
-    )
-    assert merged.id_map.tolist() == [[7 if i == 300 else i for i in row] for row in IDS]
-
-
-def test_merging_needs_supercategories(tmp_path: Path) -> None:
-    space = LabelSpace((Category(1, "person", True),))
-    write_coco_panoptic(tmp_path / "a.json", space, [Item("a", 1, segmentation([[0]], []))])
-    with pytest.raises(InputError, match=r"a\.json gives no supercategory for person"):
-        CocoPanoptic(tmp_path / "a.json", group_by="supercategory")
-    with pytest.raises(InputError, match="group_by is 'color'"):
-        CocoPanoptic(tmp_path / "a.json", group_by="color")
 
 
 def test_missing_optional_keys_have_defaults(tmp_path: Path) -> None:
@@ -367,13 +342,6 @@ def test_real_pictures_read(shared_data: Path, split: str, count: int, step: int
     for sample in (dataset[i] for i in range(0, count, step)):
         sample.segmentation.validate(dataset.label_space)
         assert tuple(sample.image.shape[1:]) == sample.segmentation.size
-
-
-def test_real_categories_merge_into_27(shared_data: Path) -> None:
-    dataset = CocoPanoptic.from_layout(shared_data / "coco_mini", "val2017", group_by="supercategory")
-    assert len(dataset.label_space.categories) == 27
-    for index in range(0, 50, 5):
-        dataset.annotation(index).validate(dataset.label_space)
 
 
 def test_real_annotation_round_trip(shared_data: Path, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from pathlib import Path, PurePath
-from typing import Any, Literal, Protocol, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
 from torch import Tensor
@@ -10,11 +10,12 @@ from torch.utils.data import Dataset
 
 from tascnet.data.batch import tight_boxes
 from tascnet.data.coco_json import AREA_NOT_GIVEN, read_coco_json
-from tascnet.data.images import open_picture, read_image, write_png
+from tascnet.data.images import open_picture, read_photo, write_png
+from tascnet.data.problems import DataError, Kind, OnProblem, stop
 from tascnet.data.sample import Sample
 from tascnet.errors import InputError
 from tascnet.files import make_folder, write_json
-from tascnet.structures import MAX_SEGMENT_ID, CategoryMerge, LabelSpace, PanopticSegmentation
+from tascnet.structures import MAX_SEGMENT_ID, LabelSpace, PanopticSegmentation, Segment, Size
 
 
 class NamedSegmentation(Protocol):
@@ -39,7 +40,9 @@ class CocoPanoptic(Dataset[Sample]):
     The JSON is checked as a whole when it is read; each PNG and photo when it is asked for.
 
     Attributes:
-        label_space: the categories; merged ones if `group_by` is given.
+        label_space: the categories.
+        json_path: the JSON file.
+        annotation_folder: holds the PNG files.
     """
 
     label_space: LabelSpace
@@ -49,7 +52,7 @@ class CocoPanoptic(Dataset[Sample]):
         annotation_json: str | Path,
         image_folder: str | Path | None = None,
         annotation_folder: str | Path | None = None,
-        group_by: Literal["supercategory"] | None = None,
+        on_problem: OnProblem = stop,
     ) -> None:
         """Read the JSON file.
 
@@ -57,25 +60,23 @@ class CocoPanoptic(Dataset[Sample]):
             annotation_json: with `images`, `annotations` and `categories`.
             image_folder: holds the photos; None to read annotation only.
             annotation_folder: holds the PNG files; None for the folder beside the JSON file, named like it.
-            group_by: "supercategory" merges the categories of each supercategory into one (COCO: 133 into 27).
+            on_problem: called with each entry of the JSON that breaks a rule; the default raises the first.
 
         Raises:
             InputError: a file or folder is missing, the JSON is broken or breaks a rule of the format, or no
                 picture is annotated.
         """
-        self._json = Path(annotation_json)
-        self._annotation_folder = Path(annotation_folder or self._json.with_suffix(""))
+        self.json_path = Path(annotation_json)
+        self.annotation_folder = Path(annotation_folder or self.json_path.with_suffix(""))
         self._image_folder = None if image_folder is None else Path(image_folder)
-        self._content = read_coco_json(self._json)
-        for folder in filter(None, (self._annotation_folder, self._image_folder)):
+        self._content = read_coco_json(self.json_path, on_problem)
+        for folder in filter(None, (self.annotation_folder, self._image_folder)):
             if not folder.is_dir():
-                raise InputError(f"the folder {folder} does not exist; {self._json} refers to files in it.")
-        source_space = self._content.label_space
-        self._merge = _merge_by(group_by, source_space, self._json)
-        self.label_space = self._merge.target if self._merge else source_space
+                raise InputError(f"the folder {folder} does not exist; {self.json_path} refers to files in it.")
+        self.label_space = self._content.label_space
 
     @classmethod
-    def from_layout(cls, root: str | Path, split: str, group_by: Literal["supercategory"] | None = None) -> Self:
+    def from_layout(cls, root: str | Path, split: str) -> Self:
         """Read a split of COCO's official folder layout.
 
         That is root/annotations/panoptic_<split>.json, root/annotations/panoptic_<split>/ and root/<split>/.
@@ -83,10 +84,9 @@ class CocoPanoptic(Dataset[Sample]):
         Args:
             root: the folder that holds `annotations`.
             split: "train2017" or "val2017", for instance.
-            group_by: as for the class.
         """
         root = Path(root)
-        return cls(root / "annotations" / f"panoptic_{split}.json", root / split, group_by=group_by)
+        return cls(root / "annotations" / f"panoptic_{split}.json", root / split)
 
     def __len__(self) -> int:
         """Number of annotated pictures."""
@@ -99,17 +99,10 @@ class CocoPanoptic(Dataset[Sample]):
             InputError: one of the two files is missing, is broken, disagrees with the JSON, or differs from the
                 other in size.
         """
-        if self._image_folder is None:
-            raise InputError(f"{self._json} was opened without a folder of photos. Name one as image_folder.")
         picture = self._content.pictures[index]
-        image_path = self._image_folder / picture.image_file
-        image = read_image(image_path, expected_size=picture.size)
-        if tuple(image.shape[1:]) != picture.size:
-            raise InputError(
-                f"photo {image_path} is {image.shape[1]} x {image.shape[2]} pixels (height x width), but {self._json} "
-                f"says {picture.size.height} x {picture.size.width}. Use the photo that was annotated."
-            )
-        return Sample(image, self.annotation(index), self.sample_name(index), picture.image_id)
+        path = self.photo_path(index)
+        image = read_photo(path, picture.size, self.json_path)
+        return Sample(image, self.annotation(index), self.sample_name(index), picture.image_id, path)
 
     def annotation(self, index: int) -> PanopticSegmentation:
         """The annotation alone; the photo is not read.
@@ -118,25 +111,17 @@ class CocoPanoptic(Dataset[Sample]):
             InputError: the PNG is missing, is broken, or disagrees with the JSON.
         """
         picture = self._content.pictures[index]
-        path = self._annotation_folder / picture.segmentation_file
-        id_map = _read_id_map(path)
-        if id_map.shape != picture.size:
-            raise InputError(
-                f"{path} is {id_map.shape[0]} x {id_map.shape[1]} pixels (height x width), but {self._json} says "
-                f"{picture.size.height} x {picture.size.width}. Use the PNG that belongs to this JSON file."
-            )
+        path = self.annotation_path(index)
+        id_map = read_id_map(path, picture.size, self.json_path)
         segments = self._content.segments_of(picture)
         try:
             segmentation = PanopticSegmentation.from_id_map(id_map, segments)
         except InputError as error:
-            raise InputError(f"{path} disagrees with {self._json}: {error}") from error
+            raise InputError(f"{path} disagrees with {self.json_path}: {error}") from error
         for listed, counted in zip(segments, segmentation.segments, strict=True):
             if listed.area not in (AREA_NOT_GIVEN, counted.area):
-                raise InputError(
-                    f"{path} disagrees with {self._json}: segment {listed.id} has {counted.area} pixels in the PNG, "
-                    f"but area {listed.area} in the JSON. Use the PNG that belongs to this JSON file."
-                )
-        return self._merge(segmentation) if self._merge else segmentation
+                raise wrong_area(path, self.json_path, listed, counted.area)
+        return segmentation
 
     def sample_name(self, index: int) -> str:
         """Name of the photo without its suffix."""
@@ -145,6 +130,34 @@ class CocoPanoptic(Dataset[Sample]):
     def image_id(self, index: int) -> int | str:
         """The photo's id in the JSON file."""
         return self._content.pictures[index].image_id
+
+    @property
+    def has_photos(self) -> bool:
+        """Whether the data set was opened with a folder of photos."""
+        return self._image_folder is not None
+
+    def photo_path(self, index: int) -> Path:
+        """The photo.
+
+        Raises:
+            InputError: the data set was opened without a folder of photos.
+        """
+        if self._image_folder is None:
+            raise InputError(f"{self.json_path} was opened without a folder of photos. Name one as image_folder.")
+        return self._image_folder / self._content.pictures[index].image_file
+
+    def annotation_path(self, index: int) -> Path:
+        """The PNG of segment ids."""
+        return self.annotation_folder / self._content.pictures[index].segmentation_file
+
+    def listed(self, index: int) -> tuple[Size, list[Segment]]:
+        """The size and the segments that the JSON gives; area is `AREA_NOT_GIVEN` where it has none."""
+        picture = self._content.pictures[index]
+        return picture.size, self._content.segments_of(picture)
+
+    def unannotated(self) -> list[str]:
+        """The photos that the JSON lists and does not annotate."""
+        return self._content.unannotated
 
 
 Item = TypeVar("Item", bound=NamedSegmentation)
@@ -258,28 +271,40 @@ def _segments_info(segmentation: PanopticSegmentation) -> list[dict[str, Any]]:
     return result
 
 
-def _read_id_map(path: Path) -> np.ndarray:
-    """(H, W) int32 of a panoptic PNG."""
+def read_id_map(path: Path, size: Size, source: str | Path) -> np.ndarray:
+    """Read a panoptic PNG.
+
+    Args:
+        path: the PNG.
+        size: that it must have.
+        source: the file that says so.
+
+    Returns:
+        (H, W) int32.
+
+    Raises:
+        InputError: the PNG is missing, is broken, is no picture of 24-bit colours, or has another size.
+    """
     picture = open_picture(path)
     if picture.mode not in ("RGB", "RGBA", "P"):  # a palette of RGB colours loses nothing
-        raise InputError(
+        raise DataError(
+            Kind.NOT_IDS,
             f"{path} is a picture of mode {picture.mode}; panoptic PNGs hold ids as 24-bit RGB colours. "
-            "Check that the annotation folder is the right one."
+            "Check that the annotation folder is the right one.",
+        )
+    if (picture.height, picture.width) != size:
+        raise DataError(
+            Kind.OTHER_SIZE,
+            f"{path} is {picture.height} x {picture.width} pixels (height x width), but {source} says "
+            f"{size.height} x {size.width}. Use the PNG that belongs to this JSON file.",
         )
     return decode_ids(np.asarray(picture.convert("RGB")))
 
 
-def _merge_by(group_by: str | None, label_space: LabelSpace, path: Path) -> CategoryMerge | None:
-    if group_by is None:
-        return None
-    if group_by != "supercategory":
-        raise InputError(f"group_by is '{group_by}'; it may be 'supercategory', or left out to keep all categories.")
-    without = [category.name for category in label_space.categories if not category.supercategory]
-    if without:
-        raise InputError(
-            f"{path} gives no supercategory for {', '.join(without[:5])}; group_by cannot be used with it."
-        )
-    try:
-        return label_space.merge(lambda category: category.supercategory)
-    except InputError as error:
-        raise InputError(f"the categories in {path} cannot be merged by supercategory: {error}") from error
+def wrong_area(path: Path, json_path: Path, listed: Segment, area: int) -> DataError:
+    """The problem of a segment whose listed area is not its number of pixels."""
+    return DataError(
+        Kind.AREA,
+        f"{path} disagrees with {json_path}: segment {listed.id} has {area} pixels in the PNG, "
+        f"but area {listed.area} in the JSON. Use the PNG that belongs to this JSON file.",
+    )

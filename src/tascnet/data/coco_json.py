@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tascnet.data.problems import DataError, Kind, OnProblem, stop
 from tascnet.errors import InputError
 from tascnet.files import read_json
 from tascnet.structures import MAX_SEGMENT_ID, VOID, LabelSpace, Segment, Size
@@ -48,11 +49,13 @@ class CocoJson:
         label_space: its categories.
         pictures: those that are annotated, in the order of the annotations.
         rows: the segments of all pictures, in order.
+        unannotated: photos that are listed but not annotated.
     """
 
     label_space: LabelSpace
     pictures: list[Picture]
     rows: np.ndarray
+    unannotated: list[str]
 
     def segments_of(self, picture: Picture) -> list[Segment]:
         """The segments that are listed for a picture; area is `AREA_NOT_GIVEN` where the file has none."""
@@ -63,113 +66,202 @@ class CocoJson:
         ]
 
 
-def read_coco_json(path: Path) -> CocoJson:
+def read_coco_json(path: Path, on_problem: OnProblem = stop) -> CocoJson:
     """Read the JSON file of a COCO panoptic data set.
 
+    Args:
+        path: the file.
+        on_problem: called with each broken rule; the default raises the first. Where it returns, an entry that cannot
+            be read is left out, and a segment of an unknown category stays among the rows.
+
     Raises:
-        InputError: the file is missing or broken, lacks a key, breaks a rule of the format, or annotates no picture.
+        InputError: the file is missing or broken, has no list of images, annotations or categories, or annotates no
+            picture; and what `on_problem` raises: an entry lacks a key or breaks a rule of the format.
     """
-    content = _read_content(path)
-    label_space = _read_label_space(path, content["categories"])
-    try:
-        return CocoJson(label_space, *_read_pictures(path, content, label_space))
-    except InputError:
-        raise
-    except (TypeError, ValueError, OverflowError) as error:  # a word where a number belongs, and the like
-        raise InputError(f"{path} holds a value of the wrong kind ({error}). Mend the file.") from error
-
-
-def _read_content(path: Path) -> dict[str, list[Any]]:
-    content = read_json(path)
-    for key in ("images", "annotations", "categories"):
-        if not isinstance(content, dict) or not isinstance(content.get(key), list):
-            raise InputError(
-                f"{path} has no list '{key}'; COCO panoptic files have images, annotations and categories. "
-                "Check that it is a panoptic file (panoptic_*.json)."
-            )
+    content = read_lists(path, ("images", "annotations", "categories"), "COCO panoptic", "panoptic_*.json")
     if not content["annotations"]:
         raise InputError(f"{path} has no annotations: the list is empty. Choose a file with annotated pictures.")
+    label_space = read_label_space(path, content["categories"])
+    images = read_images(path, content["images"], on_problem)
+    return CocoJson(label_space, *_read_annotations(path, content["annotations"], images, label_space, on_problem))
+
+
+def read_lists(path: Path, keys: tuple[str, ...], format_name: str, usual_name: str) -> dict[str, list[Any]]:
+    """Read a JSON file that holds lists.
+
+    Raises:
+        InputError: the file is missing, is no JSON, or lacks a list.
+    """
+    content = read_json(path)
+    for key in keys:
+        if not isinstance(content, dict) or not isinstance(content.get(key), list):
+            raise InputError(
+                f"{path} has no list '{key}'; {format_name} files have {', '.join(keys[:-1])} and {keys[-1]}. "
+                f"Check that it is such a file ({usual_name})."
+            )
     return content
 
 
-def _read_label_space(path: Path, categories: list[Any]) -> LabelSpace:
+def read_label_space(path: Path, categories: list[Any]) -> LabelSpace:
+    """Categories as a file lists them -> label space.
+
+    Raises:
+        InputError: naming the file, and the entry that cannot be used.
+    """
     try:
         return LabelSpace.from_list(categories)
     except (InputError, TypeError, ValueError, IndexError) as error:
         raise InputError(f"the categories in {path} cannot be used: {error}") from error
 
 
-def _read_pictures(
-    path: Path, content: dict[str, list[Any]], label_space: LabelSpace
-) -> tuple[list[Picture], np.ndarray]:
-    """The annotated pictures in the order of `annotations`, and one `_SEGMENT_ROW` for each of their segments."""
-    images = _read_images(path, content["images"])
-    pictures: list[Picture] = []
-    rows: list[np.ndarray] = []
-    seen: set[int | str] = set()
-    first = 0
-    for position, entry in enumerate(content["annotations"]):
-        where = f"{path}, annotation number {position}"
-        _require(entry, ("image_id", "file_name", "segments_info"), where)
-        image_id, segmentation_file = entry["image_id"], str(entry["file_name"])
-        where = f"{path}, annotation {segmentation_file}"
-        if image_id not in images:
-            raise InputError(
-                f"{where}: there is no image with id {image_id}. Add it to the images, or use the whole file."
-            )
-        if image_id in seen:
-            raise InputError(f"{where}: image id {image_id} is annotated twice. Keep one of the two annotations.")
-        seen.add(image_id)
-        image_file, size = images[image_id]
-        rows.append(_read_segments(where, entry["segments_info"], label_space))
-        end = first + len(rows[-1])
-        pictures.append(Picture(image_id, image_file, segmentation_file, size, first, end))
-        first = end
-    return pictures, np.concatenate(rows)
-
-
-def _read_images(path: Path, entries: list[Any]) -> dict[int | str, tuple[str, Size]]:
+def read_images(path: Path, entries: list[Any], on_problem: OnProblem = stop) -> dict[int | str, tuple[str, Size]]:
+    """The list `images` of a COCO file -> image id -> file name and size."""
     images: dict[int | str, tuple[str, Size]] = {}
     for position, entry in enumerate(entries):
         where = f"{path}, image number {position}"
-        _require(entry, ("id", "file_name", "height", "width"), where)
-        if entry["id"] in images:
-            raise InputError(f"{where}: the id {entry['id']} comes twice among the images. Keep one of them.")
-        images[entry["id"]] = str(entry["file_name"]), Size(int(entry["height"]), int(entry["width"]))
+        try:
+            require_keys(entry, ("id", "file_name", "height", "width"), where)
+            if entry["id"] in images:
+                raise DataError(
+                    Kind.REPEATED_IMAGE,
+                    f"{where}: the id {entry['id']} comes twice among the images. Keep one of them.",
+                )
+            images[entry["id"]] = str(entry["file_name"]), Size(int(entry["height"]), int(entry["width"]))
+        except DataError as problem:
+            on_problem(problem)
+        except (TypeError, ValueError, OverflowError) as error:
+            on_problem(wrong_value(where, error))
     return images
 
 
-def _read_segments(where: str, entries: list[Any], label_space: LabelSpace) -> np.ndarray:
-    rows = []
-    for entry in entries:
-        _require(entry, ("id", "category_id"), f"{where}, a segment")
-        segment_id, category_id, is_crowd = entry["id"], entry["category_id"], bool(entry.get("iscrowd", 0))
-        if not isinstance(segment_id, int) or not VOID < segment_id <= MAX_SEGMENT_ID:
-            raise InputError(f"{where}: segment id {segment_id} is not in 1..{MAX_SEGMENT_ID}; mend the id.")
-        if category_id not in label_space:
-            raise InputError(
-                f"{where}: segment {segment_id} is of category {category_id}, which the file does not list. "
-                "Add it to the categories, or mend the segment."
+def _read_annotations(
+    path: Path,
+    entries: list[Any],
+    images: Mapping[int | str, tuple[str, Size]],
+    label_space: LabelSpace,
+    on_problem: OnProblem,
+) -> tuple[list[Picture], np.ndarray, list[str]]:
+    """The annotated pictures in the order of `annotations`, a `_SEGMENT_ROW` for each of their segments, the rest."""
+    pictures: list[Picture] = []
+    rows = [np.empty(0, _SEGMENT_ROW)]
+    seen: set[int | str] = set()
+    first = 0
+    for position, entry in enumerate(entries):
+        where = f"{path}, annotation number {position}"
+        try:
+            require_keys(entry, ("image_id", "file_name", "segments_info"), where)
+            image_id, segmentation_file = entry["image_id"], str(entry["file_name"])
+            where = f"{path}, annotation {segmentation_file}"
+            _check_image_id(where, image_id, images, seen)
+            seen.add(image_id)
+            rows.append(
+                _read_segments(where, entry["segments_info"], label_space, _about(segmentation_file, on_problem))
             )
-        if is_crowd and not label_space[category_id].is_thing:
-            raise InputError(
-                f"{where}: segment {segment_id} is a crowd of '{label_space[category_id].name}', which is stuff; "
-                "only things form crowds. Set its iscrowd to 0."
-            )
-        score = entry.get("score")
-        rows.append(
-            (segment_id, category_id, entry.get("area", AREA_NOT_GIVEN), is_crowd, np.nan if score is None else score)
+        except DataError as problem:
+            on_problem(problem)
+            continue
+        except (TypeError, ValueError, OverflowError) as error:  # a word where a number belongs, and the like
+            on_problem(wrong_value(where, error))
+            continue
+        image_file, size = images[image_id]
+        end = first + len(rows[-1])
+        pictures.append(Picture(image_id, image_file, segmentation_file, size, first, end))
+        first = end
+    unannotated = [file for image_id, (file, _) in images.items() if image_id not in seen]
+    return pictures, np.concatenate(rows), unannotated
+
+
+def _about(file: str, on_problem: OnProblem) -> OnProblem:
+    """`on_problem`, told the PNG that a problem is about."""
+
+    def report(problem: DataError) -> None:
+        problem.file = file
+        on_problem(problem)
+
+    return report
+
+
+def _check_image_id(where: str, image_id: int | str, images: Mapping[int | str, Any], seen: set[int | str]) -> None:
+    if image_id not in images:
+        raise DataError(
+            Kind.NO_IMAGE,
+            f"{where}: there is no image with id {image_id}. Add it to the images, or use the whole file.",
         )
-    ids = [row[0] for row in rows]
-    if len(set(ids)) != len(ids):
-        repeated = sorted({i for i in ids if ids.count(i) > 1})
-        raise InputError(f"{where}: segment ids {repeated} are used twice; ids are unique in a picture. Mend the ids.")
-    return np.array(rows, dtype=_SEGMENT_ROW)
+    if image_id in seen:
+        raise DataError(
+            Kind.REPEATED_ANNOTATION,
+            f"{where}: image id {image_id} is annotated twice. Keep one of the two annotations.",
+        )
 
 
-def _require(entry: Any, keys: tuple[str, ...], where: str) -> None:
+def _read_segments(where: str, entries: list[Any], label_space: LabelSpace, on_problem: OnProblem) -> np.ndarray:
+    rows: dict[int, tuple[Any, ...]] = {}
+    repeated = set()
+    for entry in entries:
+        try:
+            row = _read_segment(where, entry, label_space, on_problem)
+        except DataError as problem:
+            on_problem(problem)
+            continue
+        if row[0] in rows:
+            repeated.add(row[0])
+        rows.setdefault(row[0], row)
+    if repeated:
+        on_problem(
+            DataError(
+                Kind.REPEATED_SEGMENT,
+                f"{where}: segment ids {sorted(repeated)} are used twice; ids are unique in a picture. Mend the ids.",
+            )
+        )
+    return np.array(list(rows.values()), dtype=_SEGMENT_ROW)
+
+
+def _read_segment(where: str, entry: Any, label_space: LabelSpace, on_problem: OnProblem) -> tuple[Any, ...]:
+    """One `_SEGMENT_ROW`; after a problem with its category it is still told, because the PNG has its pixels."""
+    require_keys(entry, ("id", "category_id"), f"{where}, a segment")
+    segment_id, category_id, is_crowd = entry["id"], entry["category_id"], bool(entry.get("iscrowd", 0))
+    if not isinstance(segment_id, int) or not VOID < segment_id <= MAX_SEGMENT_ID:
+        raise DataError(
+            Kind.SEGMENT_ID, f"{where}: segment id {segment_id} is not in 1..{MAX_SEGMENT_ID}; mend the id."
+        )
+    if category_id not in label_space:
+        on_problem(
+            DataError(
+                Kind.UNKNOWN_CATEGORY,
+                f"{where}: segment {segment_id} is of category {category_id}, which the file does not list. "
+                "Add it to the categories, or mend the segment.",
+            )
+        )
+    elif is_crowd and not label_space[category_id].is_thing:
+        on_problem(
+            DataError(
+                Kind.STUFF_CROWD,
+                f"{where}: segment {segment_id} is a crowd of '{label_space[category_id].name}', which is stuff; "
+                "only things form crowds. Set its iscrowd to 0.",
+            )
+        )
+    score = entry.get("score")
+    try:
+        numbers = (int(category_id), int(entry.get("area", AREA_NOT_GIVEN)), is_crowd)
+        return segment_id, *numbers, np.nan if score is None else float(score)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise wrong_value(where, error) from error
+
+
+def require_keys(entry: Any, keys: tuple[str, ...], where: str) -> None:
+    """Raise a `DataError` unless an entry of a JSON file is an object with all the keys."""
     if not isinstance(entry, Mapping):
-        raise InputError(f"{where} is not an object of JSON but {entry!r:.60}; it needs {', '.join(keys)}.")
+        raise DataError(
+            Kind.BROKEN_ENTRY,
+            f"{where} is not an object of JSON but {entry!r:.60}; it needs {', '.join(keys)}. Mend it.",
+        )
     missing = [key for key in keys if key not in entry]
     if missing:
-        raise InputError(f"{where} lacks {', '.join(missing)}; it needs {', '.join(keys)}. Complete the file.")
+        raise DataError(
+            Kind.BROKEN_ENTRY, f"{where} lacks {', '.join(missing)}; it needs {', '.join(keys)}. Complete the file."
+        )
+
+
+def wrong_value(where: str, error: Exception) -> DataError:
+    """The problem of a word where a number belongs, and the like."""
+    return DataError(Kind.BROKEN_ENTRY, f"{where} holds a value of the wrong kind ({error}). Mend the file.")

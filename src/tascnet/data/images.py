@@ -10,6 +10,7 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from tascnet.data.problems import DataError, Kind
 from tascnet.errors import InputError
 from tascnet.files import atomic_path
 from tascnet.structures import Size
@@ -61,6 +62,30 @@ def read_image(path: str | Path, expected_size: Size | None = None) -> Tensor:
     return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
+def read_photo(path: Path, size: Size, source: str | Path) -> Tensor:
+    """Read the photo that an annotation belongs to; `read_image` says when it is turned.
+
+    Args:
+        path: the photo.
+        size: of the annotation.
+        source: what gives the size, for the error.
+
+    Returns:
+        (3, H, W) uint8.
+
+    Raises:
+        InputError: as `read_image`, or the photo has another size.
+    """
+    image = read_image(path, expected_size=size)
+    if tuple(image.shape[1:]) != size:
+        raise DataError(
+            Kind.OTHER_SIZE,
+            f"photo {path} is {image.shape[1]} x {image.shape[2]} pixels (height x width), but {source} "
+            f"says {size.height} x {size.width}. Use the photo that was annotated.",
+        )
+    return image
+
+
 def rgb_tensor(picture: Image.Image | np.ndarray | Tensor) -> Tensor:
     """A picture in memory -> (3, H, W) uint8, red green blue.
 
@@ -98,7 +123,7 @@ def open_picture(path: str | Path) -> Image.Image:
     except InputError:
         raise
     except FileNotFoundError as error:
-        raise InputError(f"picture {path} does not exist. Check the path.") from error
+        raise DataError(Kind.MISSING_FILE, f"picture {path} does not exist. Check the path.") from error
     except IsADirectoryError as error:
         raise InputError(f"{path} is a folder; a picture file was expected. Name a file in it.") from error
     except PermissionError as error:
@@ -106,11 +131,13 @@ def open_picture(path: str | Path) -> Image.Image:
     except Image.DecompressionBombError as error:
         raise InputError(_too_large(path, "more")) from error
     except UnidentifiedImageError as error:
-        raise InputError(
-            f"{path} is not a picture that can be read. Check the file, or convert it to JPEG or PNG."
+        raise DataError(
+            Kind.UNREADABLE, f"{path} is not a picture that can be read. Check the file, or convert it to JPEG or PNG."
         ) from error
     except _DECODER_ERRORS as error:
-        raise InputError(f"picture {path} is broken or cut short ({error}). Copy or download it again.") from error
+        raise DataError(
+            Kind.UNREADABLE, f"picture {path} is broken or cut short ({error}). Copy or download it again."
+        ) from error
 
 
 def write_png(path: str | Path, array: np.ndarray) -> None:

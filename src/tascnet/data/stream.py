@@ -9,7 +9,7 @@ from torch.utils.data import Dataset
 
 from tascnet.data.sample import Sample
 from tascnet.errors import InputError
-from tascnet.structures import LabelSpace
+from tascnet.structures import LabelSpace, PanopticSegmentation
 
 
 class PanopticDataset(Sized, Protocol):
@@ -19,6 +19,9 @@ class PanopticDataset(Sized, Protocol):
 
     def __getitem__(self, index: int, /) -> Sample:
         """Image and annotation number `index`."""
+
+    def annotation(self, index: int, /) -> PanopticSegmentation:
+        """Annotation number `index` alone; where there are photos, none is read."""
 
 
 class TrainingStream(Dataset[Sample]):

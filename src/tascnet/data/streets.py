@@ -72,6 +72,10 @@ class Streets(Dataset[Sample]):
         image, segmentation = render_street(self.seed, number, self.size)
         return Sample(image, segmentation, name=f"street_{self.seed}_{number:06d}", image_id=number)
 
+    def annotation(self, index: int) -> PanopticSegmentation:
+        """The annotation of scene number `index`; it is painted together with the image."""
+        return self[index].segmentation
+
 
 def render_street(seed: int, index: int, size: Size = DEFAULT_SIZE) -> tuple[Tensor, PanopticSegmentation]:
     """Render one scene.

@@ -5,7 +5,7 @@ from torch.utils.data import Dataset
 from tascnet.data.sample import Sample
 from tascnet.data.stream import PanopticDataset
 from tascnet.errors import InputError
-from tascnet.structures import LabelSpace
+from tascnet.structures import LabelSpace, PanopticSegmentation
 
 
 class FirstImages(Dataset[Sample]):
@@ -34,3 +34,7 @@ class FirstImages(Dataset[Sample]):
     def __getitem__(self, index: int) -> Sample:
         """Image and annotation."""
         return self._dataset[range(self._number)[index]]
+
+    def annotation(self, index: int) -> PanopticSegmentation:
+        """Annotation alone."""
+        return self._dataset.annotation(range(self._number)[index])

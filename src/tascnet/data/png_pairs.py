@@ -1,0 +1,165 @@
+"""Photos, PNGs of category numbers and PNGs of instance numbers -> PanopticSegmentation."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from torch.utils.data import Dataset
+
+from tascnet.data.categories_file import FILE_NAME, CategoriesFile, read_categories
+from tascnet.data.images import list_images, read_photo
+from tascnet.data.number_png import read_numbers
+from tascnet.data.problems import DataError, Kind, OnProblem, stop
+from tascnet.data.sample import Sample
+from tascnet.errors import InputError
+from tascnet.structures import VOID, LabelSpace, PanopticSegmentation, Segment, run_starts
+
+IMAGES, CATEGORIES, INSTANCES = "images", "categories", "instances"
+"""The three folders; the files of one picture have one stem in all of them."""
+
+_NUMBERS = 2**16  # as many instances as a PNG of 16 bits can tell apart
+
+
+class Pair(NamedTuple):
+    """The files of one picture."""
+
+    photo: Path
+    categories: Path
+    instances: Path
+
+
+class PngPairs(Dataset[Sample]):
+    """A data set of photos with two PNGs each: the category of every pixel, and the instance.
+
+        root/categories.yaml
+        root/<split>/images/NAME.jpg  root/<split>/categories/NAME.png  root/<split>/instances/NAME.png
+
+    A thing's pixels with instance number 0 are a crowd of its category. One instance number in two categories makes
+    two instances. Instance numbers of stuff and VOID are not looked at.
+
+    Attributes:
+        label_space: the categories of categories.yaml.
+    """
+
+    label_space: LabelSpace
+
+    def __init__(self, root: str | Path, split: str = "", on_problem: OnProblem = stop):
+        """List the files; each is read when it is asked for.
+
+        Args:
+            root: the folder that holds categories.yaml.
+            split: a folder in it; "" for the root itself.
+            on_problem: called with each file that lacks its partner; the default raises the first.
+
+        Raises:
+            InputError: a folder or categories.yaml is missing, there are no pictures, or `on_problem` raises.
+        """
+        self._file = read_categories(Path(root) / FILE_NAME)
+        self.label_space = self._file.label_space
+        self._pairs = list(_pair_files(Path(root) / split, on_problem))
+
+    def __len__(self) -> int:
+        """Number of pictures."""
+        return len(self._pairs)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Photo and annotation.
+
+        Raises:
+            InputError: one of the three files is broken or of another size, or a number is of no category.
+        """
+        segmentation = self.annotation(index)
+        pair = self._pairs[index]
+        image = read_photo(pair.photo, segmentation.size, pair.categories)
+        return Sample(image, segmentation, self.sample_name(index), self.sample_name(index), pair.photo)
+
+    def annotation(self, index: int) -> PanopticSegmentation:
+        """The annotation alone; the photo is not read.
+
+        Raises:
+            InputError: one of the two PNGs is broken or of another size, or a number is of no category.
+        """
+        pair = self._pairs[index]
+        categories, instances = read_numbers(pair.categories), read_numbers(pair.instances)
+        if categories.shape != instances.shape:
+            raise DataError(
+                Kind.OTHER_SIZE,
+                f"{pair.instances} is {instances.shape[0]} x {instances.shape[1]} pixels (height x width), but "
+                f"{pair.categories} is {categories.shape[0]} x {categories.shape[1]}. Use two PNGs of one picture.",
+            )
+        return join_numbers(categories, instances, self._file, pair.categories)
+
+    def sample_name(self, index: int) -> str:
+        """Stem of the photo."""
+        return self._pairs[index].photo.stem
+
+    def photo_path(self, index: int) -> Path:
+        """The photo."""
+        return self._pairs[index].photo
+
+
+def join_numbers(
+    categories: np.ndarray, instances: np.ndarray, file: CategoriesFile, where: Path
+) -> PanopticSegmentation:
+    """Category numbers and instance numbers -> segments, ordered by category and instance number, with ids from 1.
+
+    Args:
+        categories: (H, W) integers, 0..65535.
+        instances: (H, W) integers, 0..65535; 0 is no instance.
+        file: what the category numbers mean.
+        where: the PNG of categories, for the error.
+
+    Raises:
+        InputError: a number is of no category.
+    """
+    flat_categories, flat_instances = categories.ravel(), instances.ravel()
+    starts = run_starts(flat_categories, flat_instances)
+    run_categories, run_instances = flat_categories[starts].astype(np.int64), flat_instances[starts].astype(np.int64)
+    category_of = file.categories_of(np.unique(run_categories).tolist(), where)
+    is_counted = np.zeros(_NUMBERS, dtype=bool)  # category number -> whether its instance numbers count
+    is_counted[[number for number, category in category_of.items() if category and category.is_thing]] = True
+    keys, run_keys = np.unique(
+        run_categories * _NUMBERS + run_instances * is_counted[run_categories], return_inverse=True
+    )
+    segments: list[Segment] = []
+    ids = []
+    for number, instance in zip((keys // _NUMBERS).tolist(), (keys % _NUMBERS).tolist(), strict=True):
+        category = category_of[number]
+        if category is None:
+            ids.append(VOID)
+            continue
+        segments.append(Segment(len(segments) + 1, number, 0, is_crowd=category.is_thing and instance == 0))
+        ids.append(len(segments))
+    id_of_run = np.array(ids, dtype=np.int32)[run_keys.ravel()]
+    id_map = np.repeat(id_of_run, np.diff(starts, append=categories.size)).reshape(categories.shape)
+    return PanopticSegmentation.from_id_map(id_map, segments)
+
+
+def _pair_files(folder: Path, on_problem: OnProblem) -> Iterator[Pair]:
+    """The pictures of a split, ordered by name, that have all three files."""
+    for name in (IMAGES, CATEGORIES, INSTANCES):
+        if not (folder / name).is_dir():
+            raise InputError(
+                f"the folder {folder / name} does not exist; png_pairs needs {IMAGES}, {CATEGORIES} and {INSTANCES} "
+                "in one folder. Check root and split."
+            )
+    photos: dict[str, Path] = {}
+    for photo in list_images([folder / IMAGES]):
+        if photo.stem in photos:
+            twins = f"{photos[photo.stem]} and {photo.name} have one name; their PNGs would be the same. Rename one."
+            on_problem(DataError(Kind.REPEATED_IMAGE, twins))
+        photos.setdefault(photo.stem, photo)
+    for name in (CATEGORIES, INSTANCES):
+        for path in sorted((folder / name).glob("*.png")):
+            if path.stem not in photos and not path.name.startswith("."):
+                alone = f"{path} has no picture of its name in {folder / IMAGES}. Add the picture, or remove the PNG."
+                on_problem(DataError(Kind.NO_IMAGE, alone))
+    for stem, photo in photos.items():
+        pair = Pair(photo, folder / CATEGORIES / f"{stem}.png", folder / INSTANCES / f"{stem}.png")
+        missing = [path for path in (pair.categories, pair.instances) if not path.is_symlink() and not path.exists()]
+        for path in missing:
+            text = f"{path} does not exist; {photo} needs it. Add it, or move the picture away."
+            on_problem(DataError(Kind.MISSING_FILE, text))
+        if not missing:
+            yield pair

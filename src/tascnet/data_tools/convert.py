@@ -1,0 +1,96 @@
+"""A data set of any form -> COCO panoptic files with their photos."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+from rich.console import Console
+
+from tascnet.config import DatasetConfig
+from tascnet.data.coco import write_coco_panoptic
+from tascnet.data.images import write_png
+from tascnet.data.sample import Sample
+from tascnet.data.stream import PanopticDataset
+from tascnet.data_tools.sources import Source, find_sources
+from tascnet.display import Bar, progress_bar, say
+from tascnet.errors import InputError
+from tascnet.files import atomic_path, check_writable, make_folder
+
+Photos = Literal["copy", "link"]
+"""What becomes of photos; a copy can be moved to another machine, a symbolic link takes no space."""
+
+
+def convert_data(
+    path: Path,
+    output: Path,
+    data_format: str,
+    images: Path | None,
+    photos: Photos,
+    settings: DatasetConfig,
+    console: Console,
+) -> None:
+    """Write `output`/annotations/panoptic_SPLIT.json, its PNGs, and `output`/SPLIT/ with the photos.
+
+    Photos are taken as they are; an image that no file holds is written as PNG. Images keep their ids where these are
+    numbers, and are numbered from 1 where they are names. A JSON file is written last: where there is one, its split
+    is complete.
+
+    Args:
+        path, data_format, images, settings: see `find_sources`.
+        output: root of the new data set.
+        photos: "copy" or "link".
+        console: for the progress.
+
+    Raises:
+        InputError: the data set or a file of it cannot be used, or a split is in the output already.
+    """
+    sources = find_sources(path, data_format, images, settings)
+    check_writable(output)
+    for source in sources:
+        json_path = output / "annotations" / f"panoptic_{source.name}.json"
+        if json_path.exists():
+            raise InputError(f"{json_path} exists. Choose another --output, or remove it.")
+    for source in sources:
+        _convert(source, output, photos, console)
+
+
+def _convert(source: Source, output: Path, photos: Photos, console: Console) -> None:
+    dataset = source.open()
+    json_path = output / "annotations" / f"panoptic_{source.name}.json"
+    with progress_bar(console, f"convert {source.name}", len(dataset)) as bar:
+        samples = _with_photos(dataset, make_folder(output / source.name), photos, bar)
+        write_coco_panoptic(json_path, dataset.label_space, samples, photo_name)
+    say(console, f"{source.name}: {len(dataset)} pictures in {json_path}, photos in {output / source.name}")
+
+
+def photo_name(sample: Sample) -> str:
+    """The photo's file name in the new data set."""
+    return f"{sample.name}{sample.photo.suffix if sample.photo else '.png'}"
+
+
+def _with_photos(dataset: PanopticDataset, folder: Path, photos: Photos, bar: Bar) -> Iterator[Sample]:
+    """The samples, each after its photo is in place; ids that are no numbers become numbers."""
+    for number in range(1, len(dataset) + 1):
+        sample = dataset[number - 1]
+        _place(sample, folder / photo_name(sample), photos)
+        bar.update(number, sample.name)
+        yield sample if isinstance(sample.image_id, int) else replace(sample, image_id=number)
+
+
+def _place(sample: Sample, path: Path, photos: Photos) -> None:
+    if sample.photo is None:
+        write_png(path, sample.image.permute(1, 2, 0).numpy())
+        return
+    make_folder(path.parent)
+    try:
+        if photos == "link":
+            path.unlink(missing_ok=True)
+            os.symlink(sample.photo.resolve(), path)
+        else:
+            with atomic_path(path) as temporary:
+                shutil.copyfile(sample.photo, temporary)
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}. Check permission and free space.") from error

@@ -1,0 +1,168 @@
+"""A path that a user names -> the splits of a data set that are there, and how each is opened."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tascnet.build import build_dataset, narrow
+from tascnet.config import DatasetConfig
+from tascnet.data.categories_file import FILE_NAME
+from tascnet.data.coco import CocoPanoptic
+from tascnet.data.coco_instances import CocoInstances
+from tascnet.data.png_pairs import CATEGORIES, IMAGES, PngPairs
+from tascnet.data.problems import OnProblem
+from tascnet.data.stream import PanopticDataset
+from tascnet.errors import InputError
+from tascnet.files import read_json
+
+AUTO = "auto"
+"""The format that is found out."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """One split of a data set on disk.
+
+    Attributes:
+        settings: format, split and the like; the root where the files are laid out as the format wants.
+        json_path: the JSON file (coco).
+        image_folder: the photos (coco); None where there are none.
+    """
+
+    settings: DatasetConfig
+    json_path: Path | None = None
+    image_folder: Path | None = None
+
+    @property
+    def name(self) -> str:
+        """What tables and files call it: the split, the JSON file's stem, or "all"."""
+        return self.settings.split or (self.json_path.stem if self.json_path else "all")
+
+    def open(self) -> PanopticDataset:
+        """Open it as training does: the first problem raises."""
+        if self.json_path is None:
+            return build_dataset(self.settings)
+        return narrow(CocoPanoptic(self.json_path, self.image_folder), self.settings)
+
+    def open_leniently(self, on_problem: OnProblem) -> PanopticDataset:
+        """Open it for a check: entries that break a rule are told to `on_problem` and left out.
+
+        Raises:
+            InputError: it cannot be read at all.
+        """
+        settings = self.settings
+        if self.json_path is not None:
+            return CocoPanoptic(self.json_path, self.image_folder, on_problem=on_problem)
+        if settings.format == "coco_instances":
+            return CocoInstances.from_layout(settings.root, settings.split, settings.overlaps, on_problem)
+        if settings.format == "png_pairs":
+            return PngPairs(settings.root, settings.split, on_problem)
+        return build_dataset(settings)
+
+
+def find_sources(path: Path, data_format: str, images: Path | None, settings: DatasetConfig) -> list[Source]:
+    """The splits of the data set at a path.
+
+    Args:
+        path: root of a data set, or a JSON file in COCO's panoptic or instances format.
+        data_format: one of `DatasetConfig.format`, or "auto" to find out.
+        images: folder of the photos of a panoptic JSON file that is not in the official layout.
+        settings: the other settings; without a split, all splits that are found are taken.
+
+    Raises:
+        InputError: there is no data set, or it may be of several formats.
+    """
+    if not path.exists():
+        raise InputError(f"{path} does not exist. Name the root of a data set, or a JSON file.")
+    if path.is_file():
+        return [_of_json(path, data_format, images, settings)]
+    if images is not None:
+        raise InputError(f"--images goes with a JSON file, but {path} is a folder. Leave it out.")
+    if data_format == AUTO:
+        data_format = _find_out(path)
+    find_splits = _SPLITS.get(data_format)
+    splits = [settings.split] if settings.split or find_splits is None else find_splits(path)
+    if not splits:
+        raise InputError(f"{path} holds no split of format {data_format}. Check the path, or name a --split.")
+    checked: Any = data_format  # one of the literals of `DatasetConfig.format`: argparse sees to it
+    of_format = replace(settings, format=checked, root=str(path))
+    return [_of_split(path, replace(of_format, split=split)) for split in splits]
+
+
+def _of_split(root: Path, settings: DatasetConfig) -> Source:
+    if settings.format != "coco":
+        return Source(settings)
+    return Source(settings, root / "annotations" / f"panoptic_{settings.split}.json", root / settings.split)
+
+
+def _of_json(path: Path, data_format: str, images: Path | None, settings: DatasetConfig) -> Source:
+    """A JSON file by itself; its photos are found where it lies in the official layout."""
+    if data_format == AUTO:
+        data_format = _format_of_json(path)
+    prefix = {"coco": "panoptic_", "coco_instances": "instances_"}.get(data_format)
+    if prefix is None:
+        raise InputError(f"{path} is a file; format {data_format} wants the root folder of the data set. Name that.")
+    root, split = path.parent.parent, path.stem.removeprefix(prefix)
+    in_layout = path.parent.name == "annotations" and path.stem.startswith(prefix)
+    if data_format == "coco":
+        folder = images or (root / split if in_layout and (root / split).is_dir() else None)
+        return Source(replace(settings, format="coco", split=split), path, folder)
+    if not in_layout:
+        raise InputError(
+            f"{path} is in COCO's instances format, which is read from the layout ROOT/annotations/"
+            f"instances_SPLIT.json, ROOT/annotations/semantic_SPLIT/, ROOT/{FILE_NAME}, ROOT/SPLIT/. Name ROOT."
+        )
+    return Source(replace(settings, format="coco_instances", root=str(root), split=split))
+
+
+def _format_of_json(path: Path) -> str:
+    content = read_json(path)
+    annotations = content.get("annotations") if isinstance(content, dict) else None
+    first = annotations[0] if isinstance(annotations, list) and annotations else None
+    for key, data_format in (("segments_info", "coco"), ("segmentation", "coco_instances")):
+        if isinstance(first, dict) and key in first:
+            return data_format
+    raise InputError(
+        f"{path} holds neither COCO panoptic annotations (with segments_info) nor instances (with segmentation). "
+        "Name another file, or say its --format."
+    )
+
+
+def _find_out(root: Path) -> str:
+    found = {data_format: splits for data_format, find in _SPLITS.items() if (splits := find(root))}
+    if len(found) > 1:
+        raise InputError(
+            f"{root} may be of several formats: {', '.join(found)}. Say which one with --format {next(iter(found))}."
+        )
+    if not found:
+        raise InputError(
+            f"{root} is no data set that can be recognised. Looked for: annotations/panoptic_*.json (coco); "
+            f"annotations/instances_*.json with {FILE_NAME} (coco_instances); folders {IMAGES}, {CATEGORIES}, "
+            "instances, at the root or in folders of splits (png_pairs). For another form, give --format and --split."
+        )
+    return next(iter(found))
+
+
+def _coco_splits(root: Path) -> list[str]:
+    return sorted(path.stem.removeprefix("panoptic_") for path in root.glob("annotations/panoptic_*.json"))
+
+
+def _instances_splits(root: Path) -> list[str]:
+    # COCO's own folder holds instances_*.json beside panoptic_*.json; only ours has a list of stuff categories
+    files = root.glob("annotations/instances_*.json") if (root / FILE_NAME).is_file() else []
+    return sorted(path.stem.removeprefix("instances_") for path in files)
+
+
+def _png_splits(root: Path) -> list[str]:
+    folders = [root, *sorted(path for path in root.iterdir() if path.is_dir())]
+    found = [path for path in folders if (path / IMAGES).is_dir() and (path / CATEGORIES).is_dir()]
+    return ["" if path == root else path.name for path in found]
+
+
+_SPLITS: dict[str, Callable[[Path], list[str]]] = {
+    "coco": _coco_splits,
+    "coco_instances": _instances_splits,
+    "png_pairs": _png_splits,
+}
+"""Format -> what finds its splits; other formats must be named, and their split."""

@@ -1,0 +1,182 @@
+"""A data set -> what is in it: pictures and their sizes, segments by category, sizes of instances."""
+
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from tascnet.config import DatasetConfig
+from tascnet.data.stream import PanopticDataset
+from tascnet.data_tools.sources import find_sources
+from tascnet.display import Bar, progress_bar, say
+from tascnet.files import check_writable, write_json
+from tascnet.structures import LabelSpace, PanopticSegmentation
+
+SMALL, LARGE = 32**2, 96**2
+"""Pixels: COCO calls instances of less than the first small, of the second and more large."""
+
+
+@dataclass
+class CategoryCount:
+    """What there is of one category.
+
+    Attributes:
+        segments: crowds too.
+        crowds: segments that are crowds.
+        pixels: of all segments.
+        pictures: pictures that it is in.
+    """
+
+    segments: int = 0
+    crowds: int = 0
+    pixels: int = 0
+    pictures: int = 0
+
+
+@dataclass
+class Stats:
+    """Counts over a data set; `add` takes one picture.
+
+    Attributes:
+        label_space: the categories.
+        heights, widths: of the pictures, pixels.
+        pixels, void: all pixels, and those without a label.
+        categories: category id -> its counts.
+        instances: number of instances of each picture, crowds not counted.
+        small, medium, large: instances by area, see `SMALL` and `LARGE`.
+    """
+
+    label_space: LabelSpace
+    heights: list[int] = field(default_factory=list)
+    widths: list[int] = field(default_factory=list)
+    pixels: int = 0
+    void: int = 0
+    categories: dict[int, CategoryCount] = field(default_factory=dict)
+    instances: list[int] = field(default_factory=list)
+    small: int = 0
+    medium: int = 0
+    large: int = 0
+
+    def __post_init__(self) -> None:
+        self.categories = {category.id: CategoryCount() for category in self.label_space.categories}
+
+    def add(self, segmentation: PanopticSegmentation) -> None:
+        """Count one picture."""
+        height, width = segmentation.size
+        self.heights.append(height)
+        self.widths.append(width)
+        self.pixels += height * width
+        self.void += height * width - sum(segment.area for segment in segmentation.segments)
+        number = 0
+        for segment in segmentation.segments:
+            count = self.categories[segment.category_id]
+            count.segments += 1
+            count.crowds += segment.is_crowd
+            count.pixels += segment.area
+            if self.label_space[segment.category_id].is_thing and not segment.is_crowd:
+                number += 1
+                self._add_instance(segment.area)
+        self.instances.append(number)
+        for category_id in Counter(segment.category_id for segment in segmentation.segments):
+            self.categories[category_id].pictures += 1
+
+    def _add_instance(self, area: int) -> None:
+        if area < SMALL:
+            self.small += 1
+        elif area < LARGE:
+            self.medium += 1
+        else:
+            self.large += 1
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for the JSON file."""
+        spread = {"height": self.heights, "width": self.widths, "instances_per_picture": self.instances}
+        return {
+            "pictures": len(self.heights),
+            **{name: _spread(values) for name, values in spread.items()},
+            "pixels": self.pixels,
+            "void": self.void / self.pixels if self.pixels else None,
+            "instances": {"small": self.small, "medium": self.medium, "large": self.large},
+            "crowds": sum(count.crowds for count in self.categories.values()),
+            "categories": [
+                {"id": category.id, "name": category.name, "isthing": int(category.is_thing)}
+                | asdict(self.categories[category.id])
+                | {"share": self.categories[category.id].pixels / self.pixels if self.pixels else None}
+                for category in self.label_space.by_index
+            ],
+        }
+
+
+def count(dataset: PanopticDataset, bar: Bar | None = None) -> Stats:
+    """Count all pictures of a data set; photos are not read.
+
+    Raises:
+        InputError: an annotation cannot be used.
+    """
+    stats = Stats(dataset.label_space)
+    for index in range(len(dataset)):
+        stats.add(dataset.annotation(index))
+        if bar is not None:
+            bar.update(index + 1)
+    return stats
+
+
+def print_stats(
+    path: Path, data_format: str, images: Path | None, settings: DatasetConfig, output: Path | None, console: Console
+) -> None:
+    """Count the splits of a data set, print tables, and write them as JSON.
+
+    Args:
+        path, data_format, images, settings: see `find_sources`.
+        output: the JSON file; None to write none.
+        console: to print on.
+
+    Raises:
+        InputError: the data set, or an annotation of it, cannot be used.
+    """
+    if output is not None:
+        check_writable(output.parent)
+    written = []
+    for source in find_sources(path, data_format, images, settings):
+        dataset = source.open()
+        with progress_bar(console, f"count {source.name}", len(dataset)) as bar:
+            stats = count(dataset, bar)
+        written.append({"split": source.name, "format": source.settings.format} | stats.to_dict())
+        _print(source.name, stats, console)
+    if output is not None:
+        write_json(output, {"splits": written}, indent=1)
+        say(console, f"all numbers are in {output}")
+
+
+def _print(name: str, stats: Stats, console: Console) -> None:
+    values = stats.to_dict()
+    table = Table(show_edge=False)
+    for column in ("category", "", "segments", "crowds", "pixels %", "pictures"):
+        table.add_column(column, justify="left" if column in ("category", "") else "right")
+    for category in values["categories"]:
+        table.add_row(
+            escape(category["name"]),
+            "thing" if category["isthing"] else "stuff",
+            str(category["segments"]),
+            str(category["crowds"]),
+            f"{100 * (category['share'] or 0):.2f}",
+            str(category["pictures"]),
+        )
+    say(console, f"{name}: {values['pictures']} pictures")
+    console.print(table)
+    for title, key in (("height", "height"), ("width", "width"), ("instances a picture", "instances_per_picture")):
+        spread = values[key]
+        say(console, f"{title}: {spread['min']} to {spread['max']}, median {spread['median']:g}")
+    total = stats.small + stats.medium + stats.large
+    sizes = f"{stats.small} small (below 32 x 32), {stats.medium} medium, {stats.large} large (96 x 96 and more)"
+    say(console, f"instances: {total}: {sizes}; crowds: {values['crowds']}")
+    say(console, f"void: {100 * (values['void'] or 0):.2f} % of the pixels")
+
+
+def _spread(values: list[int]) -> dict[str, float]:
+    return {"min": min(values, default=0), "median": median(values) if values else 0, "max": max(values, default=0)}

@@ -1,0 +1,304 @@
+"""A check names everything that is wrong, and nothing else."""
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from rich.console import Console
+from small_sets import CATEGORIES, SPACE, Said, save_numbers, segmentation, write_coco, write_pairs
+
+from tascnet.config import DatasetConfig
+from tascnet.data.problems import Kind
+from tascnet.data.sample import Sample
+from tascnet.data_tools.check import check_data, check_source
+from tascnet.data_tools.sheet import GREEN, RED, STRIP, THUMBNAIL, Sheet
+from tascnet.data_tools.sources import find_sources
+from tascnet.data_tools.walk import Findings, count_ids, walk
+from tascnet.errors import InputError
+from tascnet.structures import Segment
+
+QUIET = Console(quiet=True)
+STEP_X, STEP_Y = THUMBNAIL.width + 8, THUMBNAIL.height + STRIP + 8  # pixels from card to card
+
+
+def check(path: Path, **settings: str) -> tuple[bool, dict]:
+    """Whether it is clean, and what check.json says."""
+    clean = check_data(path, "auto", None, DatasetConfig(**settings), path.parent / "out", QUIET)
+    return clean, json.loads((path.parent / "out" / "check.json").read_text())
+
+
+def texts(split: dict, kind: Kind) -> list[str]:
+    return [finding["text"] for finding in split["findings"] if finding["kind"] == kind]
+
+
+def test_a_clean_set(tmp_path: Path) -> None:
+    flock = segmentation([[1, 2, 3, 4]], [Segment(1, 119, 0), Segment(2, 184, 0), Segment(3, 92, 0), Segment(4, 90, 0)])
+    clean, report = check(write_coco(tmp_path / "set", 2, p01=flock))
+    (split,) = report["splits"]
+    assert clean
+    assert (split["format"], split["split"], split["pictures"], split["with_photos"]) == ("coco", "mini", 2, True)
+    assert (split["errors"], split["warnings"], split["findings"]) == (0, 0, [])
+
+
+def damage(root: Path) -> None:
+    """Break a set of 20 pictures, each picture in one way."""
+    path = root / "annotations" / "panoptic_mini.json"
+    pngs, photos = root / "annotations" / "panoptic_mini", root / "mini"
+    content = json.loads(path.read_text())
+    images, annotations = content["images"], content["annotations"]
+    segments = [annotation["segments_info"] for annotation in annotations]
+    (photos / "p00.png").unlink()
+    (pngs / "p01.png").write_bytes((pngs / "p01.png").read_bytes()[:50])
+    Image.new("RGB", (5, 3)).save(photos / "p02.png")
+    Image.new("RGB", (4, 4)).save(pngs / "p03.png")
+    del segments[4][0]
+    segments[5].append(segments[5][0] | {"id": 77})
+    segments[6][1]["area"] = 30
+    segments[7][2]["category_id"] = 1000
+    segments[8][1]["id"] = 1  # twice in the JSON, and id 2 of the PNG has lost its segment
+    annotations.append(annotations[9])
+    images[10]["id"] = images[11]["id"]  # and so the annotation of p10 has lost its image
+    segments[12][0]["iscrowd"] = 1
+    Image.new("L", (4, 3)).save(pngs / "p13.png")
+    del annotations[14]["file_name"]  # and so image 114 has no annotation, and its PNG is not used
+    (photos / "p17.png").write_text("no picture")
+    segments[19][0]["area"] = "large"
+    path.write_text(json.dumps(content))
+
+
+@pytest.fixture(scope="module")
+def damaged(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The broken set, read-only; beside it, the folder `out` has what a check said."""
+    void = segmentation([[0, 0]], [])
+    stuff = segmentation([[1, 1]], [Segment(1, 119, 0)])
+    flock = segmentation([[1, 2]], [Segment(1, 92, 0, is_crowd=True), Segment(2, 90, 0)])
+    root = write_coco(tmp_path_factory.mktemp("damaged") / "set", 20, p15=void, p16=stuff, p18=flock)
+    damage(root)
+    assert not check(root)[0]
+    return root
+
+
+@pytest.fixture
+def split(damaged: Path) -> dict:
+    (split,) = json.loads((damaged.parent / "out" / "check.json").read_text())["splits"]
+    return split
+
+
+def test_everything_that_is_wrong_is_found(split: dict) -> None:
+    assert split["kinds"] == {
+        "image id used twice": 1,
+        "unknown category": 1,
+        "segment id used twice": 1,
+        "annotation without image": 1,
+        "crowd of stuff": 1,
+        "broken entry in the JSON": 2,
+        "image annotated twice": 1,
+        "image without annotation": 1,
+        "file that nothing refers to": 2,  # of p10 and p14
+        "file missing": 1,
+        "file cannot be read": 2,
+        "sizes differ": 2,
+        "id in the PNG, not in the JSON": 3,  # of p04, p08 and p19
+        "segment without pixels": 1,
+        "area that is not the number of pixels": 1,
+        "PNG that holds no ids": 1,
+        "picture without a labelled pixel": 1,
+        "picture without things": 1,
+        "category that is never seen": 1,
+        "thing category with nothing but crowds": 1,
+    }
+    assert (split["errors"], split["warnings"]) == (19, 7)
+    by_picture = {finding["picture"]: finding["kind"] for finding in split["findings"]}
+    assert by_picture["p06"] == Kind.AREA
+    assert by_picture["p07"] == Kind.UNKNOWN_CATEGORY
+    assert by_picture["p12"] == Kind.STUFF_CROWD
+    assert by_picture["p15"] == Kind.ALL_VOID
+
+
+def test_the_sentences_say_where_and_what(damaged: Path, split: dict) -> None:
+    assert [text for text in texts(split, Kind.ONLY_IN_PNG) if "p04.png" in text] == [
+        f"{damaged}/annotations/panoptic_mini/p04.png disagrees with {damaged}/annotations/panoptic_mini.json: ids 1 "
+        "have 4 pixels in the PNG and no segment in the JSON. List them, or make those pixels black."
+    ]
+    assert "segments 77 of the JSON have no pixel" in texts(split, Kind.ONLY_IN_JSON)[0]
+    assert "segment 2 has 3 pixels in the PNG, but area 30" in texts(split, Kind.AREA)[0]
+    assert texts(split, Kind.NEVER_SEEN) == ["category 184 'tree' is in no picture: it cannot be learned or measured."]
+    assert texts(split, Kind.ONLY_CROWDS) == ["category 92 'flock of sheep' has 1 crowds and no object of its own."]
+    assert all(finding["text"].endswith(".") for finding in split["findings"])
+
+
+def test_pictures_with_errors_come_first_on_the_sheet(damaged: Path) -> None:
+    sheet = np.asarray(Image.open(damaged.parent / "out" / "contact_sheet.png"))
+    framed = [tuple(sheet[8 + STEP_Y * row + 190, 8 + STEP_X * column + 2]) for row in range(3) for column in range(6)]
+    num_errors = framed.index(GREEN)
+    assert framed[:num_errors] == [RED] * 13
+    assert framed[num_errors:] == [GREEN] * 5
+
+
+def test_a_json_file_by_itself(tmp_path: Path, tascnet: Callable[..., Said]) -> None:
+    root = write_coco(tmp_path / "set", 2)
+    json_path = tmp_path / "moved" / "mine.json"
+    shutil.copytree(root / "annotations" / "panoptic_mini", json_path.with_suffix(""))
+    shutil.copy(root / "annotations" / "panoptic_mini.json", json_path)
+    said = tascnet("data", "check", json_path)
+    assert said.code == 0
+    assert "mine (coco): 2 pictures, annotation alone (no folder of photos)" in said.out
+    said = tascnet("data", "check", json_path, "--images", root / "mini")
+    assert "mine (coco): 2 pictures\n" in said.out
+    (root / "mini" / "p00.png").unlink()
+    assert tascnet("data", "check", json_path, "--images", root / "mini").code == 1
+    assert tascnet("data", "check", root / "annotations" / "panoptic_mini.json").code == 1
+
+
+def test_pairs_of_pngs(tmp_path: Path) -> None:
+    root = write_pairs(tmp_path / "set", "train", ["a", "b", "c", "d", "é e"])
+    folder = root / "train"
+    (folder / "categories" / "a.png").unlink()
+    (folder / "images" / "b.jpg").unlink()  # both PNGs of b are alone now
+    save_numbers(folder / "categories" / "c.png", [[1, 9, 10, 0]] * 3)
+    Image.new("RGB", (9, 3)).save(folder / "images" / "c.jpg")
+    save_numbers(folder / "instances" / "d.png", [[1, 1]])
+    clean, report = check(root)
+    (split,) = report["splits"]
+    assert not clean
+    assert (split["format"], split["split"], split["pictures"]) == ("png_pairs", "train", 3)
+    assert split["kinds"] == {
+        "annotation without image": 2,
+        "file missing": 1,
+        "unknown category": 1,
+        "sizes differ": 1,  # the photo of c cannot be compared with an annotation that cannot be read
+    }
+    assert "holds the numbers 9, 10, which" in texts(split, Kind.UNKNOWN_CATEGORY)[0]
+
+
+def test_instances_with_semantic_pngs(tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    square = [[0, 0, 2.9, 0, 2.9, 1.9, 0, 1.9]]
+    instances = [{"id": n, "image_id": 1, "category_id": 2, "segmentation": square} for n in (1, 2)]
+    instances.append({"id": 3, "image_id": 1, "category_id": 3, "segmentation": [[1, 1]]})
+    instances.append({"id": 4, "image_id": 1, "category_id": 8, "segmentation": square})
+    save_numbers(root / "annotations" / "semantic_val" / "a.png", [[1] * 4] * 3)
+    (root / "val").mkdir()
+    Image.new("RGB", (4, 3)).save(root / "val" / "a.jpg")
+    (root / "categories.yaml").write_text(CATEGORIES)
+    content = {
+        "images": [{"id": 1, "file_name": "a.jpg", "height": 3, "width": 4}],
+        "annotations": instances,
+        "categories": [],
+    }
+    (root / "annotations" / "instances_val.json").write_text(json.dumps(content))
+    (split,) = check(root)[1]["splits"]
+    wanted = {
+        "unknown category": 1,
+        "outline or mask that cannot be read": 1,
+        "instances overlap": 1,
+        "instance without a visible pixel": 1,
+        "category that is never seen": 1,
+    }
+    assert split["kinds"] == wanted
+    del wanted["instances overlap"]
+    assert check(root, overlaps="smaller-in-front")[1]["splits"][0]["kinds"] == wanted
+
+
+class OtherFormat:
+    """Three pictures of a reader that knows nothing of checks; the second is broken."""
+
+    label_space = SPACE
+
+    def __len__(self) -> int:
+        return 3
+
+    def __getitem__(self, index: int) -> Sample:
+        if index == 1:
+            raise InputError("b.png is broken.")
+        return Sample(torch.zeros(3, 3, 4, dtype=torch.uint8), self.annotation(index), "ac"[index // 2], index)
+
+    def annotation(self, index: int):
+        return segmentation()
+
+
+def test_any_other_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    findings = Findings()
+    looked = list(walk(OtherFormat(), findings))
+    assert [(one.name, one.segmentation is None) for one in looked] == [("a", False), ("number 1", True), ("c", False)]
+    assert findings.all == [(Kind.OTHER, "b.png is broken.", "number 1")]
+    monkeypatch.setattr("tascnet.data_tools.sources.build_dataset", lambda settings: OtherFormat())
+    settings = DatasetConfig(split="val")
+    (source,) = find_sources(tmp_path, "streets", None, settings)  # stands for a format that cannot be found out
+    assert source.settings == replace(settings, format="streets", root=str(tmp_path))
+    assert check_source(source, Sheet(), QUIET).num_errors == 1
+
+
+def test_pixels_of_ids_are_counted_as_numpy_counts_them() -> None:
+    ids = np.random.default_rng(0).choice([0, 5, 2**24 - 1], (7, 9)).astype(np.int32)
+    assert count_ids(ids) == dict(Counter(ids.ravel().tolist()))
+
+
+class TestWhatIsThere:
+    def test_all_splits_unless_one_is_named(self, tmp_path: Path):
+        write_coco(write_coco(tmp_path, 1, "val"), 1, "train")
+        assert [source.name for source in find_sources(tmp_path, "auto", None, DatasetConfig())] == ["train", "val"]
+        assert [s.name for s in find_sources(tmp_path, "auto", None, DatasetConfig(split="val"))] == ["val"]
+
+    def test_a_root_of_pairs_is_a_split_of_its_own(self, tmp_path: Path):
+        write_pairs(write_pairs(tmp_path, "", ["a"]), "val", ["b"])
+        assert [source.name for source in find_sources(tmp_path, "auto", None, DatasetConfig())] == ["all", "val"]
+
+    def test_what_may_be_two_formats(self, tmp_path: Path, tascnet: Callable[..., Said]):
+        write_pairs(write_coco(tmp_path, 1), "", ["a"])
+        said = tascnet("data", "check", tmp_path)
+        assert said.code == 2
+        assert said.err == (
+            f"tascnet: error: {tmp_path} may be of several formats: coco, png_pairs. "
+            "Say which one with --format coco.\n"
+        )
+        assert tascnet("data", "check", tmp_path, "--format", "png_pairs").code == 0
+
+    def test_coco_s_own_folder_is_not_taken_for_instances(self, tmp_path: Path):
+        write_coco(tmp_path, 1)
+        (tmp_path / "annotations" / "instances_mini.json").write_text("{}")
+        assert [s.settings.format for s in find_sources(tmp_path, "auto", None, DatasetConfig())] == ["coco"]
+
+    @pytest.mark.parametrize(
+        ("arguments", "finding"),
+        [
+            (["nowhere"], "nowhere does not exist"),
+            (["empty"], "empty is no data set that can be recognised. Looked for: annotations/panoptic_*.json (coco)"),
+            (["set", "--split", "other"], "panoptic_other.json does not exist"),
+            (["set", "--images", "set/mini"], "--images goes with a JSON file"),
+            (["set", "--format", "png_pairs"], "holds no split of format png_pairs"),
+            (["empty/a.json"], "holds neither COCO panoptic annotations"),
+            (["empty/a.json", "--format", "png_pairs"], "wants the root folder"),
+            (["empty/b.json"], "is in COCO's instances format, which is read from the layout"),
+            (["empty/c.json"], "is not valid JSON"),
+        ],
+    )
+    def test_what_cannot_be_read_at_all(
+        self, tmp_path: Path, tascnet: Callable[..., Said], arguments: list[str], finding: str
+    ):
+        write_coco(tmp_path / "set", 1)
+        (tmp_path / "empty").mkdir()
+        (tmp_path / "empty" / "a.json").write_text("{}")
+        (tmp_path / "empty" / "b.json").write_text('{"annotations": [{"segmentation": []}]}')
+        (tmp_path / "empty" / "c.json").write_text('{"annotations": [{"segme')
+        path, *rest = arguments
+        said = tascnet("data", "check", tmp_path / path, *[tmp_path / r if "/" in r else r for r in rest])
+        assert said.code == 2
+        assert finding in said.err
+        assert said.err.count("\n") == 1
+        assert said.out == ""
+
+
+def test_real_pictures_are_clean(shared_data: Path) -> None:
+    settings = DatasetConfig(split="val2017")
+    (source,) = find_sources(shared_data / "coco_mini", "auto", None, settings)
+    result = check_source(source, Sheet(), QUIET)
+    assert (result.num_errors, result.num_pictures) == (0, 50)
+    assert {finding.kind for finding in result.findings} == {Kind.NEVER_SEEN}

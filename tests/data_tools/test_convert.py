@@ -1,0 +1,110 @@
+"""Every form becomes COCO panoptic files that pass a check and read back equal."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from rich.console import Console
+from small_sets import CATEGORIES, Said, save_numbers, write_coco, write_pairs
+
+from tascnet.config import DatasetConfig
+from tascnet.data.coco import CocoPanoptic
+from tascnet.data.streets import Streets
+from tascnet.data_tools import sources
+from tascnet.data_tools.convert import convert_data
+from tascnet.data_tools.sources import find_sources
+from tascnet.structures import Size
+
+QUIET = Console(quiet=True)
+
+
+def write_instances(root: Path) -> Path:
+    """Two overlapping cars over sky, and a crowd."""
+    outline = [[0, 0, 2.9, 0, 2.9, 1.9, 0, 1.9]]
+    content = {
+        "images": [{"id": 41, "file_name": "a b.png", "height": 3, "width": 4}],
+        "annotations": [
+            {"id": 1, "image_id": 41, "category_id": 2, "segmentation": outline},
+            {"id": 2, "image_id": 41, "category_id": 2, "segmentation": {"counts": [0, 1, 11], "size": [3, 4]}},
+        ],
+        "categories": [{"id": 2, "name": "car"}],
+    }
+    save_numbers(root / "annotations" / "semantic_val" / "a b.png", [[1, 1, 1, 3]] * 3)
+    (root / "annotations" / "instances_val.json").write_text(json.dumps(content))
+    (root / "val").mkdir()
+    Image.new("RGB", (4, 3), (9, 9, 9)).save(root / "val" / "a b.png")
+    (root / "categories.yaml").write_text(CATEGORIES)
+    return root
+
+
+WRITERS = {
+    "coco": lambda root: write_coco(root, 2),
+    "png_pairs": lambda root: write_pairs(root, "val", ["a", "é 1"]),
+    "png_pairs without splits": lambda root: write_pairs(root, "", ["a"]),
+    "coco_instances": write_instances,
+}
+
+
+@pytest.mark.parametrize("form", WRITERS)
+def test_it_reads_back_equal(tmp_path: Path, tascnet: Callable[..., Said], form: str) -> None:
+    root = WRITERS[form](tmp_path / "from")
+    flags = ["--overlaps", "smaller-in-front"]
+    said = tascnet("data", "convert", root, "--output", tmp_path / "to", *flags)
+    assert said.code == 0, said.err
+    (source,) = find_sources(root, "auto", None, DatasetConfig(overlaps="smaller-in-front"))
+    before, after = source.open(), CocoPanoptic.from_layout(tmp_path / "to", source.name)
+    assert len(before) == len(after) > 0
+    assert before.label_space == after.label_space
+    for old, new in zip(before, after, strict=True):
+        assert torch.equal(old.image, new.image)
+        assert torch.equal(old.segmentation.id_map, new.segmentation.id_map)
+        assert old.segmentation.segments == new.segmentation.segments
+        assert old.name == new.name
+        assert new.photo.read_bytes() == old.photo.read_bytes()
+        assert isinstance(new.image_id, int)
+    assert tascnet("data", "check", tmp_path / "to").code == 0
+
+
+def test_numbers_of_images_are_kept_and_names_become_numbers(tmp_path: Path) -> None:
+    for form, ids in (("coco", [100, 101]), ("png_pairs", [1, 2]), ("coco_instances", [41])):
+        root, output = WRITERS[form](tmp_path / form), tmp_path / "to" / form
+        convert_data(root, output, "auto", None, "copy", DatasetConfig(overlaps="car"), QUIET)
+        (json_path,) = output.glob("annotations/*.json")
+        assert [image["id"] for image in json.loads(json_path.read_text())["images"]] == ids
+
+
+def test_links_in_place_of_copies(tmp_path: Path, tascnet: Callable[..., Said]) -> None:
+    root = write_pairs(tmp_path / "from", "", ["a"])
+    assert tascnet("data", "convert", root, "--output", tmp_path / "to", "--photos", "link").code == 0
+    assert (tmp_path / "to" / "all" / "a.jpg").readlink() == (root / "images" / "a.jpg").resolve()
+    assert CocoPanoptic.from_layout(tmp_path / "to", "all")[0].image.shape == (3, 3, 4)
+
+
+def test_images_of_no_file_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    streets = Streets(2, Size(64, 128))
+    monkeypatch.setattr(sources, "build_dataset", lambda settings: streets)
+    convert_data(tmp_path, tmp_path / "to", "streets", None, "copy", DatasetConfig(split="val"), QUIET)
+    after = CocoPanoptic.from_layout(tmp_path / "to", "val")
+    assert np.array_equal(after[1].image, streets[1].image)
+    assert torch.equal(after.annotation(1).id_map, streets.annotation(1).id_map)
+
+
+def test_nothing_is_overwritten(tmp_path: Path, tascnet: Callable[..., Said]) -> None:
+    root = write_coco(tmp_path / "set", 1)
+    said = tascnet("data", "convert", root, "--output", root)
+    assert said.code == 2
+    assert "panoptic_mini.json exists. Choose another --output" in said.err
+
+
+def test_photos_are_needed(tmp_path: Path, tascnet: Callable[..., Said]) -> None:
+    root = write_coco(tmp_path / "set", 1)
+    shutil.rmtree(root / "mini")
+    said = tascnet("data", "convert", root / "annotations" / "panoptic_mini.json", "--output", tmp_path / "to")
+    assert said.code == 2
+    assert "was opened without a folder of photos" in said.err
+    assert not list((tmp_path / "to").rglob("*.json"))
