@@ -14,7 +14,7 @@ from tascnet.data.images import open_picture, read_image, write_png
 from tascnet.data.sample import Sample
 from tascnet.errors import InputError
 from tascnet.files import make_folder, write_json
-from tascnet.structures import MAX_SEGMENT_ID, CategoryMerge, LabelSpace, PanopticSegmentation
+from tascnet.structures import MAX_SEGMENT_ID, CategoryMerge, LabelSpace, PanopticSegmentation, Segment, Size
 
 
 class NamedSegmentation(Protocol):
@@ -119,23 +119,13 @@ class CocoPanoptic(Dataset[Sample]):
         """
         picture = self._content.pictures[index]
         path = self._annotation_folder / picture.segmentation_file
-        id_map = _read_id_map(path)
-        if id_map.shape != picture.size:
-            raise InputError(
-                f"{path} is {id_map.shape[0]} x {id_map.shape[1]} pixels (height x width), but {self._json} says "
-                f"{picture.size.height} x {picture.size.width}. Use the PNG that belongs to this JSON file."
-            )
         segments = self._content.segments_of(picture)
-        try:
-            segmentation = PanopticSegmentation.from_id_map(id_map, segments)
-        except InputError as error:
-            raise InputError(f"{path} disagrees with {self._json}: {error}") from error
-        for listed, counted in zip(segments, segmentation.segments, strict=True):
-            if listed.area not in (AREA_NOT_GIVEN, counted.area):
-                raise InputError(
-                    f"{path} disagrees with {self._json}: segment {listed.id} has {counted.area} pixels in the PNG, "
-                    f"but area {listed.area} in the JSON. Use the PNG that belongs to this JSON file."
-                )
+        segmentation = read_segmentation(path, self._json, picture.size, segments)
+        for listed, counted in wrong_areas(segments, segmentation):
+            raise InputError(
+                f"{path} disagrees with {self._json}: segment {listed.id} has {counted.area} pixels in the PNG, "
+                f"but area {listed.area} in the JSON. Use the PNG that belongs to this JSON file."
+            )
         return self._merge(segmentation) if self._merge else segmentation
 
     def sample_name(self, index: int) -> str:
@@ -145,6 +135,36 @@ class CocoPanoptic(Dataset[Sample]):
     def image_id(self, index: int) -> int | str:
         """The photo's id in the JSON file."""
         return self._content.pictures[index].image_id
+
+
+def read_segmentation(path: Path, json_path: Path, size: Size, segments: Iterable[Segment]) -> PanopticSegmentation:
+    """Read one PNG of segment ids; areas are counted from its pixels.
+
+    Args:
+        path: the PNG.
+        json_path: the file that lists its segments, for the error.
+        size: of the picture, as the JSON says.
+        segments: as the JSON lists them; their areas are not believed.
+
+    Raises:
+        InputError: the PNG is missing, is broken, has another size, or its ids are not those of the segments.
+    """
+    id_map = _read_id_map(path)
+    if id_map.shape != size:
+        raise InputError(
+            f"{path} is {id_map.shape[0]} x {id_map.shape[1]} pixels (height x width), but {json_path} says "
+            f"{size.height} x {size.width}. Use the PNG that belongs to this JSON file."
+        )
+    try:
+        return PanopticSegmentation.from_id_map(id_map, segments)
+    except InputError as error:
+        raise InputError(f"{path} disagrees with {json_path}: {error}") from error
+
+
+def wrong_areas(listed: Iterable[Segment], segmentation: PanopticSegmentation) -> list[tuple[Segment, Segment]]:
+    """The segments whose area in the JSON is not the number of their pixels: as listed, and as counted."""
+    pairs = zip(listed, segmentation.segments, strict=True)
+    return [(given, counted) for given, counted in pairs if given.area not in (AREA_NOT_GIVEN, counted.area)]
 
 
 Item = TypeVar("Item", bound=NamedSegmentation)

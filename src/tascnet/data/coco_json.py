@@ -72,19 +72,67 @@ def read_coco_json(path: Path) -> CocoJson:
     content = _read_content(path)
     label_space = _read_label_space(path, content["categories"])
     try:
-        return CocoJson(label_space, *_read_pictures(path, content, label_space))
+        images = _read_images(path, content["images"])
+        return CocoJson(label_space, *_read_pictures(path, content, images, label_space))
     except InputError:
         raise
     except (TypeError, ValueError, OverflowError) as error:  # a word where a number belongs, and the like
         raise InputError(f"{path} holds a value of the wrong kind ({error}). Mend the file.") from error
 
 
-def _read_content(path: Path) -> dict[str, list[Any]]:
+def read_coco_predictions(path: Path, annotated: CocoJson) -> CocoJson:
+    """Read a JSON file of predictions, of which only `annotations` are needed.
+
+    Args:
+        path: the file.
+        annotated: what the annotation says; images and categories are taken from there.
+
+    Returns:
+        The predicted pictures, in the order of the file; some may be missing.
+
+    Raises:
+        InputError: the file is missing or broken, lacks a key, breaks a rule of the format, has predictions for
+            pictures that are not annotated, or gives an annotated category another name.
+    """
+    content = _read_content(path, ("annotations",))
+    images = {picture.image_id: (picture.image_file, picture.size) for picture in annotated.pictures}
+    try:
+        _check_names(path, content.get("categories", []), annotated.label_space)
+        extra = [
+            entry["image_id"]
+            for entry in content["annotations"]
+            if isinstance(entry, Mapping) and entry.get("image_id", ...) not in (..., *images)
+        ]
+        if extra:
+            raise InputError(
+                f"{path} has predictions for {len(extra)} pictures that are not annotated: image_id "
+                f"{', '.join(map(repr, extra[:5]))}{', ...' if len(extra) > 5 else ''}. "
+                "Use the annotation that belongs to them, or take them out."
+            )
+        return CocoJson(annotated.label_space, *_read_pictures(path, content, images, annotated.label_space))
+    except InputError:
+        raise
+    except (AttributeError, TypeError, ValueError, OverflowError) as error:
+        raise InputError(f"{path} holds a value of the wrong kind ({error}). Mend the file.") from error
+
+
+def _check_names(path: Path, categories: list[Any], label_space: LabelSpace) -> None:
+    """Check that where predictions list their categories, an id means the same as in the annotation."""
+    for entry in categories:
+        name = str(entry.get("name"))
+        if entry.get("id") in label_space and name != label_space[entry["id"]].name:
+            raise InputError(
+                f"category {entry['id']} is '{name}' in {path}, but '{label_space[entry['id']].name}' in the "
+                "annotation. Compare files of the same categories."
+            )
+
+
+def _read_content(path: Path, keys: tuple[str, ...] = ("images", "annotations", "categories")) -> dict[str, list[Any]]:
     content = read_json(path)
-    for key in ("images", "annotations", "categories"):
+    for key in keys:
         if not isinstance(content, dict) or not isinstance(content.get(key), list):
             raise InputError(
-                f"{path} has no list '{key}'; COCO panoptic files have images, annotations and categories. "
+                f"{path} has no list '{key}'; COCO panoptic files have {', '.join(keys)}. "
                 "Check that it is a panoptic file (panoptic_*.json)."
             )
     if not content["annotations"]:
@@ -100,10 +148,9 @@ def _read_label_space(path: Path, categories: list[Any]) -> LabelSpace:
 
 
 def _read_pictures(
-    path: Path, content: dict[str, list[Any]], label_space: LabelSpace
+    path: Path, content: dict[str, list[Any]], images: Mapping[int | str, tuple[str, Size]], label_space: LabelSpace
 ) -> tuple[list[Picture], np.ndarray]:
     """The annotated pictures in the order of `annotations`, and one `_SEGMENT_ROW` for each of their segments."""
-    images = _read_images(path, content["images"])
     pictures: list[Picture] = []
     rows: list[np.ndarray] = []
     seen: set[int | str] = set()

@@ -14,6 +14,7 @@ from tascnet.metrics.panoptic_quality import (
     PanopticQualityResult,
     image_panoptic_quality,
 )
+from tascnet.metrics.segmentation_metrics import PictureQuality, SegmentationMetrics, SegmentationResult
 
 __all__ = [
     "AveragePrecision",
@@ -27,6 +28,9 @@ __all__ = [
     "MeanIoUResult",
     "PanopticQuality",
     "PanopticQualityResult",
+    "PictureQuality",
+    "SegmentationMetrics",
+    "SegmentationResult",
     "image_panoptic_quality",
     "match_segments",
 ]
