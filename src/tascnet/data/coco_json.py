@@ -101,7 +101,7 @@ def read_coco_predictions(path: Path, annotated: CocoJson) -> CocoJson:
         extra = [
             entry["image_id"]
             for entry in content["annotations"]
-            if isinstance(entry, Mapping) and entry.get("image_id", ...) not in (..., *images)
+            if isinstance(entry, Mapping) and "image_id" in entry and entry["image_id"] not in images
         ]
         if extra:
             raise InputError(
