@@ -19,7 +19,9 @@ from tascnet.config import Config
 from tascnet.data.coco import CocoPanoptic
 from tascnet.settings import to_dict
 
-VERBS = ["demo", "train", "evaluate", "predict", "info"]
+VERBS = ["demo", "train", "evaluate", "metrics", "predict", "info"]
+
+EVALUATION_FILES = ["best.png", "report.json", "report.md", "worst.png"]
 
 
 @dataclass(frozen=True)
@@ -227,7 +229,7 @@ class TestDataSet:
     def test_whole(self, evaluate: Callable[[], Said], tmp_path: Path):
         said = evaluate()
         assert said.code == 0, said.err
-        assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["best.png", "report.json", "worst.png"]
+        assert sorted(path.name for path in (tmp_path / "out").iterdir()) == EVALUATION_FILES
 
     def test_a_photo_is_missing(self, evaluate: Callable[[], Said], root: Path, tmp_path: Path):
         photo = self.first(root / "mini")

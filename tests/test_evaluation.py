@@ -4,7 +4,6 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -18,16 +17,9 @@ from tascnet import evaluation as module
 from tascnet.config import Config, FusionConfig, InputConfig
 from tascnet.data.sample import Sample
 from tascnet.errors import InputError
-from tascnet.evaluation import (
-    Report,
-    draw_cases,
-    evaluate,
-    evaluate_checkpoint,
-    print_report,
-    write_cases,
-    write_report,
-)
+from tascnet.evaluation import draw_cases, evaluate, evaluate_checkpoint, write_cases
 from tascnet.predictor import Prediction, Predictor
+from tascnet.reports.report import Report
 from tascnet.structures import Category, Instances, LabelSpace, PanopticSegmentation, Segment
 
 SKY, GRASS, BIRD = 3, 7, 90
@@ -47,6 +39,7 @@ class Case:
     annotation: PanopticSegmentation
     prediction: PanopticSegmentation
     instances: Instances = NO_INSTANCES
+    semantic: PanopticSegmentation | None = None  # what the stuff head says; None for the same as the prediction
 
 
 class Cases:
@@ -79,7 +72,7 @@ class KnowsTheAnswer:
         return Prediction(
             segmentation=case.prediction,
             instances=case.instances,
-            semantic=case.prediction.semantic_map(SPACE).clamp(min=0),
+            semantic=(case.prediction if case.semantic is None else case.semantic).semantic_map(SPACE).clamp(min=0),
             residual=torch.zeros(2, 2),
             doubt=0.25,
         )
@@ -159,6 +152,14 @@ class TestFigures:
         # of the second picture alone: sky 3/4, grass 0
         assert values["pq_of_image"] == {"picture 0": 100.0, "picture 1": 37.5}
 
+    def test_the_stuff_head_and_the_fused_result_are_measured_apart(self):
+        values = evaluate_cases(Case(HALVES, ONLY_SKY, semantic=SIX_COLUMNS_OF_SKY)).to_dict()
+        # the stuff head: sky 16 / 24, grass 8 / 16; fused: sky 16 / 32, grass 0
+        assert values["iou_per_category"] == pytest.approx({"sky": 200 / 3, "grass": 50})
+        assert values["miou"] == pytest.approx(175 / 3)
+        assert values["iou_panoptic_per_category"] == {"sky": 50, "grass": 0}
+        assert values["miou_panoptic"] == 25
+
     def test_nothing_annotated_and_nothing_found(self):
         report = evaluate_cases(EMPTY)
         assert set(report.summary().values()) == {None}
@@ -182,16 +183,6 @@ class TestFigures:
 
 
 class TestFiles:
-    def test_the_report(self, tmp_path: Path):
-        report = evaluate_cases(PERFECT, WORSE)
-        path = write_report(report, tmp_path / "new")
-        assert path == tmp_path / "new" / "report.json"
-        values = json.loads(path.read_text())
-        assert values == json.loads(json.dumps(report.to_dict()))
-        assert {"pq", "sq", "rq", "miou", "ap", "seconds_per_image"} <= values.keys()
-        for quality in ("pq", "sq", "rq"):
-            assert values[quality].keys() == {"all", "things", "stuff", "per_category"}
-
     def test_the_best_and_the_worst_are_drawn(self, tmp_path: Path):
         cases = (WORSE, EMPTY, PERFECT)
         predictor, dataset = KnowsTheAnswer(*cases), Cases(*cases)
@@ -206,17 +197,6 @@ class TestFiles:
         assert write_cases(evaluate_cases(EMPTY), KnowsTheAnswer(EMPTY), Cases(EMPTY), tmp_path) == []  # type: ignore[arg-type]
         assert list(tmp_path.iterdir()) == []
 
-    def test_the_table(self):
-        console = Console(file=StringIO(), width=80)
-        print_report(evaluate_cases(PERFECT, WORSE), console)
-        lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
-        row_of = {line.split()[1]: line.replace("│", " ").split()[1:] for line in lines if line.startswith("│")}
-        assert lines[0].strip() == "pictures: 2"
-        assert row_of["all"] == row_of["stuff"] == ["77.1", "93.8", "83.3"]
-        assert row_of["things"] == ["-", "-", "-"]
-        assert row_of["sky"] == ["87.5", "87.5", "100.0"]
-        assert lines[-1].startswith("mIoU 75.0   AP -   AP50 -   AP75 -   ")
-
 
 class TestCheckpoint:
     def evaluate(self, run: Path, output: Path | None, data: dict, fusion: dict) -> tuple[Report, Path]:
@@ -227,7 +207,7 @@ class TestCheckpoint:
         shutil.copytree(tiny_run, run)
         report, folder = self.evaluate(run, None, {}, {})
         assert folder == run / "evaluation"
-        assert sorted(path.name for path in folder.iterdir()) == ["best.png", "report.json", "worst.png"]
+        assert sorted(path.name for path in folder.iterdir()) == ["best.png", "report.json", "report.md", "worst.png"]
         assert report.num_images == 2
         assert (run / "report.json").read_bytes() == (tiny_run / "report.json").read_bytes()
 

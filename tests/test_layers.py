@@ -20,6 +20,7 @@ LAYERS = {
     "visualize": 3,
     "device": 3,
     "display": 3,
+    "reports": 4,
     "settings": 4,
     "build": 5,
     "data_tools": 6,

@@ -66,6 +66,7 @@ class TestTheRunFolder:
             "run.json",
             "metrics.jsonl",
             "report.json",
+            "report.md",
             "pictures/best.png",
             "pictures/worst.png",
             *(f"checkpoints/step_00000{step}/{name}" for step in (1, 2) for name in checkpoint_files),
@@ -94,6 +95,9 @@ class TestTheRunFolder:
         again = report.to_dict()
         for timing in (written, again):
             timing.pop("seconds_per_image")
+        facts = {name: written.pop(name) for name in ("command", "dataset")}
+        assert facts["command"] == "tascnet train --config tiny.yaml"
+        assert facts["dataset"]["first"] == 1000
         assert again == written
 
 

@@ -1,4 +1,4 @@
-"""The command line: tascnet demo | train | evaluate | predict | info | data.
+"""The command line: tascnet demo | train | evaluate | metrics | predict | info | data.
 
 Only what parses arguments is imported here; each verb imports what it needs, so that `tascnet --help` is quick.
 """
@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence, Set
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_type_hints
 
 from jsonargparse import ArgumentParser, Namespace
 
@@ -18,6 +18,8 @@ from tascnet.settings import from_dict
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+_COMPARED_FILES = ("predictions", "annotations", "prediction_folder", "annotation_folder")
 
 EXIT_PROBLEMS = 1
 EXIT_BAD_INPUT = 2
@@ -35,6 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "demo": _demo,
         "train": _train,
         "evaluate": _evaluate,
+        "metrics": _metrics,
         "predict": _predict,
         "info": _info,
         "data": _data,
@@ -56,6 +59,7 @@ def _parser() -> ArgumentParser:
     verbs.add_subcommand("demo", _demo_parser(), help="train on generated street scenes and look at the result")
     verbs.add_subcommand("train", _train_parser(), help="train a network as a config file says")
     verbs.add_subcommand("evaluate", _evaluate_parser(), help="measure a checkpoint on a data set")
+    verbs.add_subcommand("metrics", _metrics_parser(), help="measure predictions that exist as files")
     verbs.add_subcommand("predict", _predict_parser(), help="segment photos")
     verbs.add_subcommand("info", _info_parser(), help="parameters and multiply-adds of a network")
     data = ArgumentParser(description="Check, count or convert a data set.")
@@ -97,20 +101,46 @@ def _evaluate_parser() -> ArgumentParser:
     parser = ArgumentParser(
         usage="tascnet evaluate CHECKPOINT [--output FOLDER] [--device DEVICE] [--data.SETTING VALUE ...] "
         "[--fusion.SETTING VALUE ...]",
-        description="Measure PQ, mIoU and AP of a checkpoint on the validation set of its run; draw its best and worst "
-        "cases. Settings of data and fusion that are not given are those of the run.",
+        description="Measure PQ, boundary PQ, mIoU and AP of a checkpoint on the validation set of its run; draw its "
+        "best and worst cases. Settings of data and fusion that are not given are those of the run.",
     )
     parser.add_argument("checkpoint", type=Path, help="run folder or checkpoint folder")
     parser.add_argument(
         "--output",
         type=Path | None,
         default=None,
-        help="folder for report.json and pictures; default evaluation/ in the run",
+        help="folder for report.json, report.md and pictures; default evaluation/ in the run",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
     for name, settings in (("data", DatasetConfig), ("fusion", FusionConfig)):
         parser.add_class_arguments(settings, name)
         parser.set_defaults({f"{name}.{field.name}": None for field in fields(settings)})  # None: as the run has it
+    return parser
+
+
+def _metrics_parser() -> ArgumentParser:
+    parser = ArgumentParser(
+        description="Measure PQ, boundary PQ and mIoU of predictions in COCO panoptic format (JSON and PNG), made by "
+        "any program. Pictures are matched by image_id; the categories are those of the annotations; areas are "
+        "counted from the pixels."
+    )
+    parser.add_argument("predictions", type=Path, help="JSON file of the predictions")
+    parser.add_argument("annotations", type=Path, help="JSON file of the annotations")
+    for role in ("prediction", "annotation"):
+        parser.add_argument(
+            f"--{role}_folder",
+            type=Path | None,
+            default=None,
+            help=f"folder of the {role} PNGs; default the path of the JSON without .json",
+        )
+    parser.add_argument("--output", type=Path | None, default=None, help="folder for report.json and report.md")
+    parser.add_argument(
+        "--missing",
+        type=Literal["error", "empty"],
+        default="error",
+        help="annotated pictures without prediction: refuse to measure, or count them as empty and say so",
+    )
+    parser.add_argument("--workers", type=int, default=0, help="processes; 0 measures in this one")
     return parser
 
 
@@ -210,7 +240,7 @@ def _demo(options: Namespace, command: str) -> None:
 
 def _train(options: Namespace, command: str) -> None:
     from tascnet.display import say  # noqa: PLC0415 - imports rich
-    from tascnet.evaluation import print_report  # noqa: PLC0415 - imports torch
+    from tascnet.reports.writing import print_report  # noqa: PLC0415 - imports torch
     from tascnet.run_folder import new_run_path  # noqa: PLC0415
     from tascnet.training import resume, train  # noqa: PLC0415
 
@@ -228,13 +258,33 @@ def _train(options: Namespace, command: str) -> None:
 
 def _evaluate(options: Namespace, command: str) -> None:
     from tascnet.display import say  # noqa: PLC0415 - imports rich
-    from tascnet.evaluation import evaluate_checkpoint, print_report  # noqa: PLC0415 - imports torch
+    from tascnet.evaluation import evaluate_checkpoint  # noqa: PLC0415 - imports torch
+    from tascnet.reports.writing import print_report  # noqa: PLC0415
 
     console = _console()
     data, fusion = _given(options.data), _given(options.fusion)
-    report, folder = evaluate_checkpoint(options.checkpoint, data, fusion, options.output, options.device, console)
+    report, folder = evaluate_checkpoint(
+        options.checkpoint, data, fusion, options.output, options.device, console, command
+    )
     print_report(report, console)
-    say(console, f"report.json and pictures are in {folder}")
+    say(console, f"report.json, report.md and pictures are in {folder}")
+
+
+def _metrics(options: Namespace, command: str) -> None:
+    from tascnet.display import say  # noqa: PLC0415 - imports rich
+    from tascnet.files import check_writable  # noqa: PLC0415
+    from tascnet.reports.panoptic_files import compare_files  # noqa: PLC0415 - imports torch
+    from tascnet.reports.writing import print_report, write_report  # noqa: PLC0415
+
+    console = _console()
+    if options.output is not None:
+        check_writable(options.output)
+    files = {name: getattr(options, name) for name in _COMPARED_FILES}
+    report = compare_files(**files, missing=options.missing, workers=options.workers, console=console)
+    print_report(report, console)
+    if options.output is not None:
+        write_report(report, options.output, command, {name: str(path or "") for name, path in files.items()})
+        say(console, f"report.json and report.md are in {options.output}")
 
 
 def _predict(options: Namespace, command: str) -> None:

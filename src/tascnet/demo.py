@@ -20,8 +20,8 @@ from tascnet.config import (
     TrainingConfig,
 )
 from tascnet.errors import InputError
-from tascnet.evaluation import print_report
 from tascnet.files import read_json
+from tascnet.reports.writing import print_report
 from tascnet.settings import check
 from tascnet.training import train
 

@@ -7,6 +7,7 @@ runs/NAME/
   tensorboard/      the same as curves
   checkpoints/      the newest checkpoints
   report.json       the final evaluation
+  report.md         the same to read
   pictures/         its best and worst cases
 """
 
@@ -26,7 +27,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tascnet import __version__
 from tascnet.config import Config
 from tascnet.errors import InputError
-from tascnet.files import check_writable, make_folder, write_json, write_text
+from tascnet.files import check_writable, make_folder, read_json, write_json, write_text
 from tascnet.settings import to_dict
 
 PACKAGES = ("torch", "torchvision", "timm", "lightning-fabric", "numpy", "pillow")
@@ -75,6 +76,10 @@ class RunFolder:
                 "checkpoints/."
             )
         return cls(check_writable(path))
+
+    def command(self) -> str:
+        """What the user called to start the run."""
+        return str(read_json(self.path / "run.json")["command"])
 
     def forget_after(self, step: int) -> None:
         """Drop the metrics of steps that a resumed run will take again, and a line that was cut short."""

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,12 @@ from tascnet.data.stream import PanopticDataset, TrainingStream
 from tascnet.device import choose_device
 from tascnet.display import Bar, progress_bar, say
 from tascnet.errors import InputError
-from tascnet.evaluation import Report, evaluate, write_cases, write_report
+from tascnet.evaluation import evaluate, write_cases
 from tascnet.model.tasc_loss import tasc_weight
 from tascnet.model.tascnet import TASCNet
 from tascnet.predictor import Predictor
+from tascnet.reports.report import Report
+from tascnet.reports.writing import write_report
 from tascnet.run_folder import RunFolder
 from tascnet.settings import check
 from tascnet.structures import LabelSpace, Target
@@ -152,7 +154,7 @@ class _Training:
                 if done:
                     break
         report = self._validate()
-        write_report(report, self.run.path)
+        write_report(report, self.run.path, self.run.command(), asdict(self.config.data.val))
         write_cases(report, self._predictor(), self.val_set, self.run.pictures)
         self.run.close()
         return report

@@ -112,15 +112,10 @@ class CocoPanoptic(Dataset[Sample]):
         """
         picture = self._content.pictures[index]
         path = self.annotation_path(index)
-        id_map = read_id_map(path, picture.size, self.json_path)
         segments = self._content.segments_of(picture)
-        try:
-            segmentation = PanopticSegmentation.from_id_map(id_map, segments)
-        except InputError as error:
-            raise InputError(f"{path} disagrees with {self.json_path}: {error}") from error
-        for listed, counted in zip(segments, segmentation.segments, strict=True):
-            if listed.area not in (AREA_NOT_GIVEN, counted.area):
-                raise wrong_area(path, self.json_path, listed, counted.area)
+        segmentation = read_segmentation(path, self.json_path, picture.size, segments)
+        for listed, counted in wrong_areas(segments, segmentation):
+            raise wrong_area(path, self.json_path, listed, counted.area)
         return segmentation
 
     def sample_name(self, index: int) -> str:
@@ -158,6 +153,31 @@ class CocoPanoptic(Dataset[Sample]):
     def unannotated(self) -> list[str]:
         """The photos that the JSON lists and does not annotate."""
         return self._content.unannotated
+
+
+def read_segmentation(path: Path, json_path: Path, size: Size, segments: Iterable[Segment]) -> PanopticSegmentation:
+    """Read one PNG of segment ids; areas are counted from its pixels.
+
+    Args:
+        path: the PNG.
+        json_path: the file that lists its segments, for the error.
+        size: of the picture, as the JSON says.
+        segments: as the JSON lists them; their areas are not believed.
+
+    Raises:
+        InputError: the PNG is missing, is broken, has another size, or its ids are not those of the segments.
+    """
+    id_map = read_id_map(path, size, json_path)
+    try:
+        return PanopticSegmentation.from_id_map(id_map, segments)
+    except InputError as error:
+        raise InputError(f"{path} disagrees with {json_path}: {error}") from error
+
+
+def wrong_areas(listed: Iterable[Segment], segmentation: PanopticSegmentation) -> list[tuple[Segment, Segment]]:
+    """The segments whose area in the JSON is not the number of their pixels: as listed, and as counted."""
+    pairs = zip(listed, segmentation.segments, strict=True)
+    return [(given, counted) for given, counted in pairs if given.area not in (AREA_NOT_GIVEN, counted.area)]
 
 
 Item = TypeVar("Item", bound=NamedSegmentation)

@@ -1,6 +1,6 @@
 """COCO panoptic JSON -> the pictures it annotates and their segments, all rules of the format checked."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +20,10 @@ AREA_NOT_GIVEN = -1
 _SEGMENT_ROW = np.dtype(
     [("id", np.int32), ("category_id", np.int64), ("area", np.int64), ("is_crowd", np.bool_), ("score", np.float64)]
 )
+
+
+_PACKED = ("id", "category_id", "area", "iscrowd")
+"""What the columns of packed segments hold."""
 
 
 class Picture(NamedTuple):
@@ -78,25 +82,88 @@ def read_coco_json(path: Path, on_problem: OnProblem = stop) -> CocoJson:
         InputError: the file is missing or broken, has no list of images, annotations or categories, or annotates no
             picture; and what `on_problem` raises: an entry lacks a key or breaks a rule of the format.
     """
-    content = read_lists(path, ("images", "annotations", "categories"), "COCO panoptic", "panoptic_*.json")
-    if not content["annotations"]:
-        raise InputError(f"{path} has no annotations: the list is empty. Choose a file with annotated pictures.")
+    content = _read_content(path, ("images", "annotations", "categories"))
     label_space = read_label_space(path, content["categories"])
     images = read_images(path, content["images"], on_problem)
     return CocoJson(label_space, *_read_annotations(path, content["annotations"], images, label_space, on_problem))
 
 
-def read_lists(path: Path, keys: tuple[str, ...], format_name: str, usual_name: str) -> dict[str, list[Any]]:
-    """Read a JSON file that holds lists.
+def read_coco_predictions(path: Path, annotated: CocoJson) -> CocoJson:
+    """Read a JSON file of predictions, of which only `annotations` are needed.
+
+    Args:
+        path: the file.
+        annotated: what the annotation says; images and categories are taken from there.
+
+    Returns:
+        The predicted pictures, in the order of the file; some may be missing.
+
+    Raises:
+        InputError: the file is missing or broken, lacks a key, breaks a rule of the format, has predictions for
+            pictures that are not annotated, or gives an annotated category another name.
+    """
+    content = _read_content(path, ("annotations",))
+    images = {picture.image_id: (picture.image_file, picture.size) for picture in annotated.pictures}
+    try:
+        _check_names(path, content.get("categories", []), annotated.label_space)
+        _refuse_extra(path, content["annotations"], images)
+    except (AttributeError, TypeError) as error:
+        raise wrong_value(str(path), error) from error
+    label_space = annotated.label_space
+    return CocoJson(label_space, *_read_annotations(path, content["annotations"], images, label_space, stop))
+
+
+def _check_names(path: Path, categories: list[Any], label_space: LabelSpace) -> None:
+    """Check that where predictions list their categories, an id means the same as in the annotation."""
+    for entry in categories:
+        name = str(entry.get("name"))
+        if entry.get("id") in label_space and name != label_space[entry["id"]].name:
+            raise InputError(
+                f"category {entry['id']} is '{name}' in {path}, but '{label_space[entry['id']].name}' in the "
+                "annotation. Compare files of the same categories."
+            )
+
+
+def _refuse_extra(path: Path, entries: list[Any], images: Mapping[int | str, Any]) -> None:
+    """Check that all predictions are of annotated pictures."""
+    extra = [
+        entry["image_id"]
+        for entry in entries
+        if isinstance(entry, Mapping) and "image_id" in entry and entry["image_id"] not in images
+    ]
+    if extra:
+        raise InputError(
+            f"{path} has predictions for {len(extra)} pictures that are not annotated: image_id "
+            f"{', '.join(map(repr, extra[:5]))}{', ...' if len(extra) > 5 else ''}. "
+            "Use the annotation that belongs to them, or take them out."
+        )
+
+
+def _read_content(path: Path, keys: tuple[str, ...]) -> dict[str, list[Any]]:
+    """The lists of a panoptic file, the segments packed; at least one picture is annotated."""
+    content = read_lists(path, keys, "COCO panoptic", "panoptic_*.json", _pack_segments)
+    if not content["annotations"]:
+        raise InputError(f"{path} has no annotations: the list is empty. Choose a file with annotated pictures.")
+    return content
+
+
+def read_lists(
+    path: Path,
+    keys: tuple[str, ...],
+    format_name: str,
+    usual_name: str,
+    replace_object: Callable[[dict[str, Any]], Any] | None = None,
+) -> dict[str, list[Any]]:
+    """Read a JSON file that holds lists; `replace_object` is that of `read_json`.
 
     Raises:
         InputError: the file is missing, is no JSON, or lacks a list.
     """
-    content = read_json(path)
+    content = read_json(path, replace_object)
     for key in keys:
         if not isinstance(content, dict) or not isinstance(content.get(key), list):
             raise InputError(
-                f"{path} has no list '{key}'; {format_name} files have {', '.join(keys[:-1])} and {keys[-1]}. "
+                f"{path} has no list '{key}'; {format_name} files have {', '.join(keys)}. "
                 f"Check that it is such a file ({usual_name})."
             )
     return content
@@ -134,41 +201,107 @@ def read_images(path: Path, entries: list[Any], on_problem: OnProblem = stop) ->
     return images
 
 
+class _Entry(NamedTuple):
+    """One annotation of the file whose picture is known; `segments` are packed, or as the file has them."""
+
+    image_id: int | str
+    segmentation_file: str
+    segments: Any
+
+
 def _read_annotations(
     path: Path,
-    entries: list[Any],
+    annotations: list[Any],
     images: Mapping[int | str, tuple[str, Size]],
     label_space: LabelSpace,
     on_problem: OnProblem,
 ) -> tuple[list[Picture], np.ndarray, list[str]]:
     """The annotated pictures in the order of `annotations`, a `_SEGMENT_ROW` for each of their segments, the rest."""
+    entries = _read_entries(path, annotations, images, on_problem)
+    sound = _are_sound([entry.segments for entry in entries], label_space)
     pictures: list[Picture] = []
     rows = [np.empty(0, _SEGMENT_ROW)]
-    seen: set[int | str] = set()
     first = 0
-    for position, entry in enumerate(entries):
+    for entry, is_sound in zip(entries, sound, strict=True):
+        if is_sound:
+            rows.append(_to_rows(entry.segments))
+        else:
+            where = f"{path}, annotation {entry.segmentation_file}"
+            rows.append(_read_segments(where, entry, label_space, _about(entry.segmentation_file, on_problem)))
+        image_file, size = images[entry.image_id]
+        end = first + len(rows[-1])
+        pictures.append(Picture(entry.image_id, image_file, entry.segmentation_file, size, first, end))
+        first = end
+    annotated = {entry.image_id for entry in entries}
+    unannotated = [file for image_id, (file, _) in images.items() if image_id not in annotated]
+    return pictures, np.concatenate(rows), unannotated
+
+
+def _read_entries(
+    path: Path, annotations: list[Any], images: Mapping[int | str, Any], on_problem: OnProblem
+) -> list[_Entry]:
+    entries: list[_Entry] = []
+    seen: set[int | str] = set()
+    for position, annotation in enumerate(annotations):
         where = f"{path}, annotation number {position}"
         try:
-            require_keys(entry, ("image_id", "file_name", "segments_info"), where)
-            image_id, segmentation_file = entry["image_id"], str(entry["file_name"])
-            where = f"{path}, annotation {segmentation_file}"
-            _check_image_id(where, image_id, images, seen)
-            seen.add(image_id)
-            rows.append(
-                _read_segments(where, entry["segments_info"], label_space, _about(segmentation_file, on_problem))
-            )
+            require_keys(annotation, ("image_id", "file_name", "segments_info"), where)
+            entry = _Entry(annotation["image_id"], str(annotation["file_name"]), annotation["segments_info"])
+            _check_image_id(f"{path}, annotation {entry.segmentation_file}", entry.image_id, images, seen)
         except DataError as problem:
             on_problem(problem)
             continue
-        except (TypeError, ValueError, OverflowError) as error:  # a word where a number belongs, and the like
+        except TypeError as error:  # a list where an id belongs
             on_problem(wrong_value(where, error))
             continue
-        image_file, size = images[image_id]
-        end = first + len(rows[-1])
-        pictures.append(Picture(image_id, image_file, segmentation_file, size, first, end))
-        first = end
-    unannotated = [file for image_id, (file, _) in images.items() if image_id not in seen]
-    return pictures, np.concatenate(rows), unannotated
+        seen.add(entry.image_id)
+        entries.append(entry)
+    return entries
+
+
+def _pack_segments(entry: dict[str, Any]) -> dict[str, Any]:
+    """Turn the segments of an annotation into an array (number, 4) int64 of `_PACKED` while the file is being read.
+
+    As Python objects, those of COCO's training set would take more than a gigabyte. What is not plain whole numbers,
+    or has scores, stays as it is: `_read_segments` takes it, or says what is wrong.
+    """
+    segments = entry.get("segments_info")
+    if segments is None:
+        return entry
+    try:
+        packed = np.array(
+            [(s["id"], s["category_id"], s.get("area", AREA_NOT_GIVEN), s.get("iscrowd", 0)) for s in segments]
+        )
+        if packed.dtype == np.int64 and packed.ndim == 2 and not any("score" in s for s in segments):
+            entry["segments_info"] = packed
+    except (KeyError, TypeError, AttributeError, ValueError):
+        pass
+    return entry
+
+
+def _are_sound(segments: list[Any], label_space: LabelSpace) -> np.ndarray:
+    """(pictures,) bool: whose segments are packed and break no rule, found on all of them at once."""
+    sound = np.array([isinstance(packed, np.ndarray) for packed in segments], dtype=bool)
+    packed = [segments[position] for position in np.flatnonzero(sound)]
+    if not packed:
+        return sound
+    picture_of = np.repeat(np.flatnonzero(sound), [len(rows) for rows in packed])
+    segment_ids, category_ids, _, is_crowd = np.concatenate(packed).T
+    broken = (segment_ids <= VOID) | (segment_ids > MAX_SEGMENT_ID)
+    broken |= ~np.isin(category_ids, list(label_space.by_id))
+    broken |= (is_crowd != 0) & ~np.isin(category_ids, [category.id for category in label_space.things])
+    order = np.lexsort((segment_ids, picture_of))
+    repeated = (np.diff(segment_ids[order]) == 0) & (np.diff(picture_of[order]) == 0)
+    broken[order[1:][repeated]] = True
+    sound[picture_of[broken]] = False
+    return sound
+
+
+def _to_rows(packed: np.ndarray) -> np.ndarray:
+    rows = np.empty(len(packed), _SEGMENT_ROW)
+    rows["id"], rows["category_id"], rows["area"], rows["is_crowd"] = packed.T
+    rows["score"] = np.nan
+    return rows
 
 
 def _about(file: str, on_problem: OnProblem) -> OnProblem:
@@ -194,12 +327,19 @@ def _check_image_id(where: str, image_id: int | str, images: Mapping[int | str, 
         )
 
 
-def _read_segments(where: str, entries: list[Any], label_space: LabelSpace, on_problem: OnProblem) -> np.ndarray:
+def _read_segments(where: str, entry: _Entry, label_space: LabelSpace, on_problem: OnProblem) -> np.ndarray:
+    """Check the segments of one picture one by one -> rows of those that can be read."""
+    segments = entry.segments
+    if isinstance(segments, np.ndarray):
+        segments = [dict(zip(_PACKED, row, strict=True)) for row in segments.tolist()]
+    elif not isinstance(segments, list):
+        on_problem(wrong_value(where, TypeError(f"segments_info is {segments!r:.60}, no list")))
+        segments = []
     rows: dict[int, tuple[Any, ...]] = {}
     repeated = set()
-    for entry in entries:
+    for segment in segments:
         try:
-            row = _read_segment(where, entry, label_space, on_problem)
+            row = _read_segment(where, segment, label_space, on_problem)
         except DataError as problem:
             on_problem(problem)
             continue

@@ -64,6 +64,10 @@ class DataError(InputError):
         self.kind = kind
         self.file = file
 
+    def __reduce__(self) -> tuple[type["DataError"], tuple[Kind, str, str]]:
+        """How it is sent from one process to another; exceptions know of one argument only."""
+        return DataError, (self.kind, str(self), self.file)
+
 
 OnProblem = Callable[[DataError], None]
 """What a reader calls with each problem; where this returns, the reader leaves out what is broken and goes on."""

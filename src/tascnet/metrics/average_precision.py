@@ -148,7 +148,7 @@ class AveragePrecision:
 def _annotated_masks(annotation: PanopticSegmentation, label_space: LabelSpace) -> list[dict[str, Any]]:
     """The things of one image as COCO annotations, without ids."""
     # Column by column, as run-length codes go, the index map is cut into runs once for all segments.
-    index_map = annotation.index_map().numpy().ravel(order="F")
+    index_map = annotation.index_map().T.contiguous().numpy().ravel()
     starts = run_starts(index_map)
     ends = np.append(starts[1:], index_map.size)
     segment_of_run = index_map[starts]

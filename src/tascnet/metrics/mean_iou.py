@@ -6,7 +6,7 @@ import numpy as np
 from torch import Tensor
 
 from tascnet.errors import InputError
-from tascnet.structures import IGNORE, LabelSpace
+from tascnet.structures import IGNORE, LabelSpace, run_starts
 
 
 @dataclass(frozen=True)
@@ -55,14 +55,18 @@ class MeanIoU:
                 f"the predicted semantic map is {tuple(prediction.shape)}, the annotated one {tuple(annotation.shape)} "
                 "(height, width); predict at the annotation's size."
             )
+        # Regions are large: pixels are counted by runs of equal pairs, of which only the first pixel is looked at.
+        flat = [semantic_map.numpy(force=True).ravel() for semantic_map in (prediction, annotation)]
+        starts = run_starts(*flat)
+        lengths = np.diff(starts, append=len(flat[0]))
+        predicted, annotated = (values[starts].astype(np.int64) for values in flat)
         rows, columns = self.confusion.shape
-        _check_values("predicted", prediction, rows)
-        _check_values("annotated", annotation, rows)
+        _check_values("predicted", predicted, rows)
+        _check_values("annotated", annotated, rows)
         # shifted by one, IGNORE is 0: the first row, which is left out, and the first column
-        shifted = [
-            (semantic_map.numpy(force=True).astype(np.int64) + 1).ravel() for semantic_map in (annotation, prediction)
-        ]
-        counts = np.bincount(shifted[0] * columns + shifted[1], minlength=columns**2).reshape(columns, columns)
+        pairs = (annotated + 1) * columns + predicted + 1
+        # weights are summed as float64, exact for counts of pixels
+        counts = np.bincount(pairs, weights=lengths, minlength=columns**2).astype(np.int64).reshape(columns, columns)
         self.confusion += np.roll(counts[1:], -1, axis=1)
 
     def merge(self, other: "MeanIoU") -> None:
@@ -88,12 +92,10 @@ class MeanIoU:
         return MeanIoUResult(mean_iou=mean_iou, per_category=per_category)
 
 
-def _check_values(role: str, semantic_map: Tensor, num_categories: int) -> None:
-    if semantic_map.numel() == 0:
-        return
-    smallest, largest = (int(value) for value in semantic_map.aminmax())
+def _check_values(role: str, values: np.ndarray, num_categories: int) -> None:
+    smallest, largest = values.min(initial=IGNORE), values.max(initial=IGNORE)
     if smallest < IGNORE or largest >= num_categories:
         raise InputError(
-            f"the {role} semantic map has values from {smallest} to {largest}; semantic indices of this label space "
-            f"are 0..{num_categories - 1}, and {IGNORE} where nothing is labelled."
+            f"the {role} semantic map has values from {values.min()} to {values.max()}; semantic indices of this label "
+            f"space are 0..{num_categories - 1}, and {IGNORE} where nothing is labelled."
         )
