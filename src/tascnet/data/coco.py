@@ -71,7 +71,7 @@ class CocoPanoptic(Dataset[Sample]):
             if not folder.is_dir():
                 raise InputError(f"the folder {folder} does not exist; {self._json} refers to files in it.")
         source_space = self._content.label_space
-        self._merge = _merge_by(group_by, source_space, self._json)
+        self._merge = merge_by(group_by, source_space, self._json)
         self.label_space = self._merge.target if self._merge else source_space
 
     @classmethod
@@ -213,6 +213,32 @@ def write_coco_panoptic(
     write_json(json_path, {"images": images, "annotations": annotations, "categories": label_space.to_list()})
 
 
+def merge_by(group_by: str | None, label_space: LabelSpace, path: Path) -> CategoryMerge | None:
+    """The merge that a data set's `group_by` asks for; None if it asks for none.
+
+    Args:
+        group_by: "supercategory" or None.
+        label_space: of the annotation.
+        path: the file that lists the categories, for error messages.
+
+    Raises:
+        InputError: `group_by` is something else, a category has no supercategory, or one mixes things and stuff.
+    """
+    if group_by is None:
+        return None
+    if group_by != "supercategory":
+        raise InputError(f"group_by is '{group_by}'; it may be 'supercategory', or left out to keep all categories.")
+    without = [category.name for category in label_space.categories if not category.supercategory]
+    if without:
+        raise InputError(
+            f"{path} gives no supercategory for {', '.join(without[:5])}; group_by cannot be used with it."
+        )
+    try:
+        return label_space.merge(lambda category: category.supercategory)
+    except InputError as error:
+        raise InputError(f"the categories in {path} cannot be merged by supercategory: {error}") from error
+
+
 def encode_ids(id_map: Tensor | np.ndarray) -> np.ndarray:
     """Segment ids -> colours: id = red + 256 green + 65536 blue.
 
@@ -267,19 +293,3 @@ def _read_id_map(path: Path) -> np.ndarray:
             "Check that the annotation folder is the right one."
         )
     return decode_ids(np.asarray(picture.convert("RGB")))
-
-
-def _merge_by(group_by: str | None, label_space: LabelSpace, path: Path) -> CategoryMerge | None:
-    if group_by is None:
-        return None
-    if group_by != "supercategory":
-        raise InputError(f"group_by is '{group_by}'; it may be 'supercategory', or left out to keep all categories.")
-    without = [category.name for category in label_space.categories if not category.supercategory]
-    if without:
-        raise InputError(
-            f"{path} gives no supercategory for {', '.join(without[:5])}; group_by cannot be used with it."
-        )
-    try:
-        return label_space.merge(lambda category: category.supercategory)
-    except InputError as error:
-        raise InputError(f"the categories in {path} cannot be merged by supercategory: {error}") from error
