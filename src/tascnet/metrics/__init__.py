@@ -4,6 +4,7 @@ A metric is updated image by image, merged across processes, and computed at the
 """
 
 from tascnet.metrics.average_precision import AveragePrecision, AveragePrecisionResult
+from tascnet.metrics.cityscapes_ap import CityscapesAveragePrecision, CityscapesAveragePrecisionResult
 from tascnet.metrics.mean_iou import MeanIoU, MeanIoUResult
 from tascnet.metrics.panoptic_quality import (
     CategoryQuality,
@@ -20,6 +21,8 @@ __all__ = [
     "AveragePrecision",
     "AveragePrecisionResult",
     "CategoryQuality",
+    "CityscapesAveragePrecision",
+    "CityscapesAveragePrecisionResult",
     "GroupQuality",
     "Match",
     "Matching",
