@@ -80,7 +80,7 @@ def test_an_unknown_key_is_named(name: str):
         ("model.backbone.added_stages", "perhaps"),
         ("model.things_head.anchor_sizes", "32"),
         ("data.input.scale_jitter", [1.0]),
-        ("data.train.format", "cityscapes"),
+        ("data.train.format", "kitti"),
     ],
 )
 def test_a_value_of_the_wrong_type_is_named(name: str, value: object):

@@ -7,6 +7,7 @@ from functools import partial
 from torch import Tensor, nn, optim
 
 from tascnet.config import Config, DatasetConfig, FusionConfig, InputConfig, OptimizerConfig, ThingsHeadConfig
+from tascnet.data.cityscapes import Cityscapes
 from tascnet.data.coco import CocoPanoptic
 from tascnet.data.stream import PanopticDataset
 from tascnet.data.streets import Streets
@@ -35,7 +36,10 @@ def build_dataset(config: DatasetConfig) -> PanopticDataset:
     if config.format == "streets":
         return Streets(config.num_images, Size(config.height, config.width), config.seed, config.first)
     group_by = None if config.group_by == "none" else config.group_by
-    dataset = CocoPanoptic.from_layout(config.root, config.split, group_by)
+    if config.format == "cityscapes":
+        dataset: PanopticDataset = Cityscapes(config.root, config.split, group_by=group_by)
+    else:
+        dataset = CocoPanoptic.from_layout(config.root, config.split, group_by)
     return FirstImages(dataset, config.num_images) if config.num_images else dataset
 
 

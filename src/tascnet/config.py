@@ -136,9 +136,10 @@ class DatasetConfig:
     """One data set.
 
     Args:
-        format: generated street scenes, or COCO panoptic files.
-        root: folder of the data set (coco): holds annotations/ and a folder of photos for each split.
-        split: name of the split (coco), such as train2017.
+        format: generated street scenes, COCO panoptic files, or the folders of Cityscapes.
+        root: folder of the data set; coco: holds annotations/ and a folder of photos for each split; cityscapes: holds
+            leftImg8bit/ and gtFine/.
+        split: name of the split (coco, cityscapes), such as train2017 or train.
         group_by: merge the categories by this field of theirs; "supercategory" makes 27 groups of COCO's 133.
         num_images: use only the first so many; 0 means all (streets: must be given).
         seed: of the scenes (streets).
@@ -147,7 +148,7 @@ class DatasetConfig:
         width: of the scenes (streets), pixels.
     """
 
-    format: Literal["streets", "coco"] = "streets"
+    format: Literal["streets", "coco", "cityscapes"] = "streets"
     root: str = ""
     split: str = ""
     group_by: Literal["none", "supercategory"] = "none"

@@ -97,8 +97,8 @@ def check_dataset(dataset: DatasetConfig, name: str) -> DatasetConfig:
         raise InputError(
             f"{name}.num_images is {dataset.num_images}; streets are generated, so say how many (1 or more)."
         )
-    if dataset.format == "coco" and not (dataset.root and dataset.split):
-        raise InputError(f"{name} has format coco but no root or split; give {name}.root and {name}.split.")
+    if dataset.format != "streets" and not (dataset.root and dataset.split):
+        raise InputError(f"{name} has format {dataset.format} but no root or split; give {name}.root and {name}.split.")
     return dataset
 
 
