@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from cityscapesscripts.evaluation import evalInstanceLevelSemanticLabeling as official_ap
-from cityscapesscripts.evaluation import evalPanopticSemanticLabeling as official_pq
-from cityscapesscripts.evaluation import evalPixelLevelSemanticLabeling as official_iou
+from cityscapesscripts.evaluation import evalInstanceLevelSemanticLabeling as official_ap  # noqa: N813
+from cityscapesscripts.evaluation import evalPanopticSemanticLabeling as official_pq  # noqa: N813
+from cityscapesscripts.evaluation import evalPixelLevelSemanticLabeling as official_iou  # noqa: N813
 from cityscapesscripts.helpers.labels import labels as official_labels
 from cityscapesscripts.preparation.createPanopticImgs import convert2panoptic
 from PIL import Image
@@ -144,9 +144,7 @@ def test_both_forms_are_read_as_the_official_conversion_has_them(tmp_path: Path,
     assert len(raw) == len(converted) == len(entries["annotations"]) == 7
     for index, entry in enumerate(entries["annotations"]):
         assert raw.image_id(index) == converted.image_id(index) == entry["image_id"]
-        colors = np.array(
-            Image.open(root / "gtFine" / "cityscapes_panoptic_val" / entry["file_name"]), dtype=np.int32
-        )
+        colors = np.array(Image.open(root / "gtFine" / "cityscapes_panoptic_val" / entry["file_name"]), dtype=np.int32)
         segments = [
             Segment(info["id"], info["category_id"], info["area"], bool(info["iscrowd"]))
             for info in entry["segments_info"]

@@ -14,7 +14,7 @@ from tascnet.data.cityscapes_labels import CITYSCAPES, UNLABELED
 from tascnet.data.coco import NamedSegmentation, write_coco_panoptic
 from tascnet.data.images import write_png
 from tascnet.errors import InputError
-from tascnet.files import atomic_folder, write_text
+from tascnet.files import atomic_folder, check_writable, write_text
 from tascnet.paste import paste_instances
 from tascnet.structures import IGNORE, Instances, Size
 
@@ -73,7 +73,7 @@ def write_instances(folder: str | Path, name: str, instances: Instances, size: S
             f"instance results cannot be written under the name '{name}': a space ends a field in the benchmark's text "
             "files. Use a name without, such as city_sequence_frame."
         )
-    path = Path(folder) / f"{name}.txt"
+    path = check_writable(folder) / f"{name}.txt"
     path.unlink(missing_ok=True)
     plane = np.zeros(size, dtype=np.uint8)
     lines: list[str] = []
