@@ -27,6 +27,7 @@ benchmarks: .venv/installed
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; set PYTHON=python3.12, say" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --editable '.[demo,dev]'
+	$(BIN)/pip install --quiet --no-deps cityscapesscripts==2.3.0  # the official evaluation, for tests; less its plotting
 	touch $@
 
 clean:

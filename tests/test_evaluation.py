@@ -246,7 +246,7 @@ class TestCheckpoint:
         assert not (tmp_path / "out").exists()
 
     def test_a_data_set_without_a_place(self, tiny_run: Path, tmp_path: Path):
-        with pytest.raises(InputError, match=r"data has format coco but no root or split; give data.root"):
+        with pytest.raises(InputError, match=r"data has format coco and needs data.root and data.split; give it"):
             self.evaluate(tiny_run, tmp_path / "out", {"format": "coco"}, {})
 
     def test_a_fusion_that_cannot_be(self, tiny_run: Path, tmp_path: Path):

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tascnet.paste import covered_pixels, interpolation_weights, paste_mask
-from tascnet.structures import Size
+from tascnet.errors import InputError
+from tascnet.paste import covered_pixels, interpolation_weights, paste_instances, paste_mask
+from tascnet.structures import Instances, Size
 
 
 def paste_with_grid_sample(mask: Tensor, box: Tensor, size: Size) -> Tensor:
@@ -117,3 +118,19 @@ def test_half_precision_masks_are_pasted_in_the_precision_of_the_box() -> None:
     box = torch.tensor([2001.3, 1.0, 2030.9, 20.0])
     size = Size(24, 2048)
     assert torch.equal(full_plane(mask, box, size), paste_with_grid_sample(mask, box, size) > 0.5)
+
+
+def test_pasting_all_instances() -> None:
+    instances = Instances(
+        boxes=torch.tensor([[0.0, 0.0, 2.0, 1.0], [1.0, 0.0, 3.0, 2.0]]),
+        labels=torch.tensor([2, 0]),
+        scores=torch.tensor([0.75, 0.5]),
+        masks=torch.stack([torch.ones(28, 28), torch.full((28, 28), 0.5)]),  # 0.5 is not above the threshold
+    )
+    first, second = paste_instances(instances, Size(2, 4), num_things=3)
+    assert (first[:2], second[:2]) == ((2, 0.75), (0, 0.5))
+    assert first[2].pixels.tolist() == [[True, True]]
+    assert second[2].pixels.tolist() == [[False, False], [False, False]]
+    assert second[2].window == (slice(0, 2), slice(1, 3))
+    with pytest.raises(InputError, match="label 2 is no thing index; this label space has 2 things"):
+        next(paste_instances(instances, Size(2, 4), num_things=2))

@@ -80,7 +80,7 @@ def test_an_unknown_key_is_named(name: str):
         ("model.backbone.added_stages", "perhaps"),
         ("model.things_head.anchor_sizes", "32"),
         ("data.input.scale_jitter", [1.0]),
-        ("data.train.format", "cityscapes"),
+        ("data.train.format", "kitti"),
     ],
 )
 def test_a_value_of_the_wrong_type_is_named(name: str, value: object):
@@ -199,9 +199,16 @@ def test_check_gives_back_what_it_was_given():
     assert check(config) is config
 
 
-@pytest.mark.parametrize("given", [{}, {"root": "data"}, {"split": "val2017"}])
-def test_coco_needs_a_place_and_a_split(given: dict[str, str]):
-    with pytest.raises(InputError, match=r"data.val has format coco but no root or split; give data.val.root"):
+@pytest.mark.parametrize(
+    ("given", "missing"),
+    [
+        ({}, "data.val.root and data.val.split"),
+        ({"root": "data"}, "data.val.split"),
+        ({"split": "val2017"}, "data.val.root"),
+    ],
+)
+def test_coco_needs_a_place_and_a_split(given: dict[str, str], missing: str):
+    with pytest.raises(InputError, match=f"data.val has format coco and needs {missing}; give it"):
         check_dataset(DatasetConfig(format="coco", **given), "data.val")
     dataset = DatasetConfig(format="coco", root="data", split="val2017")
     assert check_dataset(dataset, "data.val") is dataset

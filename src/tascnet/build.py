@@ -7,6 +7,7 @@ from functools import partial
 from torch import Tensor, nn, optim
 
 from tascnet.config import Config, DatasetConfig, FusionConfig, InputConfig, OptimizerConfig, ThingsHeadConfig
+from tascnet.data.cityscapes import Cityscapes
 from tascnet.data.coco import CocoPanoptic
 from tascnet.data.coco_instances import CocoInstances
 from tascnet.data.merged import group_categories
@@ -53,6 +54,8 @@ def narrow(dataset: PanopticDataset, config: DatasetConfig) -> PanopticDataset:
 def _open_dataset(config: DatasetConfig) -> PanopticDataset:
     if config.format == "streets":
         return Streets(config.num_images, Size(config.height, config.width), config.seed, config.first)
+    if config.format == "cityscapes":
+        return Cityscapes(config.root, config.split)
     if config.format == "png_pairs":
         return PngPairs(config.root, config.split)
     if config.format == "coco_instances":

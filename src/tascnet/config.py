@@ -136,7 +136,8 @@ class DatasetConfig:
     """One data set.
 
     Args:
-        format: generated street scenes, or files: COCO panoptic, pairs of PNGs, COCO instances with semantic PNGs.
+        format: generated street scenes, or files: COCO panoptic, Cityscapes, pairs of PNGs, COCO instances with
+            semantic PNGs.
         root: folder of the data set (all but streets); docs/data_formats.md shows what it holds.
         split: name of the split, such as train2017 (png_pairs: a folder in root; empty for root itself).
         group_by: merge categories; "none", "supercategory" (27 groups of COCO's 133), or the path of a YAML file with
@@ -150,7 +151,7 @@ class DatasetConfig:
         width: of the scenes (streets), pixels.
     """
 
-    format: Literal["streets", "coco", "png_pairs", "coco_instances"] = "streets"
+    format: Literal["streets", "coco", "cityscapes", "png_pairs", "coco_instances"] = "streets"
     root: str = ""
     split: str = ""
     group_by: str = "none"

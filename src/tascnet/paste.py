@@ -7,12 +7,17 @@ separable, so pasting is two small matrix products: W_y @ mask @ W_x^T.
 """
 
 import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from tascnet.structures import Size
+from tascnet.errors import InputError
+from tascnet.structures import Instances, Size
+
+MASK_THRESHOLD = 0.5
+"""Pixels of a pasted mask with a probability above it are the object."""
 
 
 class PastedMask(NamedTuple):
@@ -93,3 +98,25 @@ def paste_mask(mask: Tensor, box: Tensor, size: Size, threshold: float = 0.5) ->
     rows = interpolation_weights(starts_y[None], ends_y[None], bottom - top, mask.shape[-2])[0]  # (bh, M)
     columns = interpolation_weights(starts_x[None], ends_x[None], right - left, mask.shape[-1])[0]  # (bw, M)
     return PastedMask(rows @ mask.to(rows.dtype) @ columns.T > threshold, top, left)
+
+
+def paste_instances(instances: Instances, size: Size, num_things: int) -> Iterator[tuple[int, float, PastedMask]]:
+    """The thing index, score and pixels of each instance, one after the other.
+
+    Args:
+        instances: boxes in pixels of the image.
+        size: of the image.
+        num_things: K_th; labels are 0..K_th-1.
+
+    Raises:
+        InputError: a label is no thing index; before the first instance is laid out.
+    """
+    instances = instances.to("cpu")
+    labels = instances.labels.tolist()
+    unknown = [label for label in labels if not 0 <= label < num_things]
+    if unknown:
+        raise InputError(f"label {unknown[0]} is no thing index; this label space has {num_things} things, 0 first.")
+    for mask, box, label, score in zip(
+        instances.masks, instances.boxes, labels, instances.scores.tolist(), strict=True
+    ):
+        yield label, score, paste_mask(mask, box, size, MASK_THRESHOLD)

@@ -97,10 +97,10 @@ def check_dataset(dataset: DatasetConfig, name: str) -> DatasetConfig:
         raise InputError(
             f"{name}.num_images is {dataset.num_images}; streets are generated, so say how many (1 or more)."
         )
-    if dataset.format in ("coco", "coco_instances") and not (dataset.root and dataset.split):
-        raise InputError(f"{name} has format {dataset.format} but no root or split; give {name}.root and {name}.split.")
-    if dataset.format == "png_pairs" and not dataset.root:
-        raise InputError(f"{name} has format png_pairs but no root; give {name}.root, and {name}.split if it has any.")
+    needed = {"streets": (), "png_pairs": ("root",)}.get(dataset.format, ("root", "split"))
+    missing = [f"{name}.{field_name}" for field_name in needed if not getattr(dataset, field_name)]
+    if missing:
+        raise InputError(f"{name} has format {dataset.format} and needs {' and '.join(missing)}; give it.")
     return dataset
 
 

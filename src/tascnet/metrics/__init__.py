@@ -5,6 +5,7 @@ A metric is updated image by image, merged across processes, and computed at the
 
 from tascnet.metrics.average_precision import AveragePrecision, AveragePrecisionResult
 from tascnet.metrics.boundary import BoundaryMatcher
+from tascnet.metrics.cityscapes_ap import CityscapesAveragePrecision, CityscapesAveragePrecisionResult
 from tascnet.metrics.matching import Match, Matching, match_segments
 from tascnet.metrics.mean_iou import MeanIoU, MeanIoUResult
 from tascnet.metrics.panoptic_quality import (
@@ -21,6 +22,8 @@ __all__ = [
     "AveragePrecisionResult",
     "BoundaryMatcher",
     "CategoryQuality",
+    "CityscapesAveragePrecision",
+    "CityscapesAveragePrecisionResult",
     "GroupQuality",
     "Match",
     "Matching",

@@ -7,12 +7,9 @@ import numpy as np
 from faster_coco_eval import COCO, COCOeval_faster
 from faster_coco_eval.core import mask as rle
 
-from tascnet.errors import InputError
-from tascnet.paste import paste_mask
+from tascnet.metrics.image_names import refuse_repeated
+from tascnet.paste import paste_instances
 from tascnet.structures import Instances, LabelSpace, PanopticSegmentation, Size, run_starts
-
-MASK_THRESHOLD = 0.5
-"""Pixels of a pasted mask with a probability above it are the object."""
 
 _AT_50, _AT_75 = 0, 5  # positions among the IoU thresholds 0.50, 0.55, ..., 0.95
 _ALL, _SMALL, _MEDIUM, _LARGE = range(4)  # positions among the areas
@@ -76,8 +73,7 @@ class AveragePrecision:
         Raises:
             InputError: an image of that name was added before, a category is unknown, or a label is no thing index.
         """
-        if name in self._images:
-            raise InputError(f"image '{name}' was added twice; give each image a name of its own and add it once.")
+        refuse_repeated([name], self._images)
         self._images[name] = _ImageMasks(
             size=annotation.size,
             annotated=_annotated_masks(annotation, self.label_space),
@@ -93,12 +89,7 @@ class AveragePrecision:
         """
         if other.label_space != self.label_space:
             raise ValueError("only metrics of the same label space can be merged.")
-        common = sorted(self._images.keys() & other._images.keys())
-        if common:
-            raise InputError(
-                f"image '{common[0]}' was added twice ({len(common)} such in all); give each image a name of its own "
-                "and add it in one process only."
-            )
+        refuse_repeated(other._images, self._images)
         self._images.update(other._images)
 
     def compute(self) -> AveragePrecisionResult:
@@ -170,16 +161,8 @@ def _annotated_masks(annotation: PanopticSegmentation, label_space: LabelSpace) 
 
 def _detected_masks(instances: Instances, size: Size, label_space: LabelSpace) -> list[dict[str, Any]]:
     """The detections of one image as COCO results, without ids."""
-    instances = instances.to("cpu")
-    num_things = len(label_space.things)
-    unknown = [label for label in instances.labels.tolist() if not 0 <= label < num_things]
-    if unknown:
-        raise InputError(f"label {unknown[0]} is no thing index; this label space has {num_things} things, 0 first.")
     masks = []
-    for box, label, score, mask in zip(
-        instances.boxes, instances.labels.tolist(), instances.scores.tolist(), instances.masks, strict=True
-    ):
-        pasted = paste_mask(mask, box, size, MASK_THRESHOLD)
+    for label, score, pasted in paste_instances(instances, size, len(label_space.things)):
         # The columns that the box covers, one after the other in full height, between two pixels that are empty: so a
         # run may end one column and begin the next, and each edge is a change between neighbours.
         rows, columns = pasted.window

@@ -1,0 +1,239 @@
+"""Cityscapes' folders -> PanopticSegmentation."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from tascnet.data.cityscapes_ids import excusing_void, from_instance_ids, read_instance_ids
+from tascnet.data.cityscapes_labels import CITYSCAPES
+from tascnet.data.coco import CocoPanoptic
+from tascnet.data.images import read_image
+from tascnet.data.sample import Sample
+from tascnet.errors import InputError
+from tascnet.structures import LabelSpace, PanopticSegmentation
+
+PHOTO_SUFFIX = "_leftImg8bit.png"
+INSTANCE_IDS_SUFFIX = "_gtFine_instanceIds.png"
+
+
+class Cityscapes(Dataset[Sample]):
+    """A split of Cityscapes with fine annotation.
+
+    The official folders, as they are unpacked:
+
+        root/leftImg8bit/<split>/<city>/<city>_<sequence>_<frame>_leftImg8bit.png
+        root/gtFine/<split>/<city>/<city>_<sequence>_<frame>_gtFine_instanceIds.png
+
+    or, for the annotation, what the official createPanopticImgs makes of them:
+
+        root/gtFine/cityscapes_panoptic_<split>.json, root/gtFine/cityscapes_panoptic_<split>/<...>_gtFine_panoptic.png
+
+    Both give the same segments. The name and the id of a picture are `<city>_<sequence>_<frame>`. Without the folder of
+    photos, annotation alone can be read.
+
+    Attributes:
+        label_space: the 19 evaluated categories; all else is VOID.
+    """
+
+    label_space: LabelSpace = CITYSCAPES
+
+    def __init__(
+        self,
+        root: str | Path,
+        split: str,
+        form: Literal["instance_ids", "panoptic"] | None = None,
+    ) -> None:
+        """List the files; none but the JSON is read yet.
+
+        Args:
+            root: the folder that holds leftImg8bit and gtFine.
+            split: "train" or "val"; the annotation of "test" is not public.
+            form: which annotation to read. None takes the instanceIds files where the split has any, as they are what
+                the others are made from, and else the JSON and its PNGs.
+
+        Raises:
+            InputError: there is no annotation, photos lack annotation or the reverse, two pictures share a name, or
+                a folder cannot be listed.
+        """
+        root = Path(root)
+        self._photo_folder = root / "leftImg8bit" / split
+        self._annotation = _open_annotation(root / "gtFine", split, form)
+        self._photos: Mapping[str, Path] = {}
+        if self._photo_folder.is_dir():
+            self._photos = _files_of_cities(self._photo_folder, PHOTO_SUFFIX)
+            self._check_pairs()
+
+    def __len__(self) -> int:
+        """Number of annotated pictures."""
+        return len(self._annotation.names)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Photo and annotation.
+
+        Raises:
+            InputError: one of the two files is missing or broken, or they differ in size.
+        """
+        name = self.sample_name(index)
+        if not self._photos:
+            raise InputError(
+                f"the folder of photos {self._photo_folder} does not exist; unpack leftImg8bit beside gtFine. "
+                "Without photos, annotation(i) can still be read."
+            )
+        segmentation = self.annotation(index)
+        image = read_image(self._photos[name], expected_size=segmentation.size)
+        if tuple(image.shape[1:]) != segmentation.size:
+            height, width = segmentation.size
+            raise InputError(
+                f"photo {self._photos[name]} is {image.shape[1]} x {image.shape[2]} pixels (height x width), its "
+                f"annotation {height} x {width}. Use the photo that was annotated."
+            )
+        return Sample(image, segmentation, name, image_id=name)
+
+    def annotation(self, index: int) -> PanopticSegmentation:
+        """The annotation alone; the photo is not read.
+
+        Raises:
+            InputError: the file is missing, is broken, or holds values of no known label.
+        """
+        return self._annotation.read(index)
+
+    def excusing_void(self, index: int) -> Tensor:
+        """(H, W) bool: what `CityscapesAveragePrecision` needs as `void` to equal the official script.
+
+        It is the VOID of the annotation less caravans and trailers with an object's number, which are not evaluated
+        and yet excuse no false detection there.
+
+        Raises:
+            InputError: the annotation is read in the other form, which does not hold them.
+        """
+        if not isinstance(self._annotation, _InstanceIdsFiles):
+            raise InputError(
+                "what the official instance evaluation calls void is not in cityscapes_panoptic files; "
+                'open the data set with form="instance_ids".'
+            )
+        return torch.from_numpy(excusing_void(read_instance_ids(self._annotation.paths[index])))
+
+    def sample_name(self, index: int) -> str:
+        """`<city>_<sequence>_<frame>`."""
+        return self._annotation.names[index]
+
+    def image_id(self, index: int) -> str:
+        """The same: the benchmark knows pictures by their names."""
+        return self.sample_name(index)
+
+    def _check_pairs(self) -> None:
+        annotated, photos = set(self._annotation.names), self._photos.keys()
+        for what, lacking in (("photo", annotated - photos), ("annotation", photos - annotated)):
+            if lacking:
+                raise InputError(
+                    f"{len(lacking)} of {len(annotated | photos)} pictures have no {what}, '{min(lacking)}' for one "
+                    f"(photos: {self._photo_folder}, annotation: {self._annotation.place}). Unpack both archives "
+                    "whole, or remove what has no counterpart."
+                )
+
+
+class _Annotation(Protocol):
+    """Names of pictures, and their segmentations by position; `place` says where they are, for error messages."""
+
+    names: list[str]
+    place: str
+
+    def read(self, index: int) -> PanopticSegmentation: ...
+
+
+class _InstanceIdsFiles:
+    """Annotation as downloaded: one PNG a picture."""
+
+    def __init__(self, paths: Mapping[str, Path], folder: Path) -> None:
+        self.names, self.paths = list(paths), list(paths.values())
+        self.place = str(folder)
+
+    def read(self, index: int) -> PanopticSegmentation:
+        return from_instance_ids(read_instance_ids(self.paths[index]))
+
+
+class _PanopticFiles:
+    """Annotation as createPanopticImgs converts it. The names of photos in its JSON are of no existing files."""
+
+    def __init__(self, path: Path) -> None:
+        self._files = CocoPanoptic(path)
+        self.names = [str(self._files.image_id(index)) for index in range(len(self._files))]
+        self.place = str(path)
+        if _meaning(self._files.label_space) != _meaning(CITYSCAPES):
+            raise InputError(
+                f"{path} does not list the 19 categories of Cityscapes under their official ids, 7 to 33. "
+                "Make it with createPanopticImgs, without --use-train-id; or read it as COCO panoptic."
+            )
+
+    def read(self, index: int) -> PanopticSegmentation:
+        return self._files.annotation(index)
+
+
+def _open_annotation(folder: Path, split: str, form: str | None) -> _Annotation:
+    if form not in (None, "instance_ids", "panoptic"):
+        raise InputError(f"form is '{form}'; it may be 'instance_ids', 'panoptic', or None for whichever there is.")
+    split_folder, json_path = folder / split, folder / f"cityscapes_panoptic_{split}.json"
+    paths: Mapping[str, Path] = {}
+    if form != "panoptic" and split_folder.is_dir():
+        paths = _files_of_cities(split_folder, INSTANCE_IDS_SUFFIX)
+    if paths:
+        annotation = _InstanceIdsFiles(paths, split_folder)
+        if split == "test":
+            _refuse_placeholders(annotation, split_folder)
+        return annotation
+    if form == "panoptic" or (form is None and json_path.exists()):
+        return _PanopticFiles(json_path)
+    looked_for = f"{split_folder}/CITY/*{INSTANCE_IDS_SUFFIX}" + (f" and no {json_path}" if form is None else "")
+    reason = " The benchmark keeps the annotation of its test split to itself: use train or val." * (split == "test")
+    raise InputError(
+        f"Cityscapes' split '{split}' has no annotation: there is no {looked_for}. Check root and split.{reason}"
+    )
+
+
+def _refuse_placeholders(annotation: _InstanceIdsFiles, folder: Path) -> None:
+    """The official archive has files for the test split that show no more than the car's bonnet and the borders."""
+    if not annotation.read(0).segments:
+        raise InputError(
+            f"the annotation of the split 'test' in {folder} is placeholders: {annotation.paths[0].name} holds "
+            "no evaluated label. The benchmark keeps that of its test split to itself: use train or val."
+        )
+
+
+def _files_of_cities(folder: Path, suffix: str) -> dict[str, Path]:
+    """Name of the picture -> file, for all folder/<city>/<name><suffix>, sorted by city and name."""
+    files: dict[str, Path] = {}
+    for city in _entries(folder):
+        if _is_loop(city, folder):
+            raise InputError(f"{city} is a link that leads nowhere or back to where it is; remove or mend it.")
+        for file in _entries(city) if city.is_dir() else ():
+            if not file.name.endswith(suffix):
+                continue
+            name = file.name.removesuffix(suffix)
+            if name in files:
+                raise InputError(f"two pictures have the name '{name}': {files[name]} and {file}. Rename one of them.")
+            files[name] = file
+    return files
+
+
+def _entries(folder: Path) -> list[Path]:
+    """What is in a folder, sorted; hidden entries are left out."""
+    try:
+        return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    except OSError as error:
+        raise InputError(f"the folder {folder} cannot be listed: {error.strerror}. Check its permissions.") from error
+
+
+def _is_loop(path: Path, folder: Path) -> bool:
+    try:
+        target = path.resolve(strict=True)
+    except (OSError, RuntimeError):  # RuntimeError: a loop, before Python 3.13
+        return True
+    return path.is_symlink() and folder.resolve().is_relative_to(target)
+
+
+def _meaning(label_space: LabelSpace) -> dict[int, tuple[str, bool]]:
+    return {category.id: (category.name, category.is_thing) for category in label_space.categories}
