@@ -16,9 +16,10 @@ AREA_NOT_GIVEN = -1
 
 # One row a segment. COCO has 1.3 million of them: as Python objects they would fill half a gigabyte, and again in
 # every worker of a DataLoader, whose reference counts touch each page.
-_SEGMENT_ROW = np.dtype(
-    [("id", np.int32), ("category_id", np.int64), ("area", np.int64), ("is_crowd", np.bool_), ("score", np.float64)]
-)
+_SEGMENT_ROW = np.dtype([("id", np.int32), ("category_id", np.int64), ("area", np.int64), ("is_crowd", np.bool_)])
+
+_KEYS = ("id", "category_id", "area", "iscrowd")
+"""What the columns of a packed list of segments hold."""
 
 
 class Picture(NamedTuple):
@@ -48,18 +49,22 @@ class CocoJson:
         label_space: its categories.
         pictures: those that are annotated, in the order of the annotations.
         rows: the segments of all pictures, in order.
+        scores: one float64 a row, NaN where a segment has none; None if no segment of the file has one.
     """
 
     label_space: LabelSpace
     pictures: list[Picture]
     rows: np.ndarray
+    scores: np.ndarray | None
 
     def segments_of(self, picture: Picture) -> list[Segment]:
         """The segments that are listed for a picture; area is `AREA_NOT_GIVEN` where the file has none."""
-        rows = self.rows[picture.first_segment : picture.end_segment].tolist()
+        place = slice(picture.first_segment, picture.end_segment)
+        rows = self.rows[place].tolist()
+        scores = [None] * len(rows) if self.scores is None else self.scores[place].tolist()
         return [
-            Segment(segment_id, category_id, area, is_crowd, None if np.isnan(score) else score)
-            for segment_id, category_id, area, is_crowd, score in rows
+            Segment(segment_id, category_id, area, is_crowd, None if score is None or np.isnan(score) else score)
+            for (segment_id, category_id, area, is_crowd), score in zip(rows, scores, strict=True)
         ]
 
 
@@ -80,7 +85,7 @@ def read_coco_json(path: Path) -> CocoJson:
 
 
 def _read_content(path: Path) -> dict[str, list[Any]]:
-    content = read_json(path)
+    content = read_json(path, _pack_segments)
     for key in ("images", "annotations", "categories"):
         if not isinstance(content, dict) or not isinstance(content.get(key), list):
             raise InputError(
@@ -101,11 +106,12 @@ def _read_label_space(path: Path, categories: list[Any]) -> LabelSpace:
 
 def _read_pictures(
     path: Path, content: dict[str, list[Any]], label_space: LabelSpace
-) -> tuple[list[Picture], np.ndarray]:
-    """The annotated pictures in the order of `annotations`, and one `_SEGMENT_ROW` for each of their segments."""
+) -> tuple[list[Picture], np.ndarray, np.ndarray | None]:
+    """The annotated pictures in the order of `annotations`; a `_SEGMENT_ROW` for each of their segments; scores."""
     images = _read_images(path, content["images"])
     pictures: list[Picture] = []
-    rows: list[np.ndarray] = []
+    columns: list[np.ndarray] = []
+    scores: dict[int, list[float]] = {}  # first segment of a picture -> scores of its segments
     seen: set[int | str] = set()
     first = 0
     for position, entry in enumerate(content["annotations"]):
@@ -121,11 +127,19 @@ def _read_pictures(
             raise InputError(f"{where}: image id {image_id} is annotated twice. Keep one of the two annotations.")
         seen.add(image_id)
         image_file, size = images[image_id]
-        rows.append(_read_segments(where, entry["segments_info"], label_space))
-        end = first + len(rows[-1])
+        segments = entry["segments_info"]
+        if not isinstance(segments, np.ndarray):
+            segments, scores[first] = _read_segments(where, segments, label_space)
+        columns.append(segments)
+        end = first + len(segments)
         pictures.append(Picture(image_id, image_file, segmentation_file, size, first, end))
         first = end
-    return pictures, np.concatenate(rows)
+    all_columns = np.concatenate(columns)
+    for picture in _suspects(pictures, all_columns, label_space):
+        rows = all_columns[picture.first_segment : picture.end_segment].tolist()
+        entries = [dict(zip(_KEYS, row, strict=True)) for row in rows]
+        _read_segments(f"{path}, annotation {picture.segmentation_file}", entries, label_space)  # says what is wrong
+    return pictures, _to_rows(all_columns), _to_scores(scores, len(all_columns))
 
 
 def _read_images(path: Path, entries: list[Any]) -> dict[int | str, tuple[str, Size]]:
@@ -139,8 +153,42 @@ def _read_images(path: Path, entries: list[Any]) -> dict[int | str, tuple[str, S
     return images
 
 
-def _read_segments(where: str, entries: list[Any], label_space: LabelSpace) -> np.ndarray:
-    rows = []
+def _pack_segments(entry: dict[str, Any]) -> dict[str, Any]:
+    """Turn the segments of an annotation into an array (number, 4) int64 of `_KEYS` while the file is being read.
+
+    What is not plain whole numbers, or has scores, stays as it is: `_read_segments` takes it, or says what is wrong.
+    """
+    segments = entry.get("segments_info")
+    if segments is None:
+        return entry
+    try:
+        columns = np.array(
+            [(s["id"], s["category_id"], s.get("area", AREA_NOT_GIVEN), s.get("iscrowd", 0)) for s in segments]
+        )
+        if columns.dtype == np.int64 and columns.ndim == 2 and not any("score" in s for s in segments):
+            entry["segments_info"] = columns
+    except (KeyError, TypeError, AttributeError, ValueError):
+        pass
+    return entry
+
+
+def _suspects(pictures: list[Picture], columns: np.ndarray, label_space: LabelSpace) -> list[Picture]:
+    """The pictures with a segment that breaks a rule, found on all segments at once."""
+    segment_ids, category_ids, _, is_crowd = columns.T
+    thing_ids = [category.id for category in label_space.things]
+    broken = (segment_ids <= VOID) | (segment_ids > MAX_SEGMENT_ID)
+    broken |= ~np.isin(category_ids, list(label_space.by_id))
+    broken |= (is_crowd != 0) & ~np.isin(category_ids, thing_ids)
+    picture_of = np.repeat(np.arange(len(pictures)), [p.end_segment - p.first_segment for p in pictures])
+    order = np.lexsort((segment_ids, picture_of))
+    repeated = (np.diff(segment_ids[order]) == 0) & (np.diff(picture_of[order]) == 0)
+    broken[order[1:][repeated]] = True
+    return [pictures[position] for position in np.unique(picture_of[broken])]
+
+
+def _read_segments(where: str, entries: list[Any], label_space: LabelSpace) -> tuple[np.ndarray, list[float]]:
+    """Check the segments of one picture one by one; give them as `_pack_segments` does, and their scores."""
+    rows, scores = [], []
     for entry in entries:
         _require(entry, ("id", "category_id"), f"{where}, a segment")
         segment_id, category_id, is_crowd = entry["id"], entry["category_id"], bool(entry.get("iscrowd", 0))
@@ -157,14 +205,29 @@ def _read_segments(where: str, entries: list[Any], label_space: LabelSpace) -> n
                 "only things form crowds. Set its iscrowd to 0."
             )
         score = entry.get("score")
-        rows.append(
-            (segment_id, category_id, entry.get("area", AREA_NOT_GIVEN), is_crowd, np.nan if score is None else score)
-        )
+        rows.append((segment_id, category_id, int(entry.get("area", AREA_NOT_GIVEN)), is_crowd))
+        scores.append(np.nan if score is None else float(score))
     ids = [row[0] for row in rows]
     if len(set(ids)) != len(ids):
         repeated = sorted({i for i in ids if ids.count(i) > 1})
         raise InputError(f"{where}: segment ids {repeated} are used twice; ids are unique in a picture. Mend the ids.")
-    return np.array(rows, dtype=_SEGMENT_ROW)
+    return np.array(rows, dtype=np.int64).reshape(len(rows), len(_KEYS)), scores
+
+
+def _to_rows(columns: np.ndarray) -> np.ndarray:
+    rows = np.empty(len(columns), _SEGMENT_ROW)
+    for name, column in zip(_SEGMENT_ROW.names or (), columns.T, strict=True):
+        rows[name] = column
+    return rows
+
+
+def _to_scores(scores: dict[int, list[float]], number: int) -> np.ndarray | None:
+    if all(np.isnan(score) for given in scores.values() for score in given):
+        return None
+    result = np.full(number, np.nan)
+    for first, given in scores.items():
+        result[first : first + len(given)] = given
+    return result
 
 
 def _require(entry: Any, keys: tuple[str, ...], where: str) -> None:
