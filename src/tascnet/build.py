@@ -12,6 +12,7 @@ from tascnet.data.stream import PanopticDataset
 from tascnet.data.streets import Streets
 from tascnet.data.subset import FirstImages
 from tascnet.data.transforms import Augment
+from tascnet.data.vistas import Vistas
 from tascnet.errors import InputError
 from tascnet.fusion import FusionOptions, fuse_mask_guided, fuse_unguided
 from tascnet.model.backbone import Backbone
@@ -26,16 +27,25 @@ Fusion = Callable[[Tensor, Instances, Size], PanopticSegmentation]
 """(C, h, w) stuff logits, instances in pixels of the result, size of the result -> segmentation."""
 
 
-def build_dataset(config: DatasetConfig) -> PanopticDataset:
+def build_dataset(config: DatasetConfig, load_short_side: int = 0) -> PanopticDataset:
     """Open a data set.
+
+    Args:
+        config: which one.
+        load_short_side: pixels to which the shorter side of larger photos is reduced; 0 for full size, which is what
+            measuring wants. Generated streets have the size that the config says.
 
     Raises:
         InputError: files are missing or are not what they should be.
     """
     if config.format == "streets":
         return Streets(config.num_images, Size(config.height, config.width), config.seed, config.first)
-    group_by = None if config.group_by == "none" else config.group_by
-    dataset = CocoPanoptic.from_layout(config.root, config.split, group_by)
+    dataset: PanopticDataset
+    if config.format == "vistas":
+        dataset = Vistas(config.root, config.split, config.version, config.form, load_short_side)
+    else:
+        group_by = None if config.group_by == "none" else config.group_by
+        dataset = CocoPanoptic.from_layout(config.root, config.split, group_by, load_short_side)
     return FirstImages(dataset, config.num_images) if config.num_images else dataset
 
 

@@ -136,9 +136,12 @@ class DatasetConfig:
     """One data set.
 
     Args:
-        format: generated street scenes, or COCO panoptic files.
-        root: folder of the data set (coco): holds annotations/ and a folder of photos for each split.
-        split: name of the split (coco), such as train2017.
+        format: generated street scenes, COCO panoptic files, or Mapillary Vistas.
+        root: folder of the data set (coco: holds annotations/ and a folder of photos for each split; vistas: holds
+            the config file and training/ and validation/).
+        split: name of the split (coco: train2017, say; vistas: training or validation).
+        version: of the annotation (vistas).
+        form: which files of the annotation are read (vistas): panoptic JSON and PNG, or 16-bit PNGs of instances.
         group_by: merge the categories by this field of theirs; "supercategory" makes 27 groups of COCO's 133.
         num_images: use only the first so many; 0 means all (streets: must be given).
         seed: of the scenes (streets).
@@ -147,9 +150,11 @@ class DatasetConfig:
         width: of the scenes (streets), pixels.
     """
 
-    format: Literal["streets", "coco"] = "streets"
+    format: Literal["streets", "coco", "vistas"] = "streets"
     root: str = ""
     split: str = ""
+    version: Literal["v1.2", "v2.0"] = "v1.2"
+    form: Literal["panoptic", "instances"] = "panoptic"
     group_by: Literal["none", "supercategory"] = "none"
     num_images: int = 0
     seed: int = 0
@@ -165,6 +170,9 @@ class InputConfig:
     Args:
         short_side: length to which the short side is brought, pixels; 0 keeps the photo's size.
         max_long_side: upper bound of the long side, pixels.
+        load_short_side: photos of files are read with their short side reduced to this, pixels, their annotation
+            too (training); 0 reads all of them. Photos of 20 megapixels then take a fraction of time and memory.
+            About short_side times the largest scale_jitter loses nothing. Evaluation reads at full size.
         scale_jitter: range of the random factor on the size (training).
         crop: height and width of the random crop, pixels (training); empty for none.
         flip: probability of a horizontal flip (training).
@@ -173,6 +181,7 @@ class InputConfig:
 
     short_side: int = 0
     max_long_side: int = 4096
+    load_short_side: int = 0
     scale_jitter: tuple[float, float] = (1.0, 1.0)
     crop: list[int] = field(default_factory=list)
     flip: float = 0.5

@@ -31,6 +31,7 @@ _POSITIVE = (
 _NOT_NEGATIVE = (
     "data.workers",
     "data.input.short_side",
+    "data.input.load_short_side",
     "model.things_head.sampling_ratio",
     "fusion.min_stuff_area",
     "loss.stuff",
@@ -97,8 +98,8 @@ def check_dataset(dataset: DatasetConfig, name: str) -> DatasetConfig:
         raise InputError(
             f"{name}.num_images is {dataset.num_images}; streets are generated, so say how many (1 or more)."
         )
-    if dataset.format == "coco" and not (dataset.root and dataset.split):
-        raise InputError(f"{name} has format coco but no root or split; give {name}.root and {name}.split.")
+    if dataset.format in ("coco", "vistas") and not (dataset.root and dataset.split):
+        raise InputError(f"{name} has format {dataset.format} but no root or split; give {name}.root and {name}.split.")
     return dataset
 
 
@@ -149,6 +150,11 @@ def _check_input(inputs: InputConfig) -> None:
     if not 0 < low <= high < math.inf:
         raise InputError(
             f"data.input.scale_jitter is {low}, {high}; it must be two positive numbers, the smaller first."
+        )
+    if 0 < inputs.load_short_side < inputs.short_side:
+        raise InputError(
+            f"data.input.load_short_side is {inputs.load_short_side}, less than the short_side of {inputs.short_side} "
+            "that the photos are brought to; it must be at least that, or 0 to read them at full size."
         )
     if inputs.crop and (len(inputs.crop) != 2 or min(inputs.crop) < 32):
         raise InputError(

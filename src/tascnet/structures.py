@@ -196,7 +196,7 @@ class CategoryMerge:
     Attributes:
         source: the label space of the annotation.
         target: the merged label space.
-        target_of: category id in `source` -> category id in `target`.
+        target_of: category id in `source` -> category id in `target`; what is left out becomes VOID.
     """
 
     source: LabelSpace
@@ -209,7 +209,10 @@ class CategoryMerge:
         stuff_segment: dict[int, int] = {}  # merged stuff category -> id of its one segment
         new_id_of = {}
         for segment in segmentation.segments:
-            category_id = self.target_of[self.source[segment.category_id].id]
+            if self.source[segment.category_id].id not in self.target_of:
+                new_id_of[segment.id] = VOID
+                continue
+            category_id = self.target_of[segment.category_id]
             new_id = segment.id
             if not self.target[category_id].is_thing:
                 new_id = stuff_segment.setdefault(category_id, segment.id)
@@ -299,6 +302,11 @@ class PanopticSegmentation:
         Raises:
             InputError: an id in the map has no segment, an id is used twice, or an id is out of range.
         """
+        indices, lengths = self._runs()
+        return torch.from_numpy(np.repeat(indices, lengths).reshape(self.id_map.shape))
+
+    def _runs(self) -> tuple[np.ndarray, np.ndarray]:
+        """Runs of equal ids, row after row: the value of each in the index map, and its pixels; both (runs,)."""
         ids = [segment.id for segment in self.segments]
         if len(set(ids)) != len(ids):
             raise InputError(
@@ -326,12 +334,13 @@ class PanopticSegmentation:
                 f"ids {_some(np.unique(run_ids[unknown]).tolist())} in the id map have no segment; "
                 f"list them or set those pixels to {VOID}."
             )
-        index_map = np.repeat(run_indices, np.diff(starts, append=id_map.size)).reshape(self.id_map.shape)
-        return torch.from_numpy(index_map)
+        return run_indices, np.diff(starts, append=id_map.size)
 
     def count_areas(self) -> dict[int, int]:
         """Segment id -> number of its pixels."""
-        counts = np.bincount(self.index_map().numpy().ravel(), minlength=len(self.segments) + 1)
+        indices, lengths = self._runs()
+        # weights are summed as float64, exact for counts of pixels
+        counts = np.bincount(indices, weights=lengths, minlength=len(self.segments) + 1)
         return {segment.id: int(count) for segment, count in zip(self.segments, counts[1:], strict=True)}
 
     def validate(self, label_space: LabelSpace | None = None) -> Self:

@@ -10,7 +10,8 @@ from torch.utils.data import Dataset
 
 from tascnet.data.batch import tight_boxes
 from tascnet.data.coco_json import AREA_NOT_GIVEN, read_coco_json
-from tascnet.data.images import open_picture, read_image, write_png
+from tascnet.data.images import open_picture, write_png
+from tascnet.data.loading import load_sample
 from tascnet.data.sample import Sample
 from tascnet.errors import InputError
 from tascnet.files import make_folder, write_json
@@ -50,6 +51,7 @@ class CocoPanoptic(Dataset[Sample]):
         image_folder: str | Path | None = None,
         annotation_folder: str | Path | None = None,
         group_by: Literal["supercategory"] | None = None,
+        load_short_side: int = 0,
     ) -> None:
         """Read the JSON file.
 
@@ -58,6 +60,7 @@ class CocoPanoptic(Dataset[Sample]):
             image_folder: holds the photos; None to read annotation only.
             annotation_folder: holds the PNG files; None for the folder beside the JSON file, named like it.
             group_by: "supercategory" merges the categories of each supercategory into one (COCO: 133 into 27).
+            load_short_side: pixels to which the shorter side of larger samples is reduced; 0 for full size.
 
         Raises:
             InputError: a file or folder is missing, the JSON is broken or breaks a rule of the format, or no
@@ -66,6 +69,7 @@ class CocoPanoptic(Dataset[Sample]):
         self._json = Path(annotation_json)
         self._annotation_folder = Path(annotation_folder or self._json.with_suffix(""))
         self._image_folder = None if image_folder is None else Path(image_folder)
+        self._load_short_side = load_short_side
         self._content = read_coco_json(self._json)
         for folder in filter(None, (self._annotation_folder, self._image_folder)):
             if not folder.is_dir():
@@ -75,7 +79,13 @@ class CocoPanoptic(Dataset[Sample]):
         self.label_space = self._merge.target if self._merge else source_space
 
     @classmethod
-    def from_layout(cls, root: str | Path, split: str, group_by: Literal["supercategory"] | None = None) -> Self:
+    def from_layout(
+        cls,
+        root: str | Path,
+        split: str,
+        group_by: Literal["supercategory"] | None = None,
+        load_short_side: int = 0,
+    ) -> Self:
         """Read a split of COCO's official folder layout.
 
         That is root/annotations/panoptic_<split>.json, root/annotations/panoptic_<split>/ and root/<split>/.
@@ -83,17 +93,18 @@ class CocoPanoptic(Dataset[Sample]):
         Args:
             root: the folder that holds `annotations`.
             split: "train2017" or "val2017", for instance.
-            group_by: as for the class.
+            group_by, load_short_side: as for the class.
         """
         root = Path(root)
-        return cls(root / "annotations" / f"panoptic_{split}.json", root / split, group_by=group_by)
+        json_path = root / "annotations" / f"panoptic_{split}.json"
+        return cls(json_path, root / split, group_by=group_by, load_short_side=load_short_side)
 
     def __len__(self) -> int:
         """Number of annotated pictures."""
         return len(self._content.pictures)
 
     def __getitem__(self, index: int) -> Sample:
-        """Photo and annotation.
+        """Photo and annotation, reduced if `load_short_side` says so.
 
         Raises:
             InputError: one of the two files is missing, is broken, disagrees with the JSON, or differs from the
@@ -101,18 +112,17 @@ class CocoPanoptic(Dataset[Sample]):
         """
         if self._image_folder is None:
             raise InputError(f"{self._json} was opened without a folder of photos. Name one as image_folder.")
-        picture = self._content.pictures[index]
-        image_path = self._image_folder / picture.image_file
-        image = read_image(image_path, expected_size=picture.size)
-        if tuple(image.shape[1:]) != picture.size:
-            raise InputError(
-                f"photo {image_path} is {image.shape[1]} x {image.shape[2]} pixels (height x width), but {self._json} "
-                f"says {picture.size.height} x {picture.size.width}. Use the photo that was annotated."
-            )
-        return Sample(image, self.annotation(index), self.sample_name(index), picture.image_id)
+        return load_sample(
+            self._image_folder / self._content.pictures[index].image_file,
+            self.annotation(index),
+            self.sample_name(index),
+            self.image_id(index),
+            self._json,
+            self._load_short_side,
+        )
 
     def annotation(self, index: int) -> PanopticSegmentation:
-        """The annotation alone; the photo is not read.
+        """The annotation alone, at full size; the photo is not read.
 
         Raises:
             InputError: the PNG is missing, is broken, or disagrees with the JSON.
@@ -237,8 +247,11 @@ def decode_ids(colors: np.ndarray) -> np.ndarray:
     Returns:
         (H, W) int32.
     """
-    red, green, blue = (colors[..., channel].astype(np.int32) for channel in range(3))
-    return red | green << 8 | blue << 16
+    ids = colors[..., 2].astype(np.int32)  # one plane in all: photos of 22 megapixels are annotated, too
+    for channel in (1, 0):
+        ids <<= 8
+        ids |= colors[..., channel]
+    return ids
 
 
 def _segments_info(segmentation: PanopticSegmentation) -> list[dict[str, Any]]:
@@ -266,7 +279,7 @@ def _read_id_map(path: Path) -> np.ndarray:
             f"{path} is a picture of mode {picture.mode}; panoptic PNGs hold ids as 24-bit RGB colours. "
             "Check that the annotation folder is the right one."
         )
-    return decode_ids(np.asarray(picture.convert("RGB")))
+    return decode_ids(np.asarray(picture if picture.mode == "RGB" else picture.convert("RGB")))
 
 
 def _merge_by(group_by: str | None, label_space: LabelSpace, path: Path) -> CategoryMerge | None:
