@@ -6,9 +6,12 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
+from vistas_layout import CAR as CAR_VALUE
+from vistas_layout import Picture, write_vistas
 
 from tascnet.build import (
     build_augmentation,
@@ -33,6 +36,7 @@ from tascnet.config import (
 )
 from tascnet.data.streets import STREETS, Streets
 from tascnet.data.transforms import Augment
+from tascnet.data.vistas import Vistas
 from tascnet.errors import InputError
 from tascnet.fusion import FusionOptions, fuse_mask_guided, fuse_unguided
 from tascnet.model.backbone import Backbone
@@ -41,6 +45,7 @@ from tascnet.model.rpn import RPNSettings
 from tascnet.model.tascnet import TASCNet
 from tascnet.model.things_head import RoISettings
 from tascnet.structures import Category, Instances, LabelSpace, Size
+from tascnet.training import _open_data as open_data
 
 SKY, ROAD, CAR, MAN, DOG = (
     Category(10, "sky", is_thing=False),
@@ -175,6 +180,7 @@ def test_coco_is_opened_by_its_layout(tiny_coco: Path) -> None:
     asked = DatasetConfig(format="coco", root=str(tiny_coco), split="mini")
     assert [sample.name for sample in build_dataset(asked)] == [f"street_0_{number:06d}" for number in range(3)]
     assert len(build_dataset(replace(asked, num_images=2))) == 2
+    assert build_dataset(asked, load_short_side=32)[0].image.shape == (3, 32, 64)
 
 
 def test_categories_of_every_format_can_be_merged(tiny_coco: Path) -> None:
@@ -313,3 +319,35 @@ def test_without_warm_up_the_first_step_is_full() -> None:
     assert learning_rate_factor(OptimizerConfig(warmup_steps=0, schedule="cosine"), 0, 0.25) == pytest.approx(
         (1 + math.sqrt(0.5)) / 2
     )
+
+
+def test_vistas_as_the_settings_say(tmp_path: Path):
+    values = np.full((40, 60), CAR_VALUE)
+    values[:, 30:] += 1
+    write_vistas(tmp_path, "training", [Picture(name, values) for name in "abc"], version="v2.0")
+    settings = DatasetConfig(
+        format="vistas", root=str(tmp_path), split="training", version="v2.0", form="instances", num_images=2
+    )
+    dataset = build_dataset(settings)
+    assert len(dataset) == 2
+    assert dataset[1].segmentation.id_map[0].tolist() == [513] * 30 + [514] * 30  # ids of the form "instances"
+    assert dataset[1].image.shape == (3, 40, 60)
+    settings.form = "panoptic"
+    assert set(build_dataset(settings)[0].segmentation.id_map.unique().tolist()) == {70_000, 71_000}
+    assert isinstance(build_dataset(DatasetConfig("vistas", str(tmp_path), "training", "v2.0")), Vistas)
+    with pytest.raises(InputError, match=r"config_v1\.2\.json or .*config\.json does not exist"):
+        build_dataset(DatasetConfig("vistas", str(tmp_path), "training"))
+
+
+def test_only_training_reads_reduced_photos(tmp_path: Path):
+    for split in ("training", "validation"):
+        write_vistas(tmp_path, split, [Picture("a", np.full((40, 60), CAR_VALUE))])
+    config = Config()
+    config.data.train = DatasetConfig("vistas", str(tmp_path), "training")
+    config.data.val = DatasetConfig("vistas", str(tmp_path), "validation")
+    config.data.input.load_short_side = 20
+    train_set, val_set = open_data(config)
+    assert train_set[0].image.shape == (3, 20, 30)
+    assert train_set[0].segmentation.segments[0].area == 600
+    assert val_set[0].image.shape == (3, 40, 60)
+    assert val_set[0].segmentation.segments[0].area == 2400

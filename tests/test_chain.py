@@ -12,6 +12,7 @@ import torch.nn.functional as F  # noqa: N812 - the field's own abbreviation
 
 from tascnet.data.batch import collate
 from tascnet.data.coco import CocoPanoptic
+from tascnet.data.merged import group_categories
 from tascnet.data.sample import Sample
 from tascnet.data.streets import STREETS, Streets
 from tascnet.data.transforms import resize_short_side
@@ -67,6 +68,6 @@ def test_annotated_streets_come_through(fuse: Fuse, least: float) -> None:
 
 @pytest.mark.parametrize(("fuse", "least"), [(fuse_unguided, 95), (fuse_mask_guided, 94)])
 def test_annotated_photos_come_through(shared_data: Path, fuse: Fuse, least: float) -> None:
-    coco = CocoPanoptic.from_layout(shared_data / "coco_mini", "train2017", group_by="supercategory")
+    coco = group_categories(CocoPanoptic.from_layout(shared_data / "coco_mini", "train2017"), "supercategory")
     photos = [resize_short_side(coco[index], 288, 448) for index in range(8)]
     assert quality(photos, coco.label_space, fuse) > least

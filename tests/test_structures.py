@@ -9,6 +9,7 @@ from tascnet.structures import (
     IGNORE,
     MAX_SEGMENT_ID,
     Category,
+    CategoryMerge,
     Instances,
     LabelSpace,
     PanopticSegmentation,
@@ -128,6 +129,12 @@ class TestMerge:
         merge = SPACE.merge(lambda category: category.name)
         with pytest.raises(InputError, match="category id 55 is unknown"):
             merge(segmentation([[1]], (Segment(1, 55, 1),)))
+
+    def test_what_is_left_out_becomes_void(self):
+        only_grass = CategoryMerge(SPACE, SPACE, {GRASS: GRASS})
+        merged = only_grass(segmentation([[1, 1, 2]], (Segment(1, SKY, 2), Segment(2, GRASS, 1)))).validate(SPACE)
+        assert merged.id_map.tolist() == [[0, 0, 2]]
+        assert merged.segments == (Segment(2, GRASS, 1),)
 
 
 class TestFromIdMap:

@@ -16,6 +16,7 @@ from tascnet.data.stream import PanopticDataset
 from tascnet.data.streets import Streets
 from tascnet.data.subset import FirstImages
 from tascnet.data.transforms import Augment
+from tascnet.data.vistas import Vistas
 from tascnet.errors import InputError
 from tascnet.fusion import FusionOptions, fuse_mask_guided, fuse_unguided
 from tascnet.model.backbone import Backbone
@@ -30,13 +31,18 @@ Fusion = Callable[[Tensor, Instances, Size], PanopticSegmentation]
 """(C, h, w) stuff logits, instances in pixels of the result, size of the result -> segmentation."""
 
 
-def build_dataset(config: DatasetConfig) -> PanopticDataset:
+def build_dataset(config: DatasetConfig, load_short_side: int = 0) -> PanopticDataset:
     """Open a data set: its files, its categories merged as `group_by` says, its first images.
+
+    Args:
+        config: which one.
+        load_short_side: pixels to which the shorter side of larger photos is reduced; 0 for full size, which is what
+            measuring wants. Generated streets have the size that the config says.
 
     Raises:
         InputError: files are missing or are not what they should be.
     """
-    return narrow(_open_dataset(config), config)
+    return narrow(_open_dataset(config, load_short_side), config)
 
 
 def narrow(dataset: PanopticDataset, config: DatasetConfig) -> PanopticDataset:
@@ -51,16 +57,18 @@ def narrow(dataset: PanopticDataset, config: DatasetConfig) -> PanopticDataset:
     return dataset
 
 
-def _open_dataset(config: DatasetConfig) -> PanopticDataset:
+def _open_dataset(config: DatasetConfig, load_short_side: int) -> PanopticDataset:
     if config.format == "streets":
         return Streets(config.num_images, Size(config.height, config.width), config.seed, config.first)
     if config.format == "cityscapes":
-        return Cityscapes(config.root, config.split)
+        return Cityscapes(config.root, config.split, load_short_side=load_short_side)
+    if config.format == "vistas":
+        return Vistas(config.root, config.split, config.version, config.form, load_short_side)
     if config.format == "png_pairs":
-        return PngPairs(config.root, config.split)
+        return PngPairs(config.root, config.split, load_short_side)
     if config.format == "coco_instances":
-        return CocoInstances.from_layout(config.root, config.split, config.overlaps)
-    return CocoPanoptic.from_layout(config.root, config.split)
+        return CocoInstances.from_layout(config.root, config.split, config.overlaps, load_short_side)
+    return CocoPanoptic.from_layout(config.root, config.split, load_short_side)
 
 
 def build_augmentation(config: InputConfig) -> Augment:

@@ -136,10 +136,12 @@ class DatasetConfig:
     """One data set.
 
     Args:
-        format: generated street scenes, or files: COCO panoptic, Cityscapes, pairs of PNGs, COCO instances with
-            semantic PNGs.
+        format: generated street scenes, or files: COCO panoptic, Cityscapes, Mapillary Vistas, pairs of PNGs, COCO
+            instances with semantic PNGs.
         root: folder of the data set (all but streets); docs/data_formats.md shows what it holds.
         split: name of the split, such as train2017 (png_pairs: a folder in root; empty for root itself).
+        version: of the annotation (vistas).
+        form: which files of the annotation are read (vistas): panoptic JSON and PNG, or 16-bit PNGs of instances.
         group_by: merge categories; "none", "supercategory" (27 groups of COCO's 133), or the path of a YAML file with
             lines "new name: [old name, ...]".
         overlaps: what becomes of instances that overlap (coco_instances); "error", "smaller-in-front", or names of
@@ -151,9 +153,11 @@ class DatasetConfig:
         width: of the scenes (streets), pixels.
     """
 
-    format: Literal["streets", "coco", "cityscapes", "png_pairs", "coco_instances"] = "streets"
+    format: Literal["streets", "coco", "cityscapes", "vistas", "png_pairs", "coco_instances"] = "streets"
     root: str = ""
     split: str = ""
+    version: Literal["v1.2", "v2.0"] = "v1.2"
+    form: Literal["panoptic", "instances"] = "panoptic"
     group_by: str = "none"
     overlaps: str = "error"
     num_images: int = 0
@@ -170,6 +174,9 @@ class InputConfig:
     Args:
         short_side: length to which the short side is brought, pixels; 0 keeps the photo's size.
         max_long_side: upper bound of the long side, pixels.
+        load_short_side: photos of files are read with their short side reduced to this, pixels, their annotation
+            too (training); 0 reads all of them. Photos of 20 megapixels then take a fraction of time and memory.
+            About short_side times the largest scale_jitter loses nothing. Evaluation reads at full size.
         scale_jitter: range of the random factor on the size (training).
         crop: height and width of the random crop, pixels (training); empty for none.
         flip: probability of a horizontal flip (training).
@@ -178,6 +185,7 @@ class InputConfig:
 
     short_side: int = 0
     max_long_side: int = 4096
+    load_short_side: int = 0
     scale_jitter: tuple[float, float] = (1.0, 1.0)
     crop: list[int] = field(default_factory=list)
     flip: float = 0.5

@@ -30,6 +30,7 @@ _POSITIVE = (
 )
 _NOT_NEGATIVE = (
     "data.workers",
+    "data.input.load_short_side",
     "data.input.short_side",
     "model.things_head.sampling_ratio",
     "fusion.min_stuff_area",
@@ -151,6 +152,11 @@ def _check_input(inputs: InputConfig) -> None:
     if not 0 < low <= high < math.inf:
         raise InputError(
             f"data.input.scale_jitter is {low}, {high}; it must be two positive numbers, the smaller first."
+        )
+    if 0 < inputs.load_short_side < inputs.short_side:
+        raise InputError(
+            f"data.input.load_short_side is {inputs.load_short_side}, less than the short_side of {inputs.short_side} "
+            "that the photos are brought to; it must be at least that, or 0 to read them at full size."
         )
     if inputs.crop and (len(inputs.crop) != 2 or min(inputs.crop) < 32):
         raise InputError(

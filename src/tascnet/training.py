@@ -253,7 +253,8 @@ def _check_device(training: TrainingConfig) -> None:
 
 
 def _open_data(config: Config) -> tuple[PanopticDataset, PanopticDataset]:
-    train_set, val_set = build_dataset(config.data.train), build_dataset(config.data.val)
+    train_set = build_dataset(config.data.train, config.data.input.load_short_side)
+    val_set = build_dataset(config.data.val)
     if train_set.label_space != val_set.label_space:
         raise InputError(
             f"data.train has {len(train_set.label_space.categories)} categories and data.val "

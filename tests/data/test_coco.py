@@ -1,6 +1,7 @@
 import copy
 import json
-from dataclasses import dataclass
+import pickle
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -357,3 +358,42 @@ def test_real_annotation_round_trip(shared_data: Path, tmp_path: Path) -> None:
     again = CocoPanoptic(tmp_path / "panoptic_val2017.json")
     for index, item in enumerate(items):
         assert_equal(again.annotation(index), item.segmentation)
+
+
+def test_segments_read_alike_one_by_one_and_all_at_once(tmp_path: Path) -> None:
+    """A score, or an area that is no whole number, sends a picture the slow way; both ways must agree."""
+    content, path = _content(tmp_path)
+    path.write_text(json.dumps(content))
+    at_once = CocoPanoptic.from_layout(tmp_path, "mini")
+    infos = content["annotations"][0]["segments_info"]
+    for info in infos:
+        info["area"] = float(info["area"])
+    infos[2]["score"] = 0.25
+    path.write_text(json.dumps(content))
+    one_by_one = CocoPanoptic.from_layout(tmp_path, "mini")
+    scores = [segment.score for segment in one_by_one.annotation(0).segments]
+    assert scores == [None, None, 0.25, None, None]
+    assert [replace(segment, score=None) for segment in one_by_one.annotation(0).segments] == SEGMENTS
+    assert list(at_once.annotation(0).segments) == SEGMENTS
+
+
+def test_the_first_broken_picture_is_named(tmp_path: Path) -> None:
+    segments = [Segment(1, 90, 1), Segment(2, 119, 1)]
+    items = [Item(name, name, segmentation([[1, 2]], segments)) for name in "abc"]
+    write_coco_panoptic(tmp_path / "out.json", SPACE, items)
+    content = json.loads((tmp_path / "out.json").read_text())
+    content["annotations"][1]["segments_info"][0]["id"] = 2
+    content["annotations"][2]["segments_info"][0]["id"] = 0
+    (tmp_path / "out.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match=r"annotation b\.png: segment ids \[2\] are used twice"):
+        CocoPanoptic(tmp_path / "out.json")
+
+
+def test_a_worker_gets_columns_not_objects(tmp_path: Path) -> None:
+    """Pickled, a segment takes its 29 bytes: a training set goes to the workers of a DataLoader as it is."""
+    segments = [Segment(i + 1, 90, 1) for i in range(1000)]
+    items = [Item("a", 1, segmentation(np.arange(1, 1001)[None], segments))]
+    write_coco_panoptic(tmp_path / "out.json", SPACE, items)
+    dataset = CocoPanoptic(tmp_path / "out.json")
+    assert 29_000 < len(pickle.dumps(dataset)) < 31_000
+    assert_equal(pickle.loads(pickle.dumps(dataset)).annotation(0), items[0].segmentation)

@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 from tascnet.data.cityscapes_ids import excusing_void, from_instance_ids, read_instance_ids
 from tascnet.data.cityscapes_labels import CITYSCAPES
 from tascnet.data.coco import CocoPanoptic
-from tascnet.data.images import read_image
+from tascnet.data.loading import load_sample
 from tascnet.data.sample import Sample
 from tascnet.errors import InputError
 from tascnet.structures import LabelSpace, PanopticSegmentation
@@ -46,6 +46,7 @@ class Cityscapes(Dataset[Sample]):
         root: str | Path,
         split: str,
         form: Literal["instance_ids", "panoptic"] | None = None,
+        load_short_side: int = 0,
     ) -> None:
         """List the files; none but the JSON is read yet.
 
@@ -54,6 +55,7 @@ class Cityscapes(Dataset[Sample]):
             split: "train" or "val"; the annotation of "test" is not public.
             form: which annotation to read. None takes the instanceIds files where the split has any, as they are what
                 the others are made from, and else the JSON and its PNGs.
+            load_short_side: pixels to which the shorter side of larger samples is reduced; 0 for full size.
 
         Raises:
             InputError: there is no annotation, photos lack annotation or the reverse, two pictures share a name, or
@@ -61,6 +63,7 @@ class Cityscapes(Dataset[Sample]):
         """
         root = Path(root)
         self._photo_folder = root / "leftImg8bit" / split
+        self._load_short_side = load_short_side
         self._annotation = _open_annotation(root / "gtFine", split, form)
         self._photos: Mapping[str, Path] = {}
         if self._photo_folder.is_dir():
@@ -83,15 +86,8 @@ class Cityscapes(Dataset[Sample]):
                 f"the folder of photos {self._photo_folder} does not exist; unpack leftImg8bit beside gtFine. "
                 "Without photos, annotation(i) can still be read."
             )
-        segmentation = self.annotation(index)
-        image = read_image(self._photos[name], expected_size=segmentation.size)
-        if tuple(image.shape[1:]) != segmentation.size:
-            height, width = segmentation.size
-            raise InputError(
-                f"photo {self._photos[name]} is {image.shape[1]} x {image.shape[2]} pixels (height x width), its "
-                f"annotation {height} x {width}. Use the photo that was annotated."
-            )
-        return Sample(image, segmentation, name, image_id=name)
+        photo, annotation = self._photos[name], self.annotation(index)
+        return load_sample(photo, annotation, name, name, self._annotation.path(index), self._load_short_side)
 
     def annotation(self, index: int) -> PanopticSegmentation:
         """The annotation alone; the photo is not read.
@@ -142,6 +138,8 @@ class _Annotation(Protocol):
     names: list[str]
     place: str
 
+    def path(self, index: int) -> Path: ...
+
     def read(self, index: int) -> PanopticSegmentation: ...
 
 
@@ -151,6 +149,9 @@ class _InstanceIdsFiles:
     def __init__(self, paths: Mapping[str, Path], folder: Path) -> None:
         self.names, self.paths = list(paths), list(paths.values())
         self.place = str(folder)
+
+    def path(self, index: int) -> Path:
+        return self.paths[index]
 
     def read(self, index: int) -> PanopticSegmentation:
         return from_instance_ids(read_instance_ids(self.paths[index]))
@@ -168,6 +169,9 @@ class _PanopticFiles:
                 f"{path} does not list the 19 categories of Cityscapes under their official ids, 7 to 33. "
                 "Make it with createPanopticImgs, without --use-train-id; or read it as COCO panoptic."
             )
+
+    def path(self, index: int) -> Path:
+        return self._files.annotation_path(index)
 
     def read(self, index: int) -> PanopticSegmentation:
         return self._files.annotation(index)

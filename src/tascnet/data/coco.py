@@ -10,7 +10,8 @@ from torch.utils.data import Dataset
 
 from tascnet.data.batch import tight_boxes
 from tascnet.data.coco_json import AREA_NOT_GIVEN, read_coco_json
-from tascnet.data.images import open_picture, read_photo, write_png
+from tascnet.data.images import open_picture, write_png
+from tascnet.data.loading import load_sample
 from tascnet.data.problems import DataError, Kind, OnProblem, stop
 from tascnet.data.sample import Sample
 from tascnet.errors import InputError
@@ -52,6 +53,7 @@ class CocoPanoptic(Dataset[Sample]):
         annotation_json: str | Path,
         image_folder: str | Path | None = None,
         annotation_folder: str | Path | None = None,
+        load_short_side: int = 0,
         on_problem: OnProblem = stop,
     ) -> None:
         """Read the JSON file.
@@ -60,6 +62,7 @@ class CocoPanoptic(Dataset[Sample]):
             annotation_json: with `images`, `annotations` and `categories`.
             image_folder: holds the photos; None to read annotation only.
             annotation_folder: holds the PNG files; None for the folder beside the JSON file, named like it.
+            load_short_side: pixels to which the shorter side of larger samples is reduced; 0 for full size.
             on_problem: called with each entry of the JSON that breaks a rule; the default raises the first.
 
         Raises:
@@ -69,6 +72,7 @@ class CocoPanoptic(Dataset[Sample]):
         self.json_path = Path(annotation_json)
         self.annotation_folder = Path(annotation_folder or self.json_path.with_suffix(""))
         self._image_folder = None if image_folder is None else Path(image_folder)
+        self._load_short_side = load_short_side
         self._content = read_coco_json(self.json_path, on_problem)
         for folder in filter(None, (self.annotation_folder, self._image_folder)):
             if not folder.is_dir():
@@ -76,7 +80,7 @@ class CocoPanoptic(Dataset[Sample]):
         self.label_space = self._content.label_space
 
     @classmethod
-    def from_layout(cls, root: str | Path, split: str) -> Self:
+    def from_layout(cls, root: str | Path, split: str, load_short_side: int = 0) -> Self:
         """Read a split of COCO's official folder layout.
 
         That is root/annotations/panoptic_<split>.json, root/annotations/panoptic_<split>/ and root/<split>/.
@@ -84,28 +88,33 @@ class CocoPanoptic(Dataset[Sample]):
         Args:
             root: the folder that holds `annotations`.
             split: "train2017" or "val2017", for instance.
+            load_short_side: as for the class.
         """
         root = Path(root)
-        return cls(root / "annotations" / f"panoptic_{split}.json", root / split)
+        return cls(root / "annotations" / f"panoptic_{split}.json", root / split, load_short_side=load_short_side)
 
     def __len__(self) -> int:
         """Number of annotated pictures."""
         return len(self._content.pictures)
 
     def __getitem__(self, index: int) -> Sample:
-        """Photo and annotation.
+        """Photo and annotation, reduced if `load_short_side` says so.
 
         Raises:
             InputError: one of the two files is missing, is broken, disagrees with the JSON, or differs from the
                 other in size.
         """
-        picture = self._content.pictures[index]
-        path = self.photo_path(index)
-        image = read_photo(path, picture.size, self.json_path)
-        return Sample(image, self.annotation(index), self.sample_name(index), picture.image_id, path)
+        return load_sample(
+            self.photo_path(index),
+            self.annotation(index),
+            self.sample_name(index),
+            self.image_id(index),
+            self.json_path,
+            self._load_short_side,
+        )
 
     def annotation(self, index: int) -> PanopticSegmentation:
-        """The annotation alone; the photo is not read.
+        """The annotation alone, at full size; the photo is not read.
 
         Raises:
             InputError: the PNG is missing, is broken, or disagrees with the JSON.
@@ -270,8 +279,11 @@ def decode_ids(colors: np.ndarray) -> np.ndarray:
     Returns:
         (H, W) int32.
     """
-    red, green, blue = (colors[..., channel].astype(np.int32) for channel in range(3))
-    return red | green << 8 | blue << 16
+    ids = colors[..., 2].astype(np.int32)  # one plane in all: photos of 22 megapixels are annotated, too
+    for channel in (1, 0):
+        ids <<= 8
+        ids |= colors[..., channel]
+    return ids
 
 
 def _segments_info(segmentation: PanopticSegmentation) -> list[dict[str, Any]]:
@@ -318,7 +330,7 @@ def read_id_map(path: Path, size: Size, source: str | Path) -> np.ndarray:
             f"{path} is {picture.height} x {picture.width} pixels (height x width), but {source} says "
             f"{size.height} x {size.width}. Use the PNG that belongs to this JSON file.",
         )
-    return decode_ids(np.asarray(picture.convert("RGB")))
+    return decode_ids(np.asarray(picture if picture.mode == "RGB" else picture.convert("RGB")))
 
 
 def wrong_area(path: Path, json_path: Path, listed: Segment, area: int) -> DataError:

@@ -9,7 +9,7 @@ from torch.utils.data import Dataset
 
 from tascnet.data.categories_file import FILE_NAME, CategoriesFile, read_categories
 from tascnet.data.coco_json import read_images, read_lists, require_keys
-from tascnet.data.images import read_photo
+from tascnet.data.loading import load_sample
 from tascnet.data.masks import ERROR, Mask, Overlaps, encode_mask, paint
 from tascnet.data.number_png import read_numbers
 from tascnet.data.png_pairs import join_numbers
@@ -46,6 +46,7 @@ class CocoInstances(Dataset[Sample]):
         semantic_folder: str | Path,
         image_folder: str | Path,
         overlaps: str = ERROR,
+        load_short_side: int = 0,
         on_problem: OnProblem = stop,
     ):
         """Read the JSON file.
@@ -56,6 +57,7 @@ class CocoInstances(Dataset[Sample]):
             semantic_folder: holds a PNG for each photo, of the photo's name with the suffix .png.
             image_folder: holds the photos.
             overlaps: what becomes of instances that overlap, see `Overlaps`.
+            load_short_side: pixels to which the shorter side of larger samples is reduced; 0 for full size.
             on_problem: called with each entry of the JSON that breaks a rule; the default raises the first.
 
         Raises:
@@ -66,6 +68,7 @@ class CocoInstances(Dataset[Sample]):
         self._file = read_categories(categories_yaml)
         self.label_space = self._file.label_space
         self._semantic_folder, self._image_folder = Path(semantic_folder), Path(image_folder)
+        self._load_short_side = load_short_side
         self._overlaps = Overlaps(overlaps, self.label_space)
         self._pictures = _read_pictures(self._json, self._file, on_problem)
         for folder in (self._semantic_folder, self._image_folder):
@@ -73,7 +76,14 @@ class CocoInstances(Dataset[Sample]):
                 raise InputError(f"the folder {folder} does not exist; {self._json} refers to files in it. Add it.")
 
     @classmethod
-    def from_layout(cls, root: str | Path, split: str, overlaps: str = ERROR, on_problem: OnProblem = stop) -> Self:
+    def from_layout(
+        cls,
+        root: str | Path,
+        split: str,
+        overlaps: str = ERROR,
+        load_short_side: int = 0,
+        on_problem: OnProblem = stop,
+    ) -> Self:
         """Read a split of the folder layout that follows COCO's.
 
         That is root/categories.yaml, root/annotations/instances_<split>.json, root/annotations/semantic_<split>/ and
@@ -86,6 +96,7 @@ class CocoInstances(Dataset[Sample]):
             annotations / f"semantic_{split}",
             root / split,
             overlaps,
+            load_short_side,
             on_problem,
         )
 
@@ -99,9 +110,14 @@ class CocoInstances(Dataset[Sample]):
         Raises:
             InputError: a file is missing, is broken or of another size, or the annotation breaks a rule.
         """
-        picture, path = self._pictures[index], self.photo_path(index)
-        image = read_photo(path, picture.size, self._json)
-        return Sample(image, self.annotation(index), self.sample_name(index), picture.image_id, path)
+        return load_sample(
+            self.photo_path(index),
+            self.annotation(index),
+            self.sample_name(index),
+            self._pictures[index].image_id,
+            self._json,
+            self._load_short_side,
+        )
 
     def annotation(self, index: int) -> PanopticSegmentation:
         """The annotation alone; the photo is not read.

@@ -2,12 +2,13 @@
 
 import struct
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, JpegImagePlugin, UnidentifiedImageError
 from torch import Tensor
 
 from tascnet.data.problems import DataError, Kind
@@ -33,10 +34,22 @@ _DECODER_ERRORS = (
     struct.error,
     zlib.error,
 )
+_TURNS = {  # value of EXIF's tag "orientation" -> what makes the stored picture the seen one
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_SIDEWAYS = [_TURNS[orientation] for orientation in (5, 6, 7, 8)]  # height becomes width
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 
 
-def read_image(path: str | Path, expected_size: Size | None = None) -> Tensor:
+def read_image(
+    path: str | Path, expected_size: Size | None = None, size_of: Callable[[Size], Size] = lambda size: size
+) -> Tensor:
     """Read a picture as the eye sees it: turned as its EXIF tag says, in colour, 8 bits a channel.
 
     Grey is repeated over the three channels. Transparency is dropped: the stored colours are kept, as OpenCV does.
@@ -46,6 +59,9 @@ def read_image(path: str | Path, expected_size: Size | None = None) -> Tensor:
         path: any picture that Pillow reads.
         expected_size: the size that an annotation gives. Some annotation tools overlook the EXIF tag; if the
             picture has this size only without its turn, it is not turned.
+        size_of: the picture's own size -> the size that it shall be given, not larger; it may raise. A JPEG is
+            decoded at a half, a quarter or an eighth of its size where that is large enough still, which takes a
+            fraction of the time and memory; the rest of the way is a bilinear resize without aliasing.
 
     Returns:
         (3, H, W) uint8, red green blue. Channels are last in memory, where resizing is three times as fast.
@@ -54,36 +70,47 @@ def read_image(path: str | Path, expected_size: Size | None = None) -> Tensor:
         InputError: the file is missing, is not a picture, is cut short, or is larger than `MAX_PIXELS`.
     """
     path = Path(path)
-    picture = open_picture(path)
-    turned = _turned(picture)
-    if expected_size is not None and _size(turned) != expected_size == _size(picture):
-        turned = picture
-    pixels = _rgb_array(turned, path)  # (H, W, 3)
+    with _opened(path) as picture:
+        if not isinstance(picture, JpegImagePlugin.JpegImageFile):
+            picture.load()  # some formats turn themselves as they decode, so only then their size is known
+        turn, stored = _turn_of(picture), _size(picture)
+        own = _turned_size(stored, turn)
+        if expected_size is not None and own != expected_size == stored:
+            turn, own = None, stored
+        wanted = size_of(own)
+        picture = _reduced(picture, _turned_size(wanted, turn))
+    pixels = _rgb_array(_turned(picture, turn), path)  # (H, W, 3)
+    if pixels.shape[:2] != wanted:
+        pixels = np.array(Image.fromarray(pixels).resize((wanted.width, wanted.height), Image.Resampling.BILINEAR))
     return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
-def read_photo(path: Path, size: Size, source: str | Path) -> Tensor:
-    """Read the photo that an annotation belongs to; `read_image` says when it is turned.
+def read_photo(path: Path, size: Size, source: str | Path, wanted: Size | None = None) -> Tensor:
+    """Read the photo that an annotation belongs to; `read_image` says when it is turned, and how it is reduced.
 
     Args:
         path: the photo.
         size: of the annotation.
         source: what gives the size, for the error.
+        wanted: size of the result, not larger; None for the photo's own.
 
     Returns:
         (3, H, W) uint8.
 
     Raises:
-        InputError: as `read_image`, or the photo has another size.
+        InputError: as `read_image`, or the photo has another size than its annotation.
     """
-    image = read_image(path, expected_size=size)
-    if tuple(image.shape[1:]) != size:
-        raise DataError(
-            Kind.OTHER_SIZE,
-            f"photo {path} is {image.shape[1]} x {image.shape[2]} pixels (height x width), but {source} "
-            f"says {size.height} x {size.width}. Use the photo that was annotated.",
-        )
-    return image
+
+    def size_of(photo: Size) -> Size:
+        if photo != size:
+            raise DataError(
+                Kind.OTHER_SIZE,
+                f"photo {path} is {photo.height} x {photo.width} pixels (height x width), but {source} "
+                f"says {size.height} x {size.width}. Use the photo that was annotated.",
+            )
+        return wanted or size
+
+    return read_image(path, expected_size=size, size_of=size_of)
 
 
 def rgb_tensor(picture: Image.Image | np.ndarray | Tensor) -> Tensor:
@@ -97,7 +124,7 @@ def rgb_tensor(picture: Image.Image | np.ndarray | Tensor) -> Tensor:
         InputError: another shape or type.
     """
     if isinstance(picture, Image.Image):
-        return torch.from_numpy(_rgb_array(_turned(picture), Path("in memory"))).permute(2, 0, 1)
+        return torch.from_numpy(_rgb_array(_turned(picture, _turn_of(picture)), Path("in memory"))).permute(2, 0, 1)
     wanted = "(H, W, 3)" if isinstance(picture, np.ndarray) else "(3, H, W)"
     channels_at = 2 if isinstance(picture, np.ndarray) else 0
     if picture.ndim != 3 or picture.shape[channels_at] != 3 or str(picture.dtype).removeprefix("torch.") != "uint8":
@@ -113,13 +140,19 @@ def open_picture(path: str | Path) -> Image.Image:
     Raises:
         InputError: the file is missing, is not a picture, is cut short, or is larger than `MAX_PIXELS`.
     """
-    path = Path(path)
+    with _opened(Path(path)) as picture:
+        picture.load()
+        return picture
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """A picture of which only the header has been read; what goes wrong while it is decoded is an `InputError`, too."""
     try:
         with Image.open(path) as picture:
             if picture.width * picture.height > MAX_PIXELS:
                 raise InputError(_too_large(path, f"{picture.width} x {picture.height}"))
-            picture.load()
-            return picture
+            yield picture
     except InputError:
         raise
     except FileNotFoundError as error:
@@ -195,11 +228,34 @@ def _images_in(folder: Path) -> list[Path]:
     return images
 
 
-def _turned(picture: Image.Image) -> Image.Image:
-    try:
-        return ImageOps.exif_transpose(picture)
-    except _DECODER_ERRORS:  # a broken EXIF block does no harm to the picture
+def _reduced(picture: Image.Image, size: Size) -> Image.Image:
+    """The decoded picture; a JPEG that is larger than `size`, both as stored, is reduced to it on the way."""
+    if size == _size(picture):
+        picture.load()
         return picture
+    draft = picture.draft(None, (size.width, size.height))  # None for other formats than JPEG
+    picture.load()
+    if draft is None:
+        return picture
+    # the box leaves out what the last pixels of a reduced picture have beyond the edge of the whole one
+    return picture.resize((size.width, size.height), Image.Resampling.BILINEAR, box=draft[1])
+
+
+def _turn_of(picture: Image.Image) -> Image.Transpose | None:
+    """What the EXIF tag says has to be done with the stored picture."""
+    try:
+        return _TURNS.get(picture.getexif().get(ExifTags.Base.Orientation, 1))
+    except _DECODER_ERRORS:  # a broken EXIF block does no harm to the picture
+        return None
+
+
+def _turned(picture: Image.Image, turn: Image.Transpose | None) -> Image.Image:
+    return picture if turn is None else picture.transpose(turn)
+
+
+def _turned_size(size: Size, turn: Image.Transpose | None) -> Size:
+    """The size after the turn; as all turns that exchange the sides do so both ways, also the size before it."""
+    return Size(size.width, size.height) if turn in _SIDEWAYS else size
 
 
 def _rgb_array(picture: Image.Image, path: Path) -> np.ndarray:

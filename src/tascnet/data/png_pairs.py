@@ -8,7 +8,8 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from tascnet.data.categories_file import FILE_NAME, CategoriesFile, read_categories
-from tascnet.data.images import list_images, read_photo
+from tascnet.data.images import list_images
+from tascnet.data.loading import load_sample
 from tascnet.data.number_png import read_numbers
 from tascnet.data.problems import DataError, Kind, OnProblem, stop
 from tascnet.data.sample import Sample
@@ -44,12 +45,13 @@ class PngPairs(Dataset[Sample]):
 
     label_space: LabelSpace
 
-    def __init__(self, root: str | Path, split: str = "", on_problem: OnProblem = stop):
+    def __init__(self, root: str | Path, split: str = "", load_short_side: int = 0, on_problem: OnProblem = stop):
         """List the files; each is read when it is asked for.
 
         Args:
             root: the folder that holds categories.yaml.
             split: a folder in it; "" for the root itself.
+            load_short_side: pixels to which the shorter side of larger samples is reduced; 0 for full size.
             on_problem: called with each file that lacks its partner; the default raises the first.
 
         Raises:
@@ -57,6 +59,7 @@ class PngPairs(Dataset[Sample]):
         """
         self._file = read_categories(Path(root) / FILE_NAME)
         self.label_space = self._file.label_space
+        self._load_short_side = load_short_side
         self._pairs = list(_pair_files(Path(root) / split, on_problem))
 
     def __len__(self) -> int:
@@ -69,10 +72,8 @@ class PngPairs(Dataset[Sample]):
         Raises:
             InputError: one of the three files is broken or of another size, or a number is of no category.
         """
-        segmentation = self.annotation(index)
-        pair = self._pairs[index]
-        image = read_photo(pair.photo, segmentation.size, pair.categories)
-        return Sample(image, segmentation, self.sample_name(index), self.sample_name(index), pair.photo)
+        name, pair = self.sample_name(index), self._pairs[index]
+        return load_sample(pair.photo, self.annotation(index), name, name, pair.categories, self._load_short_side)
 
     def annotation(self, index: int) -> PanopticSegmentation:
         """The annotation alone; the photo is not read.

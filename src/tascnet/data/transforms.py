@@ -95,6 +95,15 @@ def resize_short_side(sample: Sample, short_side: int, max_long_side: int | None
     return _rebuilt(sample, image, id_map)
 
 
+def shrink_segmentation(segmentation: PanopticSegmentation, size: Size) -> PanopticSegmentation:
+    """The segmentation at another size: the nearest pixel's id, areas counted again.
+
+    Segments that lose all their pixels are left out.
+    """
+    ids = _resized_ids(segmentation.id_map, size)
+    return _recounted(ids, segmentation.segments)
+
+
 def size_to_fit(size: Size, short_side: int | None, max_long_side: int | None = None) -> Size:
     """The size whose shorter side is `short_side`, or whose longer one is `max_long_side`: the first limit reached.
 
@@ -106,21 +115,26 @@ def size_to_fit(size: Size, short_side: int | None, max_long_side: int | None = 
 def _resized(image: tv_tensors.Image, id_map: tv_tensors.Mask, size: Size) -> tuple[tv_tensors.Image, tv_tensors.Mask]:
     if size == tuple(image.shape[1:]):
         return image, id_map
+    return functional.resize(image, list(size), antialias=True), tv_tensors.Mask(_resized_ids(id_map, size))
+
+
+def _resized_ids(id_map: Tensor, size: Size) -> Tensor:
     # resize() of a Mask takes the older "nearest", half a pixel off from the image; resize_image() lets one choose
-    ids = functional.resize_image(id_map[None], list(size), interpolation=InterpolationMode.NEAREST_EXACT)[0]
-    return functional.resize(image, list(size), antialias=True), tv_tensors.Mask(ids)
+    return functional.resize_image(id_map[None], list(size), interpolation=InterpolationMode.NEAREST_EXACT)[0]
 
 
 def _rebuilt(sample: Sample, image: Tensor, id_map: Tensor) -> Sample:
-    """The sample with new pixels: segments without pixels are left out, areas counted again."""
-    segments = sample.segmentation.segments
-    # plain tensors: whoever works on with a sample shall not meet a subclass of Tensor
-    segmentation = PanopticSegmentation(id_map.as_subclass(Tensor).to(torch.int32).contiguous(), segments)
+    """The sample with new pixels; plain tensors, so that nobody meets a subclass of Tensor later."""
+    segmentation = _recounted(id_map.as_subclass(Tensor), sample.segmentation.segments)
+    return replace(sample, image=image.as_subclass(Tensor), segmentation=segmentation)
+
+
+def _recounted(id_map: Tensor, segments: tuple[Segment, ...]) -> PanopticSegmentation:
+    """A segmentation of new pixels: segments without pixels are left out, areas counted again."""
+    segmentation = PanopticSegmentation(id_map.to(torch.int32).contiguous(), segments)
     areas = segmentation.count_areas()
-    left_over: tuple[Segment, ...] = tuple(
-        replace(segment, area=areas[segment.id]) for segment in segments if areas[segment.id]
-    )
-    return replace(sample, image=image.as_subclass(Tensor), segmentation=replace(segmentation, segments=left_over))
+    left_over = tuple(replace(segment, area=areas[segment.id]) for segment in segments if areas[segment.id])
+    return replace(segmentation, segments=left_over)
 
 
 def _factor(size: Size, short_side: int | None, max_long_side: int | None) -> float:

@@ -55,9 +55,9 @@ class Source:
         if self.json_path is not None:
             return CocoPanoptic(self.json_path, self.image_folder, on_problem=on_problem)
         if settings.format == "coco_instances":
-            return CocoInstances.from_layout(settings.root, settings.split, settings.overlaps, on_problem)
+            return CocoInstances.from_layout(settings.root, settings.split, settings.overlaps, on_problem=on_problem)
         if settings.format == "png_pairs":
-            return PngPairs(settings.root, settings.split, on_problem)
+            return PngPairs(settings.root, settings.split, on_problem=on_problem)
         return build_dataset(settings)
 
 
