@@ -147,9 +147,7 @@ def steps_of(metrics: Metrics, case: Case, name: str) -> dict[str, Callable[[], 
         "PQ": lambda: metrics.panoptic.update(prediction, annotation),
         "boundary PQ": lambda: metrics.boundary.update(prediction, annotation),
         "mIoU of the stuff head": lambda: metrics.miou.update(case.semantic, annotation.semantic_map(LABEL_SPACE)),
-        "mIoU of the panoptic result": lambda: metrics.miou_panoptic.update(
-            prediction.semantic_map(LABEL_SPACE), annotation.semantic_map(LABEL_SPACE)
-        ),
+        "mIoU of the panoptic result": lambda: metrics.miou_panoptic.update_segmentations(prediction, annotation),
         "AP": lambda: metrics.ap.update(case.instances, annotation, name),
     }
 

@@ -307,6 +307,61 @@ class TestEvaluate:
         assert_refused(tascnet("evaluate", tiny_run, "--output", out), str(out), "Choose a folder")
 
 
+class TestMetrics:
+    @pytest.fixture
+    def files(self, tiny_coco: Path, tmp_path: Path) -> list[Path]:
+        """Predictions that are the annotation, less one picture, and the annotation."""
+        annotations = tiny_coco / "annotations" / "panoptic_mini.json"
+        predictions = tmp_path / "predictions.json"
+        content = json.loads(annotations.read_text())
+        del content["annotations"][1]
+        content["annotations"][0]["segments_info"][0]["area"] = 5
+        predictions.write_text(json.dumps(content))
+        shutil.copytree(annotations.with_suffix(""), predictions.with_suffix(""))
+        return [predictions, annotations]
+
+    def test_missing_predictions_are_refused(
+        self, tascnet: Callable[..., Said], files: list[Path], tiny_coco: Path, tmp_path: Path
+    ):
+        name = json.loads(files[1].read_text())["images"][1]["file_name"].removesuffix(".png")
+        said = tascnet("metrics", *files, "--output", tmp_path / "out")
+        assert_refused(said, "1 of 3", name, "--missing empty", nothing_in=tmp_path / "out")
+
+    def test_or_count_as_empty_and_the_report_says_so(
+        self, tascnet: Callable[..., Said], files: list[Path], tmp_path: Path
+    ):
+        said = tascnet("metrics", *files, "--output", tmp_path / "out", "--missing", "empty")
+        assert said.code == 0, said.err
+        lines = said.out.splitlines()[1:]  # the first tells that all is done
+        assert lines[0].startswith("Note: 1 of 3 predictions are missing and count as empty: ")
+        assert lines[1] == (
+            f"Note: {files[0]} gives wrong areas for 1 segments; the pixels of the PNG files were counted."
+        )
+        assert any(line.startswith("│ all") for line in lines)
+        assert lines[-1] == f"report.json and report.md are in {tmp_path / 'out'}"
+        assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["report.json", "report.md"]
+        report = json.loads((tmp_path / "out" / "report.json").read_text())
+        assert report["notes"] == [line.removeprefix("Note: ") for line in lines[:2]]
+        assert sorted(report["pq_of_image"].values()) == [0, 100, 100]
+        assert report["dataset"]["predictions"] == str(files[0])
+        assert report["command"].startswith("tascnet metrics ")
+        assert all(note in (tmp_path / "out" / "report.md").read_text() for note in report["notes"])
+
+    def test_other_folders_and_no_output(self, tascnet: Callable[..., Said], files: list[Path], tmp_path: Path):
+        folder = files[1].with_suffix("")
+        shutil.rmtree(files[0].with_suffix(""))
+        said = tascnet("metrics", *files, "--missing", "empty", "--prediction_folder", folder)
+        assert said.code == 0, said.err
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["predictions.json"]
+        assert_refused(tascnet("metrics", *files, "--missing", "empty"), "predictions does not exist")
+
+    @pytest.mark.parametrize("flags", [["--missing", "maybe"], ["--workers", "two"]])
+    def test_flags_that_cannot_be(self, tascnet: Callable[..., Said], files: list[Path], flags: list[str]):
+        said = tascnet("metrics", *files, *flags)
+        assert said.code == 2
+        assert flags[1] in said.err
+
+
 class TestPredict:
     @pytest.fixture
     def predict(self, tascnet: Callable[..., Said], tiny_run: Path, tmp_path: Path) -> Callable[..., Said]:

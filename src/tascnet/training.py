@@ -127,6 +127,7 @@ class _Training:
     ):
         self.config, self.run, self.console, self.progress = config, run, console, progress
         self.train_set, self.val_set, self.label_space = train_set, val_set, label_space
+        self.command = run.command()  # now, because the report at the end must not fail for it
         training = config.training
         self.fabric = Fabric(accelerator=training.accelerator, devices=1, precision=training.precision)
         if training.channels_last:
@@ -154,7 +155,7 @@ class _Training:
                 if done:
                     break
         report = self._validate()
-        write_report(report, self.run.path, self.run.command(), asdict(self.config.data.val))
+        write_report(report, self.run.path, self.command, asdict(self.config.data.val))
         write_cases(report, self._predictor(), self.val_set, self.run.pictures)
         self.run.close()
         return report

@@ -65,7 +65,7 @@ class SegmentationMetrics:
         alone.update(prediction, annotation)
         self._panoptic.merge(alone)
         self._boundary.update(prediction, annotation)
-        self._miou.update(prediction.semantic_map(self.label_space), annotation.semantic_map(self.label_space))
+        self._miou.update_segmentations(prediction, annotation)
         quality = alone.compute()
         groups = (quality.all, quality.things, quality.stuff)
         self._pictures[name] = PictureQuality(*(None if group is None else group.pq for group in groups))
