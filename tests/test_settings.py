@@ -238,3 +238,14 @@ def test_plain_values_are_a_copy():
     to_dict(config)["training"]["steps"] = 6
     assert config.training.steps == 5
     assert asdict(config) == to_dict(config)
+
+
+def test_own_data_needs_a_place() -> None:
+    with pytest.raises(
+        InputError, match=r"data.val has format coco_instances but no root or split; give data.val.root"
+    ):
+        check_dataset(DatasetConfig(format="coco_instances", root="data"), "data.val")
+    with pytest.raises(InputError, match=r"data.val has format png_pairs but no root; give data.val.root"):
+        check_dataset(DatasetConfig(format="png_pairs", split="val"), "data.val")
+    dataset = DatasetConfig(format="png_pairs", root="data")
+    assert check_dataset(dataset, "data.val") is dataset

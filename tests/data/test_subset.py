@@ -36,3 +36,10 @@ def test_all_of_them():
 def test_more_than_there_are_or_none(number: int):
     with pytest.raises(InputError, match=f"num_images is {number}, but the data set has 5 images; lower it"):
         FirstImages(FIVE, number)
+
+
+def test_annotation_alone():
+    two = FirstImages(FIVE, 2)
+    assert two.annotation(1).segments == two[1].segmentation.segments
+    with pytest.raises(IndexError):
+        two.annotation(2)

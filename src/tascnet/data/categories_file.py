@@ -44,9 +44,9 @@ class CategoriesFile:
         unknown = [number for number in numbers if number not in by_id and number not in self.void]
         if unknown:
             raise DataError(
-                Kind.UNKNOWN_CATEGORY,
                 f"{where} holds the numbers {first_few(unknown)}, which "
                 f"{self.path} does not list. Add them to its categories, or to its list 'void'.",
+                Kind.UNKNOWN_CATEGORY,
             )
         return {number: by_id.get(number) for number in numbers}
 

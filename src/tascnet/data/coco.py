@@ -320,15 +320,15 @@ def read_id_map(path: Path, size: Size, source: str | Path) -> np.ndarray:
     picture = open_picture(path)
     if picture.mode not in ("RGB", "RGBA", "P"):  # a palette of RGB colours loses nothing
         raise DataError(
-            Kind.NOT_IDS,
             f"{path} is a picture of mode {picture.mode}; panoptic PNGs hold ids as 24-bit RGB colours. "
             "Check that the annotation folder is the right one.",
+            Kind.NOT_IDS,
         )
     if (picture.height, picture.width) != size:
         raise DataError(
-            Kind.OTHER_SIZE,
             f"{path} is {picture.height} x {picture.width} pixels (height x width), but {source} says "
             f"{size.height} x {size.width}. Use the PNG that belongs to this JSON file.",
+            Kind.OTHER_SIZE,
         )
     return decode_ids(np.asarray(picture if picture.mode == "RGB" else picture.convert("RGB")))
 
@@ -336,7 +336,7 @@ def read_id_map(path: Path, size: Size, source: str | Path) -> np.ndarray:
 def wrong_area(path: Path, json_path: Path, listed: Segment, area: int) -> DataError:
     """The problem of a segment whose listed area is not its number of pixels."""
     return DataError(
-        Kind.AREA,
         f"{path} disagrees with {json_path}: segment {listed.id} has {area} pixels in the PNG, "
         f"but area {listed.area} in the JSON. Use the PNG that belongs to this JSON file.",
+        Kind.AREA,
     )

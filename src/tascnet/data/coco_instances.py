@@ -142,9 +142,9 @@ class CocoInstances(Dataset[Sample]):
         numbers = read_numbers(path)
         if numbers.shape != picture.size:
             raise DataError(
-                Kind.OTHER_SIZE,
                 f"{path} is {numbers.shape[0]} x {numbers.shape[1]} pixels (height x width), but {self._json} says "
                 f"{picture.size.height} x {picture.size.width}. Use the PNG that belongs to this JSON file.",
+                Kind.OTHER_SIZE,
             )
         below = join_numbers(numbers, np.zeros_like(numbers), self._file, path)
         masks = self._masks(picture, len(below.segments) + 1, on_problem)
@@ -196,7 +196,7 @@ def _read_pictures(path: Path, file: CategoriesFile, on_problem: OnProblem) -> l
             continue
         except TypeError as error:  # a list where a number belongs
             on_problem(
-                DataError(Kind.BROKEN_ENTRY, f"{where} holds a value of the wrong kind ({error}). Mend the file.")
+                DataError(f"{where} holds a value of the wrong kind ({error}). Mend the file.", Kind.BROKEN_ENTRY)
             )
             continue
         seen.add(entry["id"])
@@ -221,13 +221,13 @@ def _check_annotation(
 ) -> None:
     if entry["image_id"] not in of_image:
         raise DataError(
-            Kind.NO_IMAGE,
             f"{where}: there is no image with id {entry['image_id']}. Add it to the images, or use the whole file.",
+            Kind.NO_IMAGE,
         )
     if entry["id"] in seen:
-        raise DataError(Kind.REPEATED_SEGMENT, f"{where}: the id {entry['id']} is used twice. Mend the ids.")
+        raise DataError(f"{where}: the id {entry['id']} is used twice. Mend the ids.", Kind.REPEATED_SEGMENT)
     if entry["category_id"] not in space or not space[entry["category_id"]].is_thing:
         raise DataError(
-            Kind.UNKNOWN_CATEGORY,
             f"{where}: category {entry['category_id']} is no thing of the categories. Add it, or mend the annotation.",
+            Kind.UNKNOWN_CATEGORY,
         )

@@ -190,8 +190,8 @@ def read_images(path: Path, entries: list[Any], on_problem: OnProblem = stop) ->
             require_keys(entry, ("id", "file_name", "height", "width"), where)
             if entry["id"] in images:
                 raise DataError(
-                    Kind.REPEATED_IMAGE,
                     f"{where}: the id {entry['id']} comes twice among the images. Keep one of them.",
+                    Kind.REPEATED_IMAGE,
                 )
             images[entry["id"]] = str(entry["file_name"]), Size(int(entry["height"]), int(entry["width"]))
         except DataError as problem:
@@ -317,13 +317,13 @@ def _about(file: str, on_problem: OnProblem) -> OnProblem:
 def _check_image_id(where: str, image_id: int | str, images: Mapping[int | str, Any], seen: set[int | str]) -> None:
     if image_id not in images:
         raise DataError(
-            Kind.NO_IMAGE,
             f"{where}: there is no image with id {image_id}. Add it to the images, or use the whole file.",
+            Kind.NO_IMAGE,
         )
     if image_id in seen:
         raise DataError(
-            Kind.REPEATED_ANNOTATION,
             f"{where}: image id {image_id} is annotated twice. Keep one of the two annotations.",
+            Kind.REPEATED_ANNOTATION,
         )
 
 
@@ -349,8 +349,8 @@ def _read_segments(where: str, entry: _Entry, label_space: LabelSpace, on_proble
     if repeated:
         on_problem(
             DataError(
-                Kind.REPEATED_SEGMENT,
                 f"{where}: segment ids {sorted(repeated)} are used twice; ids are unique in a picture. Mend the ids.",
+                Kind.REPEATED_SEGMENT,
             )
         )
     return np.array(list(rows.values()), dtype=_SEGMENT_ROW)
@@ -362,22 +362,22 @@ def _read_segment(where: str, entry: Any, label_space: LabelSpace, on_problem: O
     segment_id, category_id, is_crowd = entry["id"], entry["category_id"], bool(entry.get("iscrowd", 0))
     if not isinstance(segment_id, int) or not VOID < segment_id <= MAX_SEGMENT_ID:
         raise DataError(
-            Kind.SEGMENT_ID, f"{where}: segment id {segment_id} is not in 1..{MAX_SEGMENT_ID}; mend the id."
+            f"{where}: segment id {segment_id} is not in 1..{MAX_SEGMENT_ID}; mend the id.", Kind.SEGMENT_ID
         )
     if category_id not in label_space:
         on_problem(
             DataError(
-                Kind.UNKNOWN_CATEGORY,
                 f"{where}: segment {segment_id} is of category {category_id}, which the file does not list. "
                 "Add it to the categories, or mend the segment.",
+                Kind.UNKNOWN_CATEGORY,
             )
         )
     elif is_crowd and not label_space[category_id].is_thing:
         on_problem(
             DataError(
-                Kind.STUFF_CROWD,
                 f"{where}: segment {segment_id} is a crowd of '{label_space[category_id].name}', which is stuff; "
                 "only things form crowds. Set its iscrowd to 0.",
+                Kind.STUFF_CROWD,
             )
         )
     score = entry.get("score")
@@ -392,16 +392,16 @@ def require_keys(entry: Any, keys: tuple[str, ...], where: str) -> None:
     """Raise a `DataError` unless an entry of a JSON file is an object with all the keys."""
     if not isinstance(entry, Mapping):
         raise DataError(
-            Kind.BROKEN_ENTRY,
             f"{where} is not an object of JSON but {entry!r:.60}; it needs {', '.join(keys)}. Mend it.",
+            Kind.BROKEN_ENTRY,
         )
     missing = [key for key in keys if key not in entry]
     if missing:
         raise DataError(
-            Kind.BROKEN_ENTRY, f"{where} lacks {', '.join(missing)}; it needs {', '.join(keys)}. Complete the file."
+            f"{where} lacks {', '.join(missing)}; it needs {', '.join(keys)}. Complete the file.", Kind.BROKEN_ENTRY
         )
 
 
 def wrong_value(where: str, error: Exception) -> DataError:
     """The problem of a word where a number belongs, and the like."""
-    return DataError(Kind.BROKEN_ENTRY, f"{where} holds a value of the wrong kind ({error}). Mend the file.")
+    return DataError(f"{where} holds a value of the wrong kind ({error}). Mend the file.", Kind.BROKEN_ENTRY)

@@ -104,9 +104,9 @@ def read_photo(path: Path, size: Size, source: str | Path, wanted: Size | None =
     def size_of(photo: Size) -> Size:
         if photo != size:
             raise DataError(
-                Kind.OTHER_SIZE,
                 f"photo {path} is {photo.height} x {photo.width} pixels (height x width), but {source} "
                 f"says {size.height} x {size.width}. Use the photo that was annotated.",
+                Kind.OTHER_SIZE,
             )
         return wanted or size
 
@@ -156,7 +156,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     except InputError:
         raise
     except FileNotFoundError as error:
-        raise DataError(Kind.MISSING_FILE, f"picture {path} does not exist. Check the path.") from error
+        raise DataError(f"picture {path} does not exist. Check the path.", Kind.MISSING_FILE) from error
     except IsADirectoryError as error:
         raise InputError(f"{path} is a folder; a picture file was expected. Name a file in it.") from error
     except PermissionError as error:
@@ -165,11 +165,11 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         raise InputError(_too_large(path, "more")) from error
     except UnidentifiedImageError as error:
         raise DataError(
-            Kind.UNREADABLE, f"{path} is not a picture that can be read. Check the file, or convert it to JPEG or PNG."
+            f"{path} is not a picture that can be read. Check the file, or convert it to JPEG or PNG.", Kind.UNREADABLE
         ) from error
     except _DECODER_ERRORS as error:
         raise DataError(
-            Kind.UNREADABLE, f"picture {path} is broken or cut short ({error}). Copy or download it again."
+            f"picture {path} is broken or cut short ({error}). Copy or download it again.", Kind.UNREADABLE
         ) from error
 
 

@@ -92,9 +92,9 @@ def encode_mask(segmentation: Any, size: Size, where: str) -> dict[str, Any]:
             compressed: dict[str, Any] = rle.frPyObjects(code, size.height, size.width)
             return compressed
     raise DataError(
-        Kind.BROKEN_MASK,
         f"{where}: the segmentation is neither a list of polygons nor a run-length code of {size.height} x "
         f"{size.width} pixels (height x width): {segmentation!r:.60}. Mend the annotation.",
+        Kind.BROKEN_MASK,
     )
 
 
@@ -123,7 +123,7 @@ def _checked(code: dict[str, Any], where: str) -> dict[str, Any]:
     try:
         rle.decode(code)
     except (ValueError, RuntimeError) as error:
-        raise DataError(Kind.BROKEN_MASK, f"{where}: the run-length code is broken ({error}). Mend it.") from error
+        raise DataError(f"{where}: the run-length code is broken ({error}). Mend it.", Kind.BROKEN_MASK) from error
     return code
 
 
@@ -144,9 +144,9 @@ def _decode(mask: Mask) -> tuple[tuple[slice, slice], np.ndarray]:
 
 def _overlap(one: Mask, other: Mask) -> DataError:
     return DataError(
-        Kind.OVERLAP,
         f"{one.name} and annotation {other.name.split()[-1]} overlap. Mend one of them, or set overlaps to "
         f"{SMALLER_IN_FRONT} or to a list of categories, those in front first.",
+        Kind.OVERLAP,
     )
 
 
@@ -158,15 +158,15 @@ def _polygon(points: Any, size: Size, where: str) -> list[float]:
         corners = np.empty(0)
     if corners.ndim != 1 or len(corners) < 6 or len(corners) % 2 or not np.isfinite(corners).all():
         raise DataError(
-            Kind.BROKEN_MASK,
             f"{where}: a polygon is a list x, y, x, y, ... of three corners or more; it is {points!r:.60}. Mend it.",
+            Kind.BROKEN_MASK,
         )
     xy = corners.reshape(-1, 2)
     limit = (size.width, size.height)
     if (xy < -np.array(limit)).any() or (xy > 2 * np.array(limit)).any():
         raise DataError(
-            Kind.BROKEN_MASK,
             f"{where}: a polygon reaches from {xy.min(0).tolist()} to {xy.max(0).tolist()} (x, y), far out of its "
             f"picture of {size.height} x {size.width} pixels (height x width). Mend it.",
+            Kind.BROKEN_MASK,
         )
     return corners.tolist()

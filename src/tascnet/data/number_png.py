@@ -22,8 +22,8 @@ def read_numbers(path: Path) -> np.ndarray:
     picture = open_picture(path)
     if picture.mode not in (*_GREY, "P"):
         raise DataError(
-            Kind.NOT_IDS,
             f"{path} is a picture of mode {picture.mode} with {len(picture.getbands())} channels; a number a pixel is "
             "wanted: grey of 8 or 16 bits, or a palette. Save the numbers, not their colours.",
+            Kind.NOT_IDS,
         )
     return np.asarray(picture).astype(np.int32)

@@ -85,9 +85,9 @@ class PngPairs(Dataset[Sample]):
         categories, instances = read_numbers(pair.categories), read_numbers(pair.instances)
         if categories.shape != instances.shape:
             raise DataError(
-                Kind.OTHER_SIZE,
                 f"{pair.instances} is {instances.shape[0]} x {instances.shape[1]} pixels (height x width), but "
                 f"{pair.categories} is {categories.shape[0]} x {categories.shape[1]}. Use two PNGs of one picture.",
+                Kind.OTHER_SIZE,
             )
         return join_numbers(categories, instances, self._file, pair.categories)
 
@@ -149,18 +149,18 @@ def _pair_files(folder: Path, on_problem: OnProblem) -> Iterator[Pair]:
     for photo in list_images([folder / IMAGES]):
         if photo.stem in photos:
             twins = f"{photos[photo.stem]} and {photo.name} have one name; their PNGs would be the same. Rename one."
-            on_problem(DataError(Kind.REPEATED_IMAGE, twins))
+            on_problem(DataError(twins, Kind.REPEATED_IMAGE))
         photos.setdefault(photo.stem, photo)
     for name in (CATEGORIES, INSTANCES):
         for path in sorted((folder / name).glob("*.png")):
             if path.stem not in photos and not path.name.startswith("."):
                 alone = f"{path} has no picture of its name in {folder / IMAGES}. Add the picture, or remove the PNG."
-                on_problem(DataError(Kind.NO_IMAGE, alone))
+                on_problem(DataError(alone, Kind.NO_IMAGE))
     for stem, photo in photos.items():
         pair = Pair(photo, folder / CATEGORIES / f"{stem}.png", folder / INSTANCES / f"{stem}.png")
         missing = [path for path in (pair.categories, pair.instances) if not path.is_symlink() and not path.exists()]
         for path in missing:
             text = f"{path} does not exist; {photo} needs it. Add it, or move the picture away."
-            on_problem(DataError(Kind.MISSING_FILE, text))
+            on_problem(DataError(text, Kind.MISSING_FILE))
         if not missing:
             yield pair

@@ -59,14 +59,11 @@ class DataError(InputError):
         file: the picture or PNG that it is about; empty if not known.
     """
 
-    def __init__(self, kind: Kind, text: str, file: str = ""):
+    def __init__(self, text: str, kind: Kind = Kind.OTHER, file: str = ""):
+        # with the text alone it can be made, too: so a DataLoader passes it on from its workers
         super().__init__(text)
         self.kind = kind
         self.file = file
-
-    def __reduce__(self) -> tuple[type["DataError"], tuple[Kind, str, str]]:
-        """How it is sent from one process to another; exceptions know of one argument only."""
-        return DataError, (self.kind, str(self), self.file)
 
 
 OnProblem = Callable[[DataError], None]

@@ -75,9 +75,9 @@ class _Seen:
             return
         segments = looked.segmentation.segments
         if not segments:
-            findings(DataError(Kind.ALL_VOID, f"{looked.name} has no labelled pixel; nothing is learned from it."))
+            findings(DataError(f"{looked.name} has no labelled pixel; nothing is learned from it.", Kind.ALL_VOID))
         elif not any(self.label_space[s.category_id].is_thing and not s.is_crowd for s in segments):
-            findings(DataError(Kind.NO_THINGS, f"{looked.name} has stuff only: no object to learn from."))
+            findings(DataError(f"{looked.name} has stuff only: no object to learn from.", Kind.NO_THINGS))
         for segment in segments:
             (self.crowds if segment.is_crowd else self.objects)[segment.category_id] += 1
 
@@ -86,10 +86,10 @@ class _Seen:
         for category in self.label_space.categories:
             what = f"category {category.id} '{category.name}'"
             if not self.objects[category.id] and not self.crowds[category.id]:
-                findings(DataError(Kind.NEVER_SEEN, f"{what} is in no picture: it cannot be learned or measured."))
+                findings(DataError(f"{what} is in no picture: it cannot be learned or measured.", Kind.NEVER_SEEN))
             elif category.is_thing and not self.objects[category.id]:
                 text = f"{what} has {self.crowds[category.id]} crowds and no object of its own."
-                findings(DataError(Kind.ONLY_CROWDS, text))
+                findings(DataError(text, Kind.ONLY_CROWDS))
 
 
 def check_data(
@@ -152,11 +152,11 @@ def _check_coco_files(dataset: CocoPanoptic, findings: Findings) -> None:
     """Files and images that nothing refers to."""
     for file in dataset.unannotated():
         text = f"{dataset.json_path}: image {file} has no annotation; it is left out."
-        findings(DataError(Kind.NO_ANNOTATION, text))
+        findings(DataError(text, Kind.NO_ANNOTATION))
     used = {dataset.annotation_path(index) for index in range(len(dataset))}
     for path in sorted(dataset.annotation_folder.rglob("*.png")):
         if path not in used:
-            findings(DataError(Kind.UNUSED_FILE, f"{path}: no annotation in {dataset.json_path} refers to it."))
+            findings(DataError(f"{path}: no annotation in {dataset.json_path} refers to it.", Kind.UNUSED_FILE))
 
 
 def _print(check: Check, console: Console) -> None:

@@ -69,7 +69,7 @@ class Findings:
         except DataError as problem:
             self(problem)
         except InputError as error:
-            self(DataError(Kind.OTHER, str(error)))
+            self(DataError(str(error), Kind.OTHER))
         return None
 
 
@@ -103,7 +103,7 @@ def _look(dataset: PanopticDataset, index: int, findings: Findings) -> Looked:
         composed = findings.attempt(dataset.compose, index, findings)
         segmentation, hidden = composed or (None, [])
         for name in hidden:
-            findings(DataError(Kind.HIDDEN, f"{name} has no visible pixel; the others cover it, or it is too small."))
+            findings(DataError(f"{name} has no visible pixel; the others cover it, or it is too small.", Kind.HIDDEN))
     else:
         segmentation = findings.attempt(dataset.annotation, index)
     path = dataset.photo_path(index)
@@ -160,16 +160,16 @@ def disagreements(path: Path, json_path: Path, areas: dict[int, int], listed: li
     unlisted = sorted(areas.keys() - listed_ids - {VOID})
     if unlisted:
         yield DataError(
-            Kind.ONLY_IN_PNG,
             f"{path} disagrees with {json_path}: ids {first_few(unlisted)} have {sum(areas[i] for i in unlisted)} "
             "pixels in the PNG and no segment in the JSON. List them, or make those pixels black.",
+            Kind.ONLY_IN_PNG,
         )
     without = sorted(listed_ids - areas.keys())
     if without:
         yield DataError(
-            Kind.ONLY_IN_JSON,
             f"{path} disagrees with {json_path}: segments {first_few(without)} of the JSON have no pixel in the PNG. "
             "Remove them from the JSON, or mend the PNG.",
+            Kind.ONLY_IN_JSON,
         )
     for segment in listed:
         if segment.id in areas and segment.area not in (AREA_NOT_GIVEN, areas[segment.id]):
