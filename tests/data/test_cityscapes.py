@@ -252,6 +252,14 @@ def test_photo_and_annotation_of_different_size(root: Path) -> None:
     assert str(photo) in str(error.value)
 
 
+def test_a_photo_annotated_without_its_turn_is_not_turned(root: Path) -> None:
+    photo = Image.new("RGB", (6, 3))
+    exif = photo.getexif()
+    exif[0x0112] = 6  # a quarter turn
+    photo.save(root / "leftImg8bit" / "val" / "ulm" / "ulm_000001_000019_leftImg8bit.png", exif=exif)
+    assert Cityscapes(root, "val")[1].image.shape == (3, 3, 6)
+
+
 def test_the_test_split_has_no_annotation(root: Path) -> None:
     kept = "keeps the annotation of its test split to itself: use train or val"
     with pytest.raises(InputError, match=f"split 'test' has no annotation: .*{kept}"):
