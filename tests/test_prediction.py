@@ -1,14 +1,20 @@
 """Photos and folders -> overlays and COCO panoptic files."""
 
 import json
+from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from rich.console import Console
 
+from tascnet.build import build_model, build_optimizer
+from tascnet.checkpoint import save_checkpoint
+from tascnet.config import Config
+from tascnet.data.cityscapes_labels import CITYSCAPES
 from tascnet.data.coco import CocoPanoptic
 from tascnet.errors import InputError
 from tascnet.prediction import predict_files, unique_names
@@ -140,3 +146,68 @@ def test_what_is_said_can_be_copied(tiny_run: Path, photos: Path, tmp_path: Path
     predict_files(tiny_run, [photos], output, True, "cpu", console)
     said = console.file.getvalue()  # type: ignore[attr-defined]
     assert f"overlays in {output / 'overlays'}, COCO panoptic format in {output / 'panoptic.json'}\n" in said
+
+
+# Files for benchmarks
+
+
+def test_for_vistas_names_are_ids(tiny_run: Path, photos: Path, tmp_path: Path):
+    path = predict_files(tiny_run, [photos], tmp_path / "out", True, "cpu", QUIET, "vistas")
+    content = json.loads(path.read_text())
+    assert [image["id"] for image in content["images"]] == ["a", "a_png", "b"]
+    assert [annotation["image_id"] for annotation in content["annotations"]] == ["a", "a_png", "b"]
+
+
+def test_for_coco_ids_come_from_a_file(tiny_run: Path, photos: Path, tmp_path: Path):
+    listed = [{"id": 7 * n, "file_name": name, "height": 1, "width": 1} for n, name in enumerate(("b.png", "a.jpg"))]
+    info = tmp_path / "image_info.json"
+    info.write_text(json.dumps({"images": listed}))
+    chosen = [photos / "a.jpg", photos / "b.png"]
+    path = predict_files(tiny_run, chosen, tmp_path / "out", True, "cpu", QUIET, image_info=info)
+    assert [image["id"] for image in json.loads(path.read_text())["images"]] == [7, 0]
+    with pytest.raises(InputError, match=r"image_info.json does not list 1 of 3 photos, a.png for one"):
+        predict_files(tiny_run, [photos], tmp_path / "none", True, "cpu", QUIET, image_info=info)
+    with pytest.raises(InputError, match="for vistas, where names are ids; leave it out"):
+        predict_files(tiny_run, chosen, tmp_path / "none", True, "cpu", QUIET, "vistas", info)
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.fixture
+def cityscapes_run(tiny_config: Callable[[], Config], tmp_path: Path) -> Path:
+    """The checkpoint of a network with the categories of Cityscapes, as it was born."""
+    config = tiny_config()
+    torch.manual_seed(0)
+    model = build_model(config, CITYSCAPES)
+    optimizer = build_optimizer(config.optimizer, model)
+    return save_checkpoint(tmp_path / "run", model, optimizer, config, CITYSCAPES, {"step": 1, "seconds": 1.0})
+
+
+def test_for_cityscapes_each_script_has_its_folder(cityscapes_run: Path, tmp_path: Path):
+    photo = tmp_path / "ulm_000001_000019_leftImg8bit.png"
+    generator = np.random.default_rng(0)
+    Image.fromarray(generator.integers(0, 256, (64, 96, 3), dtype=np.uint8)).save(photo)
+    output = tmp_path / "out"
+    path = predict_files(cityscapes_run, [photo], output, True, "cpu", QUIET, "cityscapes")
+
+    name = "ulm_000001_000019"
+    direct = Predictor.from_checkpoint(cityscapes_run).predict(photo)
+    again = CocoPanoptic(path)
+    assert (again.image_id(0), again.label_space) == (name, CITYSCAPES)
+    assert np.array_equal(again.annotation(0).id_map, direct.segmentation.id_map)
+    label_ids = np.array([category.id for category in CITYSCAPES.by_index])
+    semantic = np.array(Image.open(output / "semantic" / f"{name}_labelIds.png"))
+    assert np.array_equal(semantic, label_ids[direct.semantic])
+    lines = (output / "instances" / f"{name}.txt").read_text().splitlines()
+    assert 0 < len(lines) <= len(direct.instances)
+    assert all((output / "instances" / line.split()[0]).is_file() for line in lines)
+    assert files(output / "overlays") == [f"{name}.png"]
+
+
+def test_a_network_of_other_categories_is_refused_for_cityscapes(tiny_run: Path, photos: Path, tmp_path: Path):
+    with pytest.raises(InputError, match="the 19 categories of Cityscapes; the checkpoint has 10 others"):
+        predict_files(tiny_run, [photos], tmp_path / "out", True, "cpu", QUIET, "cityscapes")
+
+
+def test_the_ending_of_a_name_is_left_out_where_it_is_there():
+    photos = [Path("x/ulm_1_leftImg8bit.png"), Path("y/ulm_1_leftImg8bit.png"), Path("other.png")]
+    assert unique_names(photos, "_leftImg8bit.png") == ["ulm_1", "ulm_1_leftImg8bit_png", "other"]

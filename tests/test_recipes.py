@@ -55,7 +55,23 @@ def write_vistas_layout(root: Path) -> None:
         write_vistas(root, split, pictures)
 
 
-LAYOUTS = {"coco": write_coco_layout, "vistas": write_vistas_layout}
+def write_cityscapes_layout(root: Path) -> None:
+    """Three pictures a split: two cars, a crowd of them and a caravan before road and sky."""
+    values = np.full(SIZE, 23, np.uint16)
+    values[40:] = 7
+    values[30:60, 10:50], values[50:80, 60:100], values[5:20, 90:110], values[82:90, :40] = 26001, 26002, 26, 29
+    for split in ("train", "val"):
+        for index in range(3):
+            name = f"ulm_{index:06d}_000019"
+            photo = root / "leftImg8bit" / split / "ulm" / f"{name}_leftImg8bit.png"
+            annotation = root / "gtFine" / split / "ulm" / f"{name}_gtFine_instanceIds.png"
+            for path in (photo, annotation):
+                path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (SIZE.width, SIZE.height), (90, 120, 140)).save(photo)
+            Image.fromarray(np.roll(values, 9 * index, axis=1)).save(annotation)
+
+
+LAYOUTS = {"cityscapes": write_cityscapes_layout, "coco": write_coco_layout, "vistas": write_vistas_layout}
 """Data set -> what writes a tiny one in its official folders; its recipes are NAME_r50.yaml and NAME_r50_1gpu.yaml."""
 
 

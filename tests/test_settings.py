@@ -2,7 +2,7 @@
 
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any
 
 import pytest
 import yaml
@@ -11,12 +11,7 @@ from tascnet.config import Config, DatasetConfig
 from tascnet.errors import InputError
 from tascnet.settings import check, check_dataset, from_dict, to_dict
 
-FORMATS = get_args(get_type_hints(DatasetConfig)["format"])
-CONFIGS = sorted(
-    path
-    for path in (Path(__file__).parents[1] / "configs").glob("*.yaml")
-    if "cityscapes" in FORMATS or "cityscapes" not in path.name  # its reader is on the way
-)
+CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 STREETS = {"format": "streets", "num_images": 3}
 
 
@@ -241,11 +236,9 @@ def test_plain_values_are_a_copy():
 
 
 def test_own_data_needs_a_place() -> None:
-    with pytest.raises(
-        InputError, match=r"data.val has format coco_instances but no root or split; give data.val.root"
-    ):
+    with pytest.raises(InputError, match=r"format coco_instances and needs data.val.split; give it"):
         check_dataset(DatasetConfig(format="coco_instances", root="data"), "data.val")
-    with pytest.raises(InputError, match=r"data.val has format png_pairs but no root; give data.val.root"):
+    with pytest.raises(InputError, match=r"format png_pairs and needs data.val.root; give it"):
         check_dataset(DatasetConfig(format="png_pairs", split="val"), "data.val")
     dataset = DatasetConfig(format="png_pairs", root="data")
     assert check_dataset(dataset, "data.val") is dataset

@@ -244,6 +244,20 @@ class TestKinds:
         config.data.workers, config.data.keep_in_memory = 1, True
         assert_same(tensors(run(config, tmp_path)), tensors(tiny_run))
 
+    @pytest.mark.parametrize("workers", [0, 1])
+    def test_a_broken_photo_is_one_sentence_whoever_reads_it(
+        self, tiny_config: Callable[[], Config], tiny_coco: Path, tmp_path: Path, workers: int
+    ):
+        root = shutil.copytree(tiny_coco, tmp_path / "coco")
+        for photo in (root / "mini").glob("*.png"):
+            photo.write_bytes(photo.read_bytes()[:200])
+        config = tiny_config()
+        config.data.train = config.data.val = DatasetConfig(format="coco", root=str(root), split="mini")
+        config.data.workers = workers
+        with pytest.raises(InputError, match=r"street_0_00000\d\.png is broken or cut short") as error:
+            run(config, tmp_path / "run")
+        assert len(str(error.value).splitlines()) == 1
+
     def test_on_a_terminal(self, tiny_config: Callable[[], Config], tmp_path: Path):
         """There, progress bars are drawn: that of a validation inside that of the training."""
         config = tiny_config()

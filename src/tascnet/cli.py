@@ -146,12 +146,26 @@ def _metrics_parser() -> ArgumentParser:
 
 def _predict_parser() -> ArgumentParser:
     parser = ArgumentParser(
-        description="Segment photos: an overlay for each, and all results in COCO panoptic format (JSON and PNG)."
+        description="Segment photos: an overlay for each, and all results as a benchmark wants them, ready to be sent "
+        "to its server; by default in COCO panoptic format (JSON and PNG)."
     )
     parser.add_argument("checkpoint", type=Path, help="run folder or checkpoint folder")
     parser.add_argument("paths", type=Path, nargs="+", help="photos, or folders of photos")
     parser.add_argument("--output", type=Path, required=True, help="folder for the results")
     parser.add_argument("--names", type=bool, default=True, help="write the categories' names into the overlays")
+    parser.add_argument(
+        "--benchmark",
+        type=Literal["coco", "vistas", "cityscapes"],
+        default="coco",
+        help="whose files are written: COCO panoptic; the same with names as ids (Vistas); or the semantic, instance "
+        "and panoptic results of Cityscapes",
+    )
+    parser.add_argument(
+        "--image_info",
+        type=Path | None,
+        default=None,
+        help="COCO JSON file whose images give the ids of the photos by file name; default 1, 2, ...",
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
     return parser
 
@@ -290,7 +304,16 @@ def _metrics(options: Namespace, command: str) -> None:
 def _predict(options: Namespace, command: str) -> None:
     from tascnet.prediction import predict_files  # noqa: PLC0415 - imports torch
 
-    predict_files(options.checkpoint, options.paths, options.output, options.names, options.device, _console())
+    predict_files(
+        options.checkpoint,
+        options.paths,
+        options.output,
+        options.names,
+        options.device,
+        _console(),
+        options.benchmark,
+        options.image_info,
+    )
 
 
 def _info(options: Namespace, command: str) -> None:

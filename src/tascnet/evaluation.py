@@ -11,6 +11,8 @@ from rich.console import Console
 from tascnet import visualize
 from tascnet.build import build_dataset
 from tascnet.checkpoint import check_label_space, load_checkpoint
+from tascnet.data.cityscapes import Cityscapes
+from tascnet.data.cityscapes_labels import CITYSCAPES
 from tascnet.data.images import write_png
 from tascnet.data.sample import Sample
 from tascnet.data.stream import PanopticDataset
@@ -18,7 +20,13 @@ from tascnet.device import choose_device
 from tascnet.display import progress_bar
 from tascnet.errors import InputError
 from tascnet.files import check_writable
-from tascnet.metrics import AveragePrecision, MeanIoU, SegmentationMetrics, match_segments
+from tascnet.metrics import (
+    AveragePrecision,
+    CityscapesAveragePrecision,
+    MeanIoU,
+    SegmentationMetrics,
+    match_segments,
+)
 from tascnet.predictor import Prediction, Predictor
 from tascnet.reports.report import Report
 from tascnet.reports.writing import write_report
@@ -43,6 +51,7 @@ def evaluate(
         raise InputError("the data set to evaluate on has no images; check data.val.")
     label_space = predictor.label_space
     metrics, miou, ap = SegmentationMetrics(label_space), MeanIoU(label_space), AveragePrecision(label_space)
+    cityscapes_ap = CityscapesAveragePrecision(label_space) if label_space == CITYSCAPES else None
     doubts: list[float] = []
     seconds = 0.0
     for index in range(len(dataset)):
@@ -53,6 +62,9 @@ def evaluate(
         metrics.update(prediction.segmentation, sample.segmentation, sample.name)
         miou.update(prediction.semantic, sample.segmentation.semantic_map(label_space))
         ap.update(prediction.instances, sample.segmentation, sample.name)
+        if cityscapes_ap is not None:
+            void = dataset.excusing_void(index) if isinstance(dataset, Cityscapes) else None
+            cityscapes_ap.update(prediction.instances, sample.segmentation, sample.name, void)
         doubts.append(prediction.doubt)
         on_image(index + 1, len(dataset))
     return Report(
@@ -60,6 +72,7 @@ def evaluate(
         segmentation=metrics.compute(),
         miou=miou.compute(),
         ap=ap.compute(),
+        cityscapes_ap=None if cityscapes_ap is None else cityscapes_ap.compute(),
         mean_doubt=sum(doubts) / len(doubts),
         seconds_per_image=seconds / len(dataset),
     )

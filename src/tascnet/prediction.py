@@ -1,20 +1,35 @@
-"""Photos and folders -> overlay pictures and COCO panoptic files."""
+"""Photos and folders -> overlay pictures, and files as a benchmark wants them."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, count
-from pathlib import Path
+from pathlib import Path, PurePath
+from typing import Literal
 
 from rich.console import Console
 
 from tascnet import visualize
+from tascnet.data.cityscapes import PHOTO_SUFFIX
+from tascnet.data.cityscapes_labels import CITYSCAPES
+from tascnet.data.cityscapes_submission import write_instances, write_panoptic, write_semantic
 from tascnet.data.coco import write_coco_panoptic
+from tascnet.data.coco_json import read_image_ids
 from tascnet.data.images import list_images, read_image, write_png
 from tascnet.device import choose_device
 from tascnet.display import Bar, progress_bar, say
+from tascnet.errors import InputError
 from tascnet.files import check_writable, make_folder
-from tascnet.predictor import Predictor
-from tascnet.structures import PanopticSegmentation
+from tascnet.predictor import Prediction, Predictor
+from tascnet.structures import LabelSpace, PanopticSegmentation
+
+Benchmark = Literal["coco", "vistas", "cityscapes"]
+"""Whose files are written."""
+
+_FORMATS: Mapping[Benchmark, str] = {
+    "coco": "COCO panoptic format in",
+    "vistas": "Vistas' panoptic format in",
+    "cityscapes": "results for Cityscapes in the folders beside them, the last written is",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,17 +37,33 @@ class PredictedPhoto:
     """A photo's result under the name that its files take."""
 
     name: str
-    image_id: int
+    image_id: int | str
     segmentation: PanopticSegmentation
 
 
+OnPrediction = Callable[[str, Prediction], None]
+"""Called with the name of a photo and all that is predicted of it."""
+
+
 def predict_files(
-    checkpoint: Path, paths: Sequence[Path], output: Path, names: bool, device: str, console: Console
+    checkpoint: Path,
+    paths: Sequence[Path],
+    output: Path,
+    names: bool,
+    device: str,
+    console: Console,
+    benchmark: Benchmark = "coco",
+    image_info: Path | None = None,
 ) -> Path:
     """Segment photos; one at a time is in memory.
 
-    Written are `output`/overlays/NAME.png, `output`/panoptic.json and `output`/panoptic/NAME.png, all at the
-    photos' own sizes. The JSON comes last: where there is one, it is complete.
+    Written are `output`/overlays/NAME.png, and for
+
+    * coco: `output`/panoptic.json and `output`/panoptic/NAME.png, ids of photos 1, 2, ... or those of `image_info`;
+    * vistas: the same, the id of a photo is its name;
+    * cityscapes: `output`/semantic, `output`/instances and `output`/panoptic, each for its script.
+
+    All have the photos' own sizes. The JSON comes last: where there is one, it is complete.
 
     Args:
         checkpoint: run folder or checkpoint folder.
@@ -41,46 +72,106 @@ def predict_files(
         names: write the categories' names into the overlays.
         device: "auto", "cpu", "cuda" or "mps".
         console: for the progress.
+        benchmark: whose files are written.
+        image_info: a COCO JSON file whose `images` give the ids of the photos by file name; for coco.
 
     Returns:
         The JSON file.
 
     Raises:
-        InputError: the checkpoint, a photo or the output folder cannot be used.
+        InputError: the checkpoint, a photo, `image_info` or the output folder cannot be used, or the network has
+            other categories than the benchmark.
     """
     photos = list_images(paths)
-    photo_of = dict(zip(unique_names(photos), photos, strict=True))
+    photo_of = dict(zip(unique_names(photos, PHOTO_SUFFIX if benchmark == "cityscapes" else ""), photos, strict=True))
+    id_of = _image_ids(photo_of, benchmark, image_info)
     predictor = Predictor.from_checkpoint(checkpoint, choose_device(device))
     check_writable(output)
     overlays = make_folder(output / "overlays")
     json_path = output / "panoptic.json"
+    on_prediction: OnPrediction = _write_nothing
+    if benchmark == "cityscapes":
+        json_path = output / "panoptic" / "cityscapes_panoptic_predictions.json"
+        on_prediction = _cityscapes_writer(output, predictor.label_space)
     json_path.unlink(missing_ok=True)  # of an earlier call, whose PNGs are about to be replaced
     with progress_bar(console, "photos", len(photos)) as bar:
-        results = _predict_each(predictor, photo_of, overlays, names, bar)
-        write_coco_panoptic(json_path, predictor.label_space, results, lambda photo: photo_of[photo.name].name)
-    say(console, f"photos: {len(photos)}; overlays in {overlays}, COCO panoptic format in {json_path}")
+        results = _predict_each(predictor, photo_of, id_of, overlays, names, on_prediction, bar)
+        if benchmark == "cityscapes":
+            write_panoptic(json_path.parent, "predictions", results)
+        else:
+            write_coco_panoptic(json_path, predictor.label_space, results, lambda photo: photo_of[photo.name].name)
+    say(console, f"photos: {len(photos)}; overlays in {overlays}, {_FORMATS[benchmark]} {json_path}")
     return json_path
 
 
 def _predict_each(
-    predictor: Predictor, photo_of: Mapping[str, Path], overlays: Path, names: bool, bar: Bar
+    predictor: Predictor,
+    photo_of: Mapping[str, Path],
+    id_of: Mapping[str, int | str],
+    overlays: Path,
+    names: bool,
+    on_prediction: OnPrediction,
+    bar: Bar,
 ) -> Iterator[PredictedPhoto]:
     for number, (name, photo) in enumerate(photo_of.items(), start=1):
         image = read_image(photo)
-        segmentation = predictor(image)
-        overlay = visualize.draw_segmentation(segmentation, predictor.label_space, image, names=names)
+        prediction = predictor.predict(image)
+        overlay = visualize.draw_segmentation(prediction.segmentation, predictor.label_space, image, names=names)
         write_png(overlays / f"{name}.png", overlay)
+        on_prediction(name, prediction)
         bar.update(number, photo.name)
-        yield PredictedPhoto(name, number, segmentation)
+        yield PredictedPhoto(name, id_of[name], prediction.segmentation)
 
 
-def unique_names(photos: Sequence[Path]) -> list[str]:
-    """A name for the result of each photo: its stem, with its suffix or a number where two would be the same."""
+def _image_ids(photo_of: Mapping[str, Path], benchmark: Benchmark, image_info: Path | None) -> dict[str, int | str]:
+    """Name -> the id by which the benchmark knows the photo."""
+    if image_info is None:
+        return {name: number if benchmark == "coco" else name for number, name in enumerate(photo_of, start=1)}
+    if benchmark != "coco":
+        raise InputError(
+            f"image_info gives ids of COCO photos, but the files are for {benchmark}, where names are ids; "
+            "leave it out."
+        )
+    known = {PurePath(file).name: image_id for file, image_id in read_image_ids(image_info).items()}
+    unknown = [photo.name for photo in photo_of.values() if photo.name not in known]
+    if unknown:
+        raise InputError(
+            f"{image_info} does not list {len(unknown)} of {len(photo_of)} photos, {unknown[0]} for one. "
+            "Name the file that belongs to the photos, or only the photos that it lists."
+        )
+    return {name: known[photo.name] for name, photo in photo_of.items()}
+
+
+def _cityscapes_writer(output: Path, label_space: LabelSpace) -> OnPrediction:
+    """What writes the semantic and the instance results of a photo."""
+    if [(c.id, c.name) for c in label_space.by_index] != [(c.id, c.name) for c in CITYSCAPES.by_index]:
+        raise InputError(
+            f"files for cityscapes hold the 19 categories of Cityscapes; the checkpoint has "
+            f"{len(label_space.categories)} others. Write files for coco, or use a network trained on Cityscapes."
+        )
+
+    def write(name: str, prediction: Prediction) -> None:
+        write_semantic(output / "semantic", name, prediction.semantic)
+        write_instances(output / "instances", name, prediction.instances, prediction.segmentation.size)
+
+    return write
+
+
+def _write_nothing(name: str, prediction: Prediction) -> None:
+    """What is written for each photo where the panoptic files are all."""
+
+
+def unique_names(photos: Sequence[Path], ending: str = "") -> list[str]:
+    """A name for the result of each photo: its stem, with its suffix or a number where two would be the same.
+
+    `ending` of the file name, where a photo has it, is left out instead of the suffix.
+    """
     names: list[str] = []
     taken: set[str] = set()  # in lower case: some file systems do not tell the two apart
     for photo in photos:
-        numbered = (f"{photo.stem}_{number}" for number in count(2))
-        candidates = chain([photo.stem, photo.name.replace(".", "_")], numbered)
+        stem = photo.name.removesuffix(ending) if ending and photo.name.endswith(ending) else photo.stem
+        numbered = (f"{stem}_{number}" for number in count(2))
+        candidates = chain([stem, photo.name.replace(".", "_")], numbered)
         name = next(candidate for candidate in candidates if candidate.lower() not in taken)
         taken.add(name.lower())
         names.append(name)

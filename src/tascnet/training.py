@@ -18,7 +18,7 @@ from tascnet.build import build_augmentation, build_dataset, build_model, build_
 from tascnet.checkpoint import check_label_space, load_checkpoint, load_optimizer, save_checkpoint
 from tascnet.config import Config, TrainingConfig
 from tascnet.data.batch import Batch, collate
-from tascnet.data.stream import PanopticDataset, TrainingStream
+from tascnet.data.stream import ErrorsAsItems, PanopticDataset, TrainingStream, collate_or_error
 from tascnet.device import choose_device
 from tascnet.display import Bar, progress_bar, say
 from tascnet.errors import InputError
@@ -187,7 +187,7 @@ class _Training:
         return {name: loss.detach() for name, loss in losses.items()}
 
     def _loader(self) -> Iterable[Batch]:
-        """Batches from where the run stands to the last step."""
+        """Batches from where the run stands to the last step; raises an InputError where a sample cannot be read."""
         data, training = self.config.data, self.config.training
         stream = TrainingStream(
             self.train_set,
@@ -198,16 +198,16 @@ class _Training:
         if data.keep_in_memory:
             with progress_bar(self.console, "reading", len(self.train_set)) as bar:
                 stream.keep_in_memory(bar.update)
-        rest = Subset(stream, range(self.progress.step * data.batch_size, len(stream)))
+        rest = ErrorsAsItems(Subset(stream, range(self.progress.step * data.batch_size, len(stream))))
         loader: DataLoader[Any] = DataLoader(
             rest,
             batch_size=data.batch_size,
             num_workers=data.workers,
-            collate_fn=partial(collate, label_space=self.label_space),
+            collate_fn=partial(collate_or_error, collate=partial(collate, label_space=self.label_space)),
             pin_memory=self.fabric.device.type == "cuda",
         )
         batches: Any = self.fabric.setup_dataloaders(loader, use_distributed_sampler=False)
-        return batches
+        return map(_raise_error, batches)
 
     def _report_step(self, losses: dict[str, Tensor], bar: Bar) -> None:
         step, training = self.progress.step, self.config.training
@@ -242,6 +242,12 @@ class _Training:
 
     def _predictor(self) -> Predictor:
         return Predictor(self.model, self.label_space, self.config.data.input, self.config.fusion)
+
+
+def _raise_error(batch: Batch | InputError) -> Batch:
+    if isinstance(batch, InputError):
+        raise batch
+    return batch
 
 
 def _check_device(training: TrainingConfig) -> None:

@@ -97,20 +97,16 @@ class Cityscapes(Dataset[Sample]):
         """
         return self._annotation.read(index)
 
-    def excusing_void(self, index: int) -> Tensor:
+    def excusing_void(self, index: int) -> Tensor | None:
         """(H, W) bool: what `CityscapesAveragePrecision` needs as `void` to equal the official script.
 
         It is the VOID of the annotation less caravans and trailers with an object's number, which are not evaluated
         and yet excuse no false detection there.
 
-        Raises:
-            InputError: the annotation is read in the other form, which does not hold them.
+        None where the annotation is read in the form "panoptic", whose files do not hold them.
         """
         if not isinstance(self._annotation, _InstanceIdsFiles):
-            raise InputError(
-                "what the official instance evaluation calls void is not in cityscapes_panoptic files; "
-                'open the data set with form="instance_ids".'
-            )
+            return None
         return torch.from_numpy(excusing_void(read_instance_ids(self._annotation.paths[index])))
 
     def sample_name(self, index: int) -> str:

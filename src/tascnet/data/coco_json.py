@@ -181,6 +181,16 @@ def read_label_space(path: Path, categories: list[Any]) -> LabelSpace:
         raise InputError(f"the categories in {path} cannot be used: {error}") from error
 
 
+def read_image_ids(path: Path) -> dict[str, int | str]:
+    """File name -> image id, of all `images` in a COCO JSON file of any kind.
+
+    Raises:
+        InputError: the file is missing or broken, or an image lacks a key.
+    """
+    images = read_images(path, read_lists(path, ("images",), "COCO", "image_info_*.json, panoptic_*.json")["images"])
+    return {file: image_id for image_id, (file, _) in images.items()}
+
+
 def read_images(path: Path, entries: list[Any], on_problem: OnProblem = stop) -> dict[int | str, tuple[str, Size]]:
     """The list `images` of a COCO file -> image id -> file name and size."""
     images: dict[int | str, tuple[str, Size]] = {}

@@ -6,6 +6,7 @@ from typing import Any
 
 from tascnet.metrics import (
     AveragePrecisionResult,
+    CityscapesAveragePrecisionResult,
     GroupQuality,
     MeanIoUResult,
     PanopticQualityResult,
@@ -26,7 +27,8 @@ class Report:
         label_space: the categories.
         segmentation: PQ, boundary PQ and mean IoU of the segmentations, and the PQ of each picture.
         miou: mean IoU of the stuff head's semantic segmentation, and IoU by category.
-        ap: mask AP of the instances.
+        ap: mask AP of the instances, as COCO counts it.
+        cityscapes_ap: the same as Cityscapes counts it; None for other data.
         mean_doubt: mean over the pictures of |M_st - M_th| where either head sees things.
         seconds_per_image: inference alone, without reading and measuring.
         notes: sentences without which the figures would mislead.
@@ -36,6 +38,7 @@ class Report:
     segmentation: SegmentationResult
     miou: MeanIoUResult | None = None
     ap: AveragePrecisionResult | None = None
+    cityscapes_ap: CityscapesAveragePrecisionResult | None = None
     mean_doubt: float | None = None
     seconds_per_image: float | None = None
     notes: tuple[str, ...] = ()
@@ -73,6 +76,12 @@ class Report:
         if self.ap is not None:
             figures = {name: percent(value) for name, value in asdict(self.ap).items() if name != "per_category"}
             values |= {"ap": figures, "ap_per_category": self._named(self.ap.per_category)}
+        if self.cityscapes_ap is not None:
+            values["cityscapes_ap"] = {
+                "ap": percent(self.cityscapes_ap.ap),
+                "ap50": percent(self.cityscapes_ap.ap50),
+                "per_category": self._named(self.cityscapes_ap.per_category),
+            }
         if self.mean_doubt is not None:
             values["mean_doubt"] = self.mean_doubt
         values["images"] = self.num_images

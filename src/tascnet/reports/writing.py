@@ -78,6 +78,9 @@ def other_figures(report: Report) -> dict[str, str]:
     if report.ap is not None:
         for name in ("AP50", "AP75", "AP_small", "AP_medium", "AP_large"):
             figures[name.replace("_", " ")] = _shown(percent(getattr(report.ap, name.lower())))
+    if report.cityscapes_ap is not None:
+        figures["Cityscapes AP"] = _shown(percent(report.cityscapes_ap.ap))
+        figures["Cityscapes AP50"] = _shown(percent(report.cityscapes_ap.ap50))
     if report.seconds_per_image is not None:
         figures["seconds a picture"] = f"{report.seconds_per_image:.2f}"
     return figures
