@@ -13,6 +13,7 @@ from vistas_layout import BIRD, CAR, EGO, ROAD, SKY, Picture, write_vistas
 
 from tascnet.data.coco import write_coco_panoptic
 from tascnet.data.streets import Streets
+from tascnet.reports.report import Report
 from tascnet.settings import from_dict, to_dict
 from tascnet.structures import Size
 from tascnet.training import train
@@ -75,29 +76,60 @@ LAYOUTS = {"cityscapes": write_cityscapes_layout, "coco": write_coco_layout, "vi
 """Data set -> what writes a tiny one in its official folders; its recipes are NAME_r50.yaml and NAME_r50_1gpu.yaml."""
 
 
-@pytest.mark.parametrize("variant", ["r50", "r50_1gpu"])
-@pytest.mark.parametrize("name", LAYOUTS)
-def test_three_steps_and_an_evaluation(tmp_path: Path, tiny_config: Callable, name: str, variant: str) -> None:
+def train_three_steps(
+    name: str, tiny_config: Callable, train_set: Mapping[str, str], val_set: Mapping[str, str], run: Path
+) -> Report:
     """The network and the sizes shrink; data set, crop, scale, losses, optimiser and schedule are the recipe's."""
-    LAYOUTS[name](tmp_path / "data")
-    values = recipe(f"{name}_{variant}")
+    values = recipe(name)
     given = values["data"]["input"]
     small = {"short_side": 64, "max_long_side": 128, "load_short_side": 80, "crop": [64, 96]}
     changes = {
         "data": {
-            "train": {"root": str(tmp_path / "data")},
-            "val": {"root": str(tmp_path / "data")},
+            "train": train_set,
+            "val": val_set,
             "input": {key: small[key] for key in given if key in small and given[key]},
             "workers": 0,
         },
         "model": to_dict(tiny_config())["model"],
         "training": {"steps": 3, "accelerator": "cpu"},
     }
-    report = train(from_dict(merged(values, changes)), tmp_path / "run", "tascnet train", Console(quiet=True))
+    return train(from_dict(merged(values, changes)), run, "tascnet train", Console(quiet=True))
+
+
+@pytest.mark.parametrize("variant", ["r50", "r50_1gpu"])
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_three_steps_and_an_evaluation(tmp_path: Path, tiny_config: Callable, name: str, variant: str) -> None:
+    LAYOUTS[name](tmp_path / "data")
+    place = {"root": str(tmp_path / "data")}
+    report = train_three_steps(f"{name}_{variant}", tiny_config, place, place, tmp_path / "run")
     assert report.num_images == 3
     assert (tmp_path / "run" / "report.json").is_file()
     steps = [line for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines() if "loss/total" in line]
     assert len(steps) == 1  # log_every is 20; the first step is always logged
+
+
+@pytest.mark.parametrize(
+    ("name", "folder", "changes", "num_images"),
+    [
+        ("cityscapes", "cityscapes_dataset/train_dataset", {}, 1),
+        ("vistas", "mapillary_vistas_dataset", {"version": "v1.2"}, 2),
+        ("vistas", "mapillary_vistas_dataset", {"version": "v2.0", "form": "instances"}, 2),
+    ],
+)
+def test_three_steps_on_the_samples_of_another_project(
+    shared_data: Path,
+    tmp_path: Path,
+    tiny_config: Callable,
+    name: str,
+    folder: str,
+    changes: dict[str, str],
+    num_images: int,
+) -> None:
+    """Pictures of a few pixels, in folders called train and val."""
+    place = {"root": str(shared_data / "formats" / folder), **changes}
+    train_set, val_set = place | {"split": "train"}, place | {"split": "val"}
+    report = train_three_steps(f"{name}_r50_1gpu", tiny_config, train_set, val_set, tmp_path / "run")
+    assert report.num_images == num_images
 
 
 @pytest.mark.parametrize("name", ["coco", "cityscapes", "vistas"])

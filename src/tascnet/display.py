@@ -55,7 +55,7 @@ def say(console: Console, text: str) -> None:
 def quality_table(title: str, rows: Mapping[str, Mapping[str, float | None]]) -> Table:
     """A table of percentages: row name -> column name -> value, "-" where there is none."""
     table = Table(title=title, title_justify="left")
-    table.add_column("")
+    table.add_column("", no_wrap=True)
     columns = list(dict.fromkeys(column for row in rows.values() for column in row))
     for column in columns:
         table.add_column(column, justify="right")

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from tascnet.metrics import (
 from tascnet.predictor import Prediction, Predictor
 from tascnet.reports.report import Report
 from tascnet.reports.writing import write_report
-from tascnet.settings import check_dataset
+from tascnet.settings import check_dataset, told_settings
 from tascnet.structures import LabelSpace, Size
 
 
@@ -163,6 +163,6 @@ def evaluate_checkpoint(
     folder = check_writable(output or path / "evaluation")
     with progress_bar(console, "evaluation", len(dataset)) as bar:
         report = evaluate(predictor, dataset, lambda done, _: bar.update(done))
-    write_report(report, folder, command, asdict(settings))
+    write_report(report, folder, command, told_settings(settings))
     write_cases(report, predictor, dataset, folder)
     return report, folder

@@ -105,6 +105,14 @@ def check_dataset(dataset: DatasetConfig, name: str) -> DatasetConfig:
     return dataset
 
 
+def told_settings(dataset: DatasetConfig) -> dict[str, Any]:
+    """What there is to tell of a data set: its format, and the settings that differ from the defaults."""
+    defaults = DatasetConfig(format=dataset.format)
+    return {"format": dataset.format} | {
+        name: value for name, value in asdict(dataset).items() if value != getattr(defaults, name)
+    }
+
+
 def to_dict(config: Config) -> dict[str, Any]:
     """A config as plain values, for a YAML file."""
     return asdict(config)

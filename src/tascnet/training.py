@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from tascnet.predictor import Predictor
 from tascnet.reports.report import Report
 from tascnet.reports.writing import write_report
 from tascnet.run_folder import RunFolder
-from tascnet.settings import check
+from tascnet.settings import check, told_settings
 from tascnet.structures import LabelSpace, Target
 from tascnet.weights.imagenet import load_imagenet_weights
 
@@ -155,7 +155,7 @@ class _Training:
                 if done:
                     break
         report = self._validate()
-        write_report(report, self.run.path, self.command, asdict(self.config.data.val))
+        write_report(report, self.run.path, self.command, told_settings(self.config.data.val))
         write_cases(report, self._predictor(), self.val_set, self.run.pictures)
         self.run.close()
         return report
