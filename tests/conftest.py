@@ -8,7 +8,10 @@ import pytest
 import torch
 from rich.console import Console
 
+from tascnet.build import build_model, build_optimizer
+from tascnet.checkpoint import save_checkpoint
 from tascnet.config import Config
+from tascnet.data.cityscapes_labels import CITYSCAPES
 from tascnet.data.coco import write_coco_panoptic
 from tascnet.data.images import write_png
 from tascnet.data.streets import Streets
@@ -99,3 +102,13 @@ def tiny_coco(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for sample in samples:
         write_png(root / "mini" / f"{sample.name}.png", sample.image.permute(1, 2, 0).numpy())
     return root
+
+
+@pytest.fixture
+def cityscapes_run(tiny_config: Callable[[], Config], tmp_path: Path) -> Path:
+    """The checkpoint of a network with the categories of Cityscapes, as it was born."""
+    config = tiny_config()
+    torch.manual_seed(0)
+    model = build_model(config, CITYSCAPES)
+    optimizer = build_optimizer(config.optimizer, model)
+    return save_checkpoint(tmp_path / "run", model, optimizer, config, CITYSCAPES, {"step": 1, "seconds": 1.0})

@@ -9,18 +9,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from cityscapes_layout import write_cityscapes_layout
 from PIL import Image
 from rich.console import Console
 from torch import Tensor
 
 from tascnet import evaluation as module
-from tascnet.config import Config, FusionConfig, InputConfig
+from tascnet.build import build_dataset
+from tascnet.config import Config, DatasetConfig, FusionConfig, InputConfig
 from tascnet.data.sample import Sample
+from tascnet.data.streets import Streets
 from tascnet.errors import InputError
 from tascnet.evaluation import draw_cases, evaluate, evaluate_checkpoint, write_cases
+from tascnet.metrics import CityscapesAveragePrecision
 from tascnet.predictor import Prediction, Predictor
 from tascnet.reports.report import Report
-from tascnet.structures import Category, Instances, LabelSpace, PanopticSegmentation, Segment
+from tascnet.reports.writing import to_markdown
+from tascnet.structures import Category, Instances, LabelSpace, PanopticSegmentation, Segment, Size
 
 SKY, GRASS, BIRD = 3, 7, 90
 SPACE = LabelSpace(
@@ -258,3 +263,40 @@ class TestCheckpoint:
         (tmp_path / "file").write_text("")
         with pytest.raises(InputError, match="cannot make the folder"):
             self.evaluate(tiny_run, tmp_path / "file" / "out", {}, {})
+
+
+class TestOnDataSets:
+    def test_what_is_not_measured_is_said(self, tiny_run: Path, tiny_coco: Path, tmp_path: Path):
+        root = shutil.copytree(tiny_coco, tmp_path / "coco")
+        json_path = root / "annotations" / "panoptic_mini.json"
+        content = json.loads(json_path.read_text())
+        del content["annotations"][0]
+        json_path.write_text(json.dumps(content))
+        asked = DatasetConfig(format="coco", root=str(root), split="mini", num_images=1)
+        report = evaluate(Predictor.from_checkpoint(tiny_run), build_dataset(asked))
+        assert report.num_images == 1
+        assert report.notes == (
+            "Only the first 1 of 2 pictures were measured.",
+            "1 of 3 photos of the data set have no annotation and were not measured: street_0_000000.png.",
+        )
+        assert evaluate(Predictor.from_checkpoint(tiny_run), Streets(1, Size(64, 128))).notes == ()
+
+    def test_cityscapes_are_measured_by_their_own_rules(
+        self, cityscapes_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        """Also behind what shortens the data set, numbered caravans are no void: 8 x 40 pixels in each picture."""
+        voids = []
+
+        class Recorder(CityscapesAveragePrecision):
+            def update(self, prediction, annotation, name, void=None):
+                voids.append((int(void.sum()), int((annotation.id_map == 0).sum())))
+                super().update(prediction, annotation, name, void)
+
+        monkeypatch.setattr(module, "CityscapesAveragePrecision", Recorder)
+        write_cityscapes_layout(tmp_path)
+        dataset = build_dataset(DatasetConfig(format="cityscapes", root=str(tmp_path), split="val", num_images=2))
+        report = evaluate(Predictor.from_checkpoint(cityscapes_run), dataset)
+        assert voids == [(0, 320), (0, 320)]
+        assert report.cityscapes_ap is not None
+        assert report.to_dict()["cityscapes_ap"]["per_category"].keys() == {"car"}
+        assert "Cityscapes AP" in to_markdown(report, "tascnet evaluate", {})

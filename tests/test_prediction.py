@@ -1,19 +1,14 @@
 """Photos and folders -> overlays and COCO panoptic files."""
 
 import json
-from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from rich.console import Console
 
-from tascnet.build import build_model, build_optimizer
-from tascnet.checkpoint import save_checkpoint
-from tascnet.config import Config
 from tascnet.data.cityscapes_labels import CITYSCAPES
 from tascnet.data.coco import CocoPanoptic
 from tascnet.errors import InputError
@@ -170,16 +165,6 @@ def test_for_coco_ids_come_from_a_file(tiny_run: Path, photos: Path, tmp_path: P
     with pytest.raises(InputError, match="for vistas, where names are ids; leave it out"):
         predict_files(tiny_run, chosen, tmp_path / "none", True, "cpu", QUIET, "vistas", info)
     assert not (tmp_path / "none").exists()
-
-
-@pytest.fixture
-def cityscapes_run(tiny_config: Callable[[], Config], tmp_path: Path) -> Path:
-    """The checkpoint of a network with the categories of Cityscapes, as it was born."""
-    config = tiny_config()
-    torch.manual_seed(0)
-    model = build_model(config, CITYSCAPES)
-    optimizer = build_optimizer(config.optimizer, model)
-    return save_checkpoint(tmp_path / "run", model, optimizer, config, CITYSCAPES, {"step": 1, "seconds": 1.0})
 
 
 def test_for_cityscapes_each_script_has_its_folder(cityscapes_run: Path, tmp_path: Path):

@@ -203,11 +203,12 @@ def test_check_gives_back_what_it_was_given():
     assert check(config) is config
 
 
-def test_photos_are_not_loaded_smaller_than_the_network_wants_them():
+def test_photos_are_not_loaded_at_another_size_than_the_network_wants_them():
     values = config_with("data.input.load_short_side", 511)
-    values["data"]["input"]["short_side"] = 512
-    with pytest.raises(InputError, match="load_short_side is 511, less than the short_side of 512"):
-        from_dict(values)
+    for short_side in (0, 512):
+        values["data"]["input"]["short_side"] = short_side
+        with pytest.raises(InputError, match=f"load_short_side is 511, with a short_side of {short_side}: training"):
+            from_dict(values)
     for load_short_side in (0, 512):
         values["data"]["input"]["load_short_side"] = load_short_side
         assert from_dict(values).data.input.load_short_side == load_short_side

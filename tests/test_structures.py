@@ -276,3 +276,14 @@ def test_runs_start_where_any_array_changes():
     assert run_starts(np.array([4, 4, 4, 5, 5])).tolist() == [0, 3]
     assert run_starts(np.array([4, 4, 4, 5, 5]), np.array([1, 2, 2, 2, 2])).tolist() == [0, 1, 3]
     assert run_starts(np.array([], dtype=np.int64)).tolist() == []
+
+
+@pytest.mark.parametrize("color", [[300, 0, 0], [0, -1, 0], [1, 2]])
+def test_a_color_is_three_numbers_to_255(color: list[int]) -> None:
+    with pytest.raises(InputError, match=r"category 'car' has the color .* three numbers, 0 to 255"):
+        LabelSpace.from_list([{"id": 1, "name": "car", "isthing": 1, "color": color}])
+
+
+def test_a_name_that_two_categories_share_gets_its_id() -> None:
+    space = LabelSpace((Category(1, "car", True), Category(5, "other", False), Category(7, "other", True)))
+    assert [space.unique_name(i) for i in (1, 5, 7)] == ["car", "other (5)", "other (7)"]

@@ -10,7 +10,7 @@ from tascnet.config import Config, DatasetConfig, FusionConfig, InputConfig, Opt
 from tascnet.data.cityscapes import Cityscapes
 from tascnet.data.coco import CocoPanoptic
 from tascnet.data.coco_instances import CocoInstances
-from tascnet.data.merged import group_categories
+from tascnet.data.merged import MergedCategories, group_categories
 from tascnet.data.png_pairs import PngPairs
 from tascnet.data.stream import PanopticDataset
 from tascnet.data.streets import Streets
@@ -54,6 +54,13 @@ def narrow(dataset: PanopticDataset, config: DatasetConfig) -> PanopticDataset:
     dataset = group_categories(dataset, config.group_by)
     if config.num_images and config.format != "streets":
         return FirstImages(dataset, config.num_images)
+    return dataset
+
+
+def innermost(dataset: PanopticDataset) -> PanopticDataset:
+    """The data set that reads the files, without what `narrow` has put around it. Indices are the same."""
+    while isinstance(dataset, MergedCategories | FirstImages):
+        dataset = dataset.source
     return dataset
 
 

@@ -9,10 +9,11 @@ from typing import Any
 from rich.console import Console
 
 from tascnet import visualize
-from tascnet.build import build_dataset
+from tascnet.build import build_dataset, innermost
 from tascnet.checkpoint import check_label_space, load_checkpoint
 from tascnet.data.cityscapes import Cityscapes
 from tascnet.data.cityscapes_labels import CITYSCAPES
+from tascnet.data.coco import CocoPanoptic
 from tascnet.data.images import write_png
 from tascnet.data.sample import Sample
 from tascnet.data.stream import PanopticDataset
@@ -28,7 +29,7 @@ from tascnet.metrics import (
     match_segments,
 )
 from tascnet.predictor import Prediction, Predictor
-from tascnet.reports.report import Report
+from tascnet.reports.report import Report, unannotated_note
 from tascnet.reports.writing import write_report
 from tascnet.settings import check_dataset, told_settings
 from tascnet.structures import LabelSpace, Size
@@ -52,6 +53,7 @@ def evaluate(
     label_space = predictor.label_space
     metrics, miou, ap = SegmentationMetrics(label_space), MeanIoU(label_space), AveragePrecision(label_space)
     cityscapes_ap = CityscapesAveragePrecision(label_space) if label_space == CITYSCAPES else None
+    source = innermost(dataset)
     doubts: list[float] = []
     seconds = 0.0
     for index in range(len(dataset)):
@@ -63,7 +65,7 @@ def evaluate(
         miou.update(prediction.semantic, sample.segmentation.semantic_map(label_space))
         ap.update(prediction.instances, sample.segmentation, sample.name)
         if cityscapes_ap is not None:
-            void = dataset.excusing_void(index) if isinstance(dataset, Cityscapes) else None
+            void = source.excusing_void(index) if isinstance(source, Cityscapes) else None
             cityscapes_ap.update(prediction.instances, sample.segmentation, sample.name, void)
         doubts.append(prediction.doubt)
         on_image(index + 1, len(dataset))
@@ -75,7 +77,18 @@ def evaluate(
         cityscapes_ap=None if cityscapes_ap is None else cityscapes_ap.compute(),
         mean_doubt=sum(doubts) / len(doubts),
         seconds_per_image=seconds / len(dataset),
+        notes=_notes(dataset, source),
     )
+
+
+def _notes(dataset: PanopticDataset, source: PanopticDataset) -> tuple[str, ...]:
+    """Says so where the figures are of a part of the data only."""
+    notes = []
+    if len(dataset) < len(source):
+        notes.append(f"Only the first {len(dataset)} of {len(source)} pictures were measured.")
+    if isinstance(source, CocoPanoptic) and source.unannotated():
+        notes.append(unannotated_note(source.unannotated(), len(source)))
+    return tuple(notes)
 
 
 def write_cases(

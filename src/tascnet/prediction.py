@@ -139,7 +139,10 @@ def _image_ids(photo_of: Mapping[str, Path], benchmark: Benchmark, image_info: P
             f"{image_info} does not list {len(unknown)} of {len(photo_of)} photos, {unknown[0]} for one. "
             "Name the file that belongs to the photos, or only the photos that it lists."
         )
-    return {name: known[photo.name] for name, photo in photo_of.items()}
+    id_of = {name: known[photo.name] for name, photo in photo_of.items()}
+    if len(set(id_of.values())) < len(id_of):
+        raise InputError(f"two of the photos have one file name, so one id in {image_info}. Name each photo once.")
+    return id_of
 
 
 def _cityscapes_writer(output: Path, label_space: LabelSpace) -> OnPrediction:

@@ -161,10 +161,11 @@ def _check_input(inputs: InputConfig) -> None:
         raise InputError(
             f"data.input.scale_jitter is {low}, {high}; it must be two positive numbers, the smaller first."
         )
-    if 0 < inputs.load_short_side < inputs.short_side:
+    if inputs.load_short_side and not 0 < inputs.short_side <= inputs.load_short_side:
         raise InputError(
-            f"data.input.load_short_side is {inputs.load_short_side}, less than the short_side of {inputs.short_side} "
-            "that the photos are brought to; it must be at least that, or 0 to read them at full size."
+            f"data.input.load_short_side is {inputs.load_short_side}, with a short_side of {inputs.short_side}: "
+            "training would see objects at another size than evaluation. Set short_side, to no more than that; or set "
+            "load_short_side to 0, which reads photos at full size."
         )
     if inputs.crop and (len(inputs.crop) != 2 or min(inputs.crop) < 32):
         raise InputError(

@@ -128,6 +128,12 @@ class LabelSpace:
         """Data set id of a thing category -> thing index, 0..K_th-1."""
         return self.semantic_index(category_id) - len(self.stuff)
 
+    def unique_name(self, category_id: int) -> str:
+        """The category's name, and its id behind it where another category has the same name."""
+        name = self[category_id].name
+        is_shared = sum(category.name == name for category in self.categories) > 1
+        return f"{name} ({category_id})" if is_shared else name
+
     def to_list(self) -> list[dict[str, Any]]:
         """The categories as COCO panoptic JSON writes them."""
         return [
@@ -146,7 +152,7 @@ class LabelSpace:
         """The inverse of `to_list`. Missing colours are chosen; `isthing` must be given.
 
         Raises:
-            InputError: a category lacks its id, name or `isthing`.
+            InputError: a category lacks its id, name or `isthing`, or has a colour that is none.
         """
         result = []
         for position, entry in enumerate(categories):
@@ -157,6 +163,10 @@ class LabelSpace:
                     "each needs id, name and isthing (1 for things, 0 for stuff)."
                 )
             color = tuple(int(channel) for channel in entry.get("color", distinct_color(position)))
+            if len(color) != 3 or not 0 <= min(color) <= max(color) <= 255:
+                raise InputError(
+                    f"category '{entry['name']}' has the color {color}; it must be three numbers, 0 to 255."
+                )
             result.append(
                 Category(
                     id=int(entry["id"]),

@@ -1,6 +1,7 @@
 import copy
 import json
 import pickle
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -397,3 +398,20 @@ def test_a_worker_gets_columns_not_objects(tmp_path: Path) -> None:
     dataset = CocoPanoptic(tmp_path / "out.json")
     assert 29_000 < len(pickle.dumps(dataset)) < 31_000
     assert_equal(pickle.loads(pickle.dumps(dataset)).annotation(0), items[0].segmentation)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda content: content["annotations"][0]["segments_info"][0].update(category_id=[1]), "of the wrong kind"),
+        (lambda content: content["annotations"][0]["segments_info"][0].update(area=1e300), "of the wrong kind"),
+        (lambda content: content["images"][0].update(file_name=""), "has the file_name ''; name its photo"),
+        (lambda content: content["categories"].append([1, 2]), "the categories in .* cannot be used"),
+    ],
+)
+def test_values_of_another_kind(tmp_path: Path, change: Callable[[dict], None], message: str) -> None:
+    content, path = _content(tmp_path)
+    change(content)
+    path.write_text(json.dumps(content))
+    with pytest.raises(InputError, match=message):
+        CocoPanoptic.from_layout(tmp_path, "mini")

@@ -61,8 +61,8 @@ def test_merging_is_exact_and_keeps_the_order(label_space: LabelSpace, pairs: Pa
 def test_a_picture_counts_once(label_space: LabelSpace, pairs: Pairs) -> None:
     metrics = together(label_space, pairs, "sky", "shifted")
     before = metrics.compute()
-    with pytest.raises(InputError, match="picture 'sky' was added twice"):
+    with pytest.raises(InputError, match="image 'sky' was added twice"):
         metrics.update(*pairs["one third"], "sky")
-    with pytest.raises(InputError, match=r"picture 'shifted' was added twice \(2 such in all\)"):
+    with pytest.raises(InputError, match=r"image 'shifted' was added twice \(2 such in all\)"):
         metrics.merge(together(label_space, pairs, "sky", "shifted", "empty"))
     assert metrics.compute() == before

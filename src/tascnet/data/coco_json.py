@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -177,7 +177,7 @@ def read_label_space(path: Path, categories: list[Any]) -> LabelSpace:
     """
     try:
         return LabelSpace.from_list(categories)
-    except (InputError, TypeError, ValueError, IndexError) as error:
+    except (InputError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise InputError(f"the categories in {path} cannot be used: {error}") from error
 
 
@@ -198,12 +198,15 @@ def read_images(path: Path, entries: list[Any], on_problem: OnProblem = stop) ->
         where = f"{path}, image number {position}"
         try:
             require_keys(entry, ("id", "file_name", "height", "width"), where)
+            image_file = str(entry["file_name"])
+            if not PurePath(image_file).name:
+                raise DataError(f"{where} has the file_name '{image_file}'; name its photo.", Kind.BROKEN_ENTRY)
             if entry["id"] in images:
                 raise DataError(
                     f"{where}: the id {entry['id']} comes twice among the images. Keep one of them.",
                     Kind.REPEATED_IMAGE,
                 )
-            images[entry["id"]] = str(entry["file_name"]), Size(int(entry["height"]), int(entry["width"]))
+            images[entry["id"]] = image_file, Size(int(entry["height"]), int(entry["width"]))
         except DataError as problem:
             on_problem(problem)
         except (TypeError, ValueError, OverflowError) as error:
@@ -370,6 +373,12 @@ def _read_segment(where: str, entry: Any, label_space: LabelSpace, on_problem: O
     """One `_SEGMENT_ROW`; after a problem with its category it is still told, because the PNG has its pixels."""
     require_keys(entry, ("id", "category_id"), f"{where}, a segment")
     segment_id, category_id, is_crowd = entry["id"], entry["category_id"], bool(entry.get("iscrowd", 0))
+    score = entry.get("score")
+    try:
+        category_number, area = np.int64(int(category_id)), np.int64(int(entry.get("area", AREA_NOT_GIVEN)))
+        score = np.nan if score is None else float(score)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise wrong_value(where, error) from error
     if not isinstance(segment_id, int) or not VOID < segment_id <= MAX_SEGMENT_ID:
         raise DataError(
             f"{where}: segment id {segment_id} is not in 1..{MAX_SEGMENT_ID}; mend the id.", Kind.SEGMENT_ID
@@ -390,12 +399,7 @@ def _read_segment(where: str, entry: Any, label_space: LabelSpace, on_problem: O
                 Kind.STUFF_CROWD,
             )
         )
-    score = entry.get("score")
-    try:
-        numbers = (int(category_id), int(entry.get("area", AREA_NOT_GIVEN)), is_crowd)
-        return segment_id, *numbers, np.nan if score is None else float(score)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise wrong_value(where, error) from error
+    return segment_id, category_number, area, is_crowd, score
 
 
 def require_keys(entry: Any, keys: tuple[str, ...], where: str) -> None:

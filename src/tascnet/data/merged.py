@@ -23,28 +23,30 @@ class MergedCategories(Dataset[Sample]):
 
     Attributes:
         label_space: the merged categories, with ids 1, 2, ...
+        source: the data set.
     """
 
     label_space: LabelSpace
+    source: PanopticDataset
 
     def __init__(self, dataset: PanopticDataset, merge: CategoryMerge):
         """Wrap a data set; `merge` is of its label space."""
         self.label_space = merge.target
-        self._dataset = dataset
+        self.source = dataset
         self._merge = merge
 
     def __len__(self) -> int:
         """Number of images."""
-        return len(self._dataset)
+        return len(self.source)
 
     def __getitem__(self, index: int) -> Sample:
         """Image and merged annotation."""
-        sample = self._dataset[index]
+        sample = self.source[index]
         return replace(sample, segmentation=self._merge(sample.segmentation))
 
     def annotation(self, index: int) -> PanopticSegmentation:
         """Merged annotation alone."""
-        return self._merge(self._dataset.annotation(index))
+        return self._merge(self.source.annotation(index))
 
 
 def group_categories(dataset: PanopticDataset, group_by: str) -> PanopticDataset:

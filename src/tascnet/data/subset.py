@@ -9,9 +9,15 @@ from tascnet.structures import LabelSpace, PanopticSegmentation
 
 
 class FirstImages(Dataset[Sample]):
-    """The first `number` images of any data set, with all its categories."""
+    """The first `number` images of any data set, with all its categories.
+
+    Attributes:
+        label_space: the data set's.
+        source: the data set.
+    """
 
     label_space: LabelSpace
+    source: PanopticDataset
 
     def __init__(self, dataset: PanopticDataset, number: int):
         """Wrap a data set.
@@ -24,7 +30,7 @@ class FirstImages(Dataset[Sample]):
                 f"num_images is {number}, but the data set has {len(dataset)} images; lower it, or set 0 for all."
             )
         self.label_space = dataset.label_space
-        self._dataset = dataset
+        self.source = dataset
         self._number = number
 
     def __len__(self) -> int:
@@ -33,8 +39,8 @@ class FirstImages(Dataset[Sample]):
 
     def __getitem__(self, index: int) -> Sample:
         """Image and annotation."""
-        return self._dataset[range(self._number)[index]]
+        return self.source[range(self._number)[index]]
 
     def annotation(self, index: int) -> PanopticSegmentation:
         """Annotation alone."""
-        return self._dataset.annotation(range(self._number)[index])
+        return self.source.annotation(range(self._number)[index])

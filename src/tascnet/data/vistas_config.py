@@ -14,16 +14,19 @@ from tascnet.structures import Category, CategoryMerge, LabelSpace, distinct_col
 class VistasConfig:
     """What a config file says. The category of label number n of the file, counted from 0, has the id n + 1.
 
-    Those are the ids of the official panoptic files. Name and supercategory are theirs, too: "Bird", "animal--bird".
+    Those are the ids of the official panoptic files. The name is the readable one, and the supercategory is the full
+    name less its last part: "Car" of "object--vehicle--car" is in "object--vehicle".
 
     Attributes:
         path: the file.
         labels: all labels in order, each as a category.
+        full_names: of the labels; the official panoptic files have them as supercategories.
         evaluated: for each label, whether it counts; the others are VOID.
     """
 
     path: Path
     labels: tuple[Category, ...]
+    full_names: tuple[str, ...]
     evaluated: tuple[bool, ...]
 
     @cached_property
@@ -37,11 +40,11 @@ class VistasConfig:
         Raises:
             InputError: a category is none of the labels, or is a thing in one of the files and stuff in the other.
         """
-        full_names = {label.supercategory: label for label in self.labels}
-        any_names = {label.name: label for label in self.labels} | full_names
+        by_full_name = dict(zip(self.full_names, self.labels, strict=True))
+        by_any_name = {label.name: label for label in self.labels} | by_full_name
         target_of = {}
         for category in source.categories:
-            label = full_names.get(category.supercategory) or any_names.get(category.name)
+            label = by_full_name.get(category.supercategory) or by_any_name.get(category.name)
             if label is None:
                 raise InputError(
                     f"{source_path} has a category '{category.name}' ({category.supercategory}), which is no label of "
@@ -69,10 +72,11 @@ def read_vistas_config(path: Path) -> VistasConfig:
     if not isinstance(labels, list) or not labels:
         raise InputError(f"{path} has no list 'labels'; check that it is the config file of Mapillary Vistas.")
     categories = tuple(_category(path, number, label) for number, label in enumerate(labels))
+    full_names = tuple(str(label["name"]) for label in labels)
     evaluated = tuple(bool(label["evaluate"]) for label in labels)
     if not any(evaluated):
         raise InputError(f"{path} has no label with 'evaluate': true, so nothing would be annotated. Mend the file.")
-    return VistasConfig(path, categories, evaluated)
+    return VistasConfig(path, categories, full_names, evaluated)
 
 
 def _category(path: Path, number: int, label: object) -> Category:
@@ -82,12 +86,15 @@ def _category(path: Path, number: int, label: object) -> Category:
         raise InputError(f"{path}, label number {number} lacks {', '.join(missing)}; it needs {', '.join(keys)}.")
     try:
         red, green, blue = map(int, label.get("color", distinct_color(number)))
+        if not 0 <= min(red, green, blue) <= max(red, green, blue) <= 255:
+            raise ValueError
     except (TypeError, ValueError) as error:
         raise InputError(
             f"{path}, label number {number} has the color {label['color']!r}; it must be three numbers, 0 to 255."
         ) from error
     name = str(label["name"])
-    return Category(number + 1, str(label.get("readable", name)), bool(label["instances"]), (red, green, blue), name)
+    readable, group = str(label.get("readable", name)), name.rpartition("--")[0] or name
+    return Category(number + 1, readable, bool(label["instances"]), (red, green, blue), group)
 
 
 def _kind(category: Category) -> str:

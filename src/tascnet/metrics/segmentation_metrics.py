@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from tascnet.errors import InputError
 from tascnet.metrics.boundary import BoundaryMatcher
+from tascnet.metrics.image_names import refuse_repeated
 from tascnet.metrics.mean_iou import MeanIoU, MeanIoUResult
 from tascnet.metrics.panoptic_quality import PanopticQuality, PanopticQualityResult
 from tascnet.structures import LabelSpace, PanopticSegmentation
@@ -60,7 +60,7 @@ class SegmentationMetrics:
         Raises:
             InputError: a picture of that name was added before, or as `match_segments` does.
         """
-        _check_new([name] if name in self._pictures else [])
+        refuse_repeated([name], self._pictures)
         alone = PanopticQuality(self.label_space)
         alone.update(prediction, annotation)
         self._panoptic.merge(alone)
@@ -77,7 +77,7 @@ class SegmentationMetrics:
             ValueError: it counts in another label space.
             InputError: a picture was added to both.
         """
-        _check_new(sorted(self._pictures.keys() & other._pictures.keys()))
+        refuse_repeated(other._pictures, self._pictures)
         self._panoptic.merge(other._panoptic)
         self._boundary.merge(other._boundary)
         self._miou.merge(other._miou)
@@ -90,12 +90,4 @@ class SegmentationMetrics:
             boundary=self._boundary.compute(),
             miou=self._miou.compute(),
             pictures=dict(self._pictures),
-        )
-
-
-def _check_new(added_before: list[str]) -> None:
-    if added_before:
-        raise InputError(
-            f"picture '{added_before[0]}' was added twice ({len(added_before)} such in all); give each picture a name "
-            "of its own and add it once."
         )

@@ -17,7 +17,7 @@ from tascnet.data.coco_json import CocoJson, Picture, read_coco_json, read_coco_
 from tascnet.display import progress_bar
 from tascnet.errors import InputError
 from tascnet.metrics import SegmentationMetrics
-from tascnet.reports.report import Report
+from tascnet.reports.report import Report, unannotated_note
 from tascnet.structures import LabelSpace, PanopticSegmentation, Segment, Size
 
 PICTURES_A_TASK = 8
@@ -104,6 +104,7 @@ def compare_files(
         label_space=annotated.label_space,
         segmentation=found.metrics.compute(),
         notes=(
+            *([unannotated_note(annotated.unannotated, len(pairs))] if annotated.unannotated else []),
             *_missing_notes(without, len(pairs)),
             *_area_notes(predictions, found.wrong_predicted),
             *_area_notes(annotations, found.wrong_annotated),

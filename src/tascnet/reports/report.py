@@ -1,9 +1,10 @@
 """What an evaluation found, and the same as plain values."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from tascnet.data.problems import first_few
 from tascnet.metrics import (
     AveragePrecisionResult,
     CityscapesAveragePrecisionResult,
@@ -120,7 +121,15 @@ class Report:
 
     def _named(self, per_category: Mapping[int, float]) -> dict[str, float]:
         """Category name -> percent."""
-        return {self.label_space[category_id].name: 100 * value for category_id, value in per_category.items()}
+        return {self.label_space.unique_name(i): 100 * value for i, value in per_category.items()}
+
+
+def unannotated_note(photos: Sequence[str], annotated: int) -> str:
+    """The note that photos are listed without annotation, so that nothing can be measured on them."""
+    return (
+        f"{len(photos)} of {len(photos) + annotated} photos of the data set have no annotation and were not measured: "
+        f"{first_few(photos)}."
+    )
 
 
 def group_percent(group: GroupQuality | None, figure: str) -> float | None:

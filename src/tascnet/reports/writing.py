@@ -68,7 +68,7 @@ def quality_rows(report: Report) -> dict[str, Row]:
         groups = (None if each is None else GroupQuality(each.pq, each.sq, each.rq, 1) for each in (panoptic, boundary))
         row = _row(report, (category,), *groups)
         if any(value is not None for value in row.values()):
-            rows[f"  {category.name}"] = row
+            rows[f"  {space.unique_name(category.id)}"] = row
     return rows
 
 
