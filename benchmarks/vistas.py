@@ -1,7 +1,8 @@
 """Loading a photo of 22 megapixels with its annotation, at full size and at a training scale: seconds and peak memory.
 
 The picture is made here, in the folders of Mapillary Vistas: noise over slopes of colour, some hundred segments. Each
-row is a fresh process; memory is its peak above what it holds once everything is imported and a small picture is read.
+row is a fresh process, the quickest of three calls; memory is the peak above what it holds once everything is imported
+and a small picture is read.
 
 python benchmarks/vistas.py --short-side 1024
 """
@@ -35,7 +36,7 @@ def main() -> None:
         print(f"photo {HEIGHT} x {WIDTH}\n{'form':>10} {'short side':>10} {'seconds':>8} {'peak MB':>8}  loaded size")
         for form in ("panoptic", "instances"):
             for side in (short_side, 0):
-                cost = measure(load, (folder, "training", form, side), (folder, "small", form, 50), repeats=1)
+                cost = measure(load, (folder, "training", form, side), (folder, "small", form, 50), repeats=3)
                 size = " x ".join(map(str, cost.result))
                 print(f"{form:>10} {side:>10} {cost.milliseconds / 1e3:8.2f} {cost.megabytes:8.0f}  {size}", flush=True)
 
