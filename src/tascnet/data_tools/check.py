@@ -17,6 +17,7 @@ from tascnet.data_tools.sheet import Sheet
 from tascnet.data_tools.sources import Source, find_sources
 from tascnet.data_tools.walk import Finding, Findings, Looked, walk
 from tascnet.display import progress_bar, say
+from tascnet.errors import InputError
 from tascnet.files import check_writable, write_json
 from tascnet.structures import LabelSpace
 
@@ -33,12 +34,14 @@ class Check:
         num_pictures: pictures with an annotation.
         with_photos: whether photos were read.
         findings: in the order in which they were found.
+        failure: why the split cannot be read at all; None where it can.
     """
 
     source: Source
     num_pictures: int
     with_photos: bool
     findings: list[Finding]
+    failure: InputError | None = None
 
     @property
     def num_errors(self) -> int:
@@ -106,20 +109,34 @@ def check_data(
         Whether there are no errors; warnings may be there.
 
     Raises:
-        InputError: the data set cannot be read at all.
+        InputError: a split cannot be read at all; what there is of the others is printed and written before.
     """
     sources = find_sources(path, data_format, images, settings)
     if output is not None:
         check_writable(output)
     sheet = Sheet()
-    checks = [check_source(source, sheet, console) for source in sources]
+    checks = [_check_or_fail(source, sheet, console) for source in sources]
+    failures = [check.failure for check in checks if check.failure is not None]
+    if len(failures) == len(checks):
+        raise InputError(" ".join(map(str, failures)))
     for check in checks:
         _print(check, console)
     if output is not None:
         write_json(output / "check.json", {"splits": [check.to_dict() for check in checks]}, indent=1)
         write_png(output / "contact_sheet.png", sheet.draw())
         say(console, f"check.json and contact_sheet.png are in {output}")
+    if failures:
+        raise InputError(" ".join(map(str, failures)))
     return not any(check.num_errors for check in checks)
+
+
+def _check_or_fail(source: Source, sheet: Sheet, console: Console) -> Check:
+    """A split that cannot be read must not cost what is known of the others."""
+    try:
+        return check_source(source, sheet, console)
+    except InputError as error:
+        kind = error.kind if isinstance(error, DataError) else Kind.OTHER
+        return Check(source, 0, False, [Finding(kind, str(error), "")], error)
 
 
 def check_source(source: Source, sheet: Sheet, console: Console) -> Check:
@@ -160,6 +177,9 @@ def _check_coco_files(dataset: CocoPanoptic, findings: Findings) -> None:
 
 
 def _print(check: Check, console: Console) -> None:
+    if check.failure is not None:
+        say(console, f"{check.source.name} ({check.source.settings.format}) cannot be read: {check.failure}")
+        return
     photos = "" if check.with_photos else ", annotation alone (no folder of photos)"
     say(console, f"{check.source.name} ({check.source.settings.format}): {check.num_pictures} pictures{photos}")
     if not check.findings:
