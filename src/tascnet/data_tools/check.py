@@ -10,9 +10,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from tascnet.config import DatasetConfig
+from tascnet.data.cityscapes import Cityscapes
 from tascnet.data.coco import CocoPanoptic
 from tascnet.data.images import write_png
 from tascnet.data.problems import DataError, Kind
+from tascnet.data.vistas import Vistas
 from tascnet.data_tools.sheet import Sheet
 from tascnet.data_tools.sources import Source, find_sources
 from tascnet.data_tools.walk import Finding, Findings, Looked, walk
@@ -147,10 +149,10 @@ def check_source(source: Source, sheet: Sheet, console: Console) -> Check:
     """
     findings = Findings()
     dataset = source.open_leniently(findings)
-    with_photos = True
-    if isinstance(dataset, CocoPanoptic):
-        with_photos = dataset.has_photos
-        _check_coco_files(dataset, findings)
+    with_photos = not isinstance(dataset, CocoPanoptic | Cityscapes) or dataset.has_photos
+    files = dataset.panoptic_files if isinstance(dataset, Vistas) else dataset
+    if isinstance(files, CocoPanoptic):
+        _check_coco_files(files, findings)
     about = {finding.picture for finding in findings.all}
     seen = _Seen(dataset.label_space)
     with progress_bar(console, f"check {source.name}", len(dataset)) as bar:

@@ -7,12 +7,15 @@ from typing import Any
 
 from tascnet.build import build_dataset, narrow
 from tascnet.config import DatasetConfig
+from tascnet.data import cityscapes, vistas
 from tascnet.data.categories_file import FILE_NAME
+from tascnet.data.cityscapes import Cityscapes
 from tascnet.data.coco import CocoPanoptic
 from tascnet.data.coco_instances import CocoInstances
 from tascnet.data.png_pairs import CATEGORIES, IMAGES, PngPairs
 from tascnet.data.problems import DataError, Kind, OnProblem
 from tascnet.data.stream import PanopticDataset
+from tascnet.data.vistas import Vistas
 from tascnet.errors import InputError
 from tascnet.files import read_json
 
@@ -68,6 +71,13 @@ class Source:
             return CocoInstances.from_layout(settings.root, settings.split, settings.overlaps, on_problem=on_problem)
         if settings.format == "png_pairs":
             return PngPairs(settings.root, settings.split, on_problem=on_problem)
+        if settings.format == "vistas":
+            return Vistas(settings.root, settings.split, settings.version, settings.form, on_problem=on_problem)
+        if settings.format == "cityscapes":
+            files = Cityscapes(settings.root, settings.split, on_problem=on_problem)
+            if not files.has_photos:
+                on_problem(files.no_photos())
+            return files
         return build_dataset(settings)
 
     def _existing_photos(self) -> Path | None:
@@ -170,7 +180,9 @@ def _find_out(root: Path) -> str:
         raise InputError(
             f"{root} is no data set that can be recognised. Looked for: annotations/panoptic_*.json (coco); "
             f"annotations/instances_*.json with {FILE_NAME} (coco_instances); folders {IMAGES}, {CATEGORIES}, "
-            "instances, at the root or in folders of splits (png_pairs). For another form, give --format and --split."
+            "instances, at the root or in folders of splits (png_pairs); gtFine with folders of splits (cityscapes); "
+            "config_v1.2.json, config_v2.0.json or config.json beside folders of splits (vistas). For another form, "
+            "give --format and --split."
         )
     return next(iter(found))
 
@@ -195,5 +207,7 @@ _SPLITS: dict[str, Callable[[Path], list[str]]] = {
     "coco": _coco_splits,
     "coco_instances": _instances_splits,
     "png_pairs": _png_splits,
+    "cityscapes": cityscapes.find_splits,
+    "vistas": vistas.find_splits,
 }
 """Format -> what finds its splits; other formats must be named, and their split."""
