@@ -328,6 +328,7 @@ class TestWhatIsThere:
             (["set", "--format", "png_pairs"], "holds no split of format png_pairs"),
             (["empty/a.json"], "holds neither COCO panoptic annotations"),
             (["empty/a.json", "--format", "png_pairs"], "wants the root folder"),
+            (["empty/e.json"], "holds neither COCO panoptic annotations"),
             (["empty/b.json"], "is in COCO's instances format, which is read from the layout"),
             (["empty/c.json"], "is not valid JSON"),
             (["empty/panoptic_d.json"], "is not valid JSON"),
@@ -341,6 +342,7 @@ class TestWhatIsThere:
         (tmp_path / "empty").mkdir()
         (tmp_path / "empty" / "a.json").write_text("{}")
         (tmp_path / "empty" / "b.json").write_text('{"annotations": [{"segmentation": []}]}')
+        (tmp_path / "empty" / "e.json").write_text('{"annotations": [{"annotations": []}]}')
         (tmp_path / "empty" / "panoptic_d.json").write_text("[")
         (tmp_path / "empty" / "c.json").write_text('{"annotations": [{"segme')
         path, *rest = arguments

@@ -154,6 +154,11 @@ class TestVistas:
         }
         assert found["pictures"] == 2
 
+    def test_what_all_splits_lack_is_said_once(self, root: Path, tascnet: Callable[..., Said]):
+        said = tascnet("data", "check", root, "--version", "v2.0")
+        assert (said.code, said.out) == (2, "")
+        assert said.err.count("config_v2.0.json does not exist") == 1
+
     def test_counting_and_conversion(self, root: Path, tascnet: Callable[..., Said], tmp_path: Path):
         said = tascnet("data", "stats", root)
         assert said.code == 0, said.err

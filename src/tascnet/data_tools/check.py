@@ -118,9 +118,9 @@ def check_data(
         check_writable(output)
     sheet = Sheet()
     checks = [_check_or_fail(source, sheet, console) for source in sources]
-    failures = [check.failure for check in checks if check.failure is not None]
-    if len(failures) == len(checks):
-        raise InputError(" ".join(map(str, failures)))
+    failures = list(dict.fromkeys(str(check.failure) for check in checks if check.failure is not None))
+    if all(check.failure is not None for check in checks):
+        raise InputError(" ".join(failures))
     for check in checks:
         _print(check, console)
     if output is not None:
@@ -128,7 +128,7 @@ def check_data(
         write_png(output / "contact_sheet.png", sheet.draw())
         say(console, f"check.json and contact_sheet.png are in {output}")
     if failures:
-        raise InputError(" ".join(map(str, failures)))
+        raise InputError(" ".join(failures))
     return not any(check.num_errors for check in checks)
 
 

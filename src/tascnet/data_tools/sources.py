@@ -154,7 +154,7 @@ def _format_of_json(path: Path) -> str:
             return data_format
     content = read_json(path, _format_of_annotation)
     annotations = content.get("annotations") if isinstance(content, dict) else None
-    if isinstance(annotations, list) and annotations and annotations[0] in _PREFIXES:
+    if isinstance(annotations, list) and annotations and annotations[0] in list(_PREFIXES):  # it may be no text
         return str(annotations[0])
     raise InputError(
         f"{path} holds neither COCO panoptic annotations (with segments_info) nor instances (with segmentation). "
