@@ -168,3 +168,10 @@ class TestJson:
         (tmp_path / "a.json").write_bytes(content)
         with pytest.raises(InputError, match=r"a.json is not valid JSON .*copy or download it again"):
             read_json(tmp_path / "a.json")
+
+
+def test_a_folder_of_that_name_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "out.json").mkdir()
+    with pytest.raises(InputError, match=r"cannot write .*out\.json: Is a directory\. Choose another name\."):
+        write_json(tmp_path / "out.json", {})
+    assert [path.name for path in tmp_path.iterdir()] == ["out.json"]

@@ -22,7 +22,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     suffix of `path`, because many writers choose their format by it.
 
     Raises:
-        InputError: the folder cannot be made or written to.
+        InputError: the folder cannot be made or written to, or `path` is a folder.
     """
     path = Path(path)
     make_folder(path.parent)
@@ -38,7 +38,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         yield temporary
         _flush_to_disk(temporary)
         temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
+        _rename(temporary, path)
     except BaseException:
         with suppress(FileNotFoundError):
             temporary.unlink()
@@ -163,6 +163,13 @@ def read_yaml(path: str | Path) -> Any:
         ) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not valid YAML ({' '.join(str(error).split())}). Mend the file.") from error
+
+
+def _rename(temporary: Path, path: Path) -> None:
+    try:
+        temporary.replace(path)
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}. Choose another name.") from error
 
 
 def _flush_to_disk(path: Path) -> None:

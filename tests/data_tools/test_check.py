@@ -22,6 +22,7 @@ from tascnet.data_tools.sheet import GREEN, RED, STRIP, THUMBNAIL, Sheet
 from tascnet.data_tools.sources import find_sources
 from tascnet.data_tools.walk import Findings, count_ids, walk
 from tascnet.errors import InputError
+from tascnet.files import read_json
 from tascnet.structures import Segment
 
 QUIET = Console(quiet=True)
@@ -241,6 +242,39 @@ def test_pixels_of_ids_are_counted_as_numpy_counts_them() -> None:
     assert count_ids(ids) == dict(Counter(ids.ravel().tolist()))
 
 
+def test_photos_of_one_split_only(tmp_path: Path, tascnet: Callable[..., Said]) -> None:
+    """As where only val2017.zip was unpacked beside all annotations."""
+    root = write_coco(write_coco(tmp_path / "set", 2, "train"), 1, "val")
+    shutil.rmtree(root / "train")
+    clean, report = check(root)
+    train, val = report["splits"]
+    assert not clean
+    assert (train["pictures"], train["with_photos"], train["errors"]) == (2, False, 1)
+    assert texts(train, Kind.MISSING_FILE) == [
+        f"the folder of photos {root}/train does not exist. Add it, or name another --split."
+    ]
+    assert (val["pictures"], val["with_photos"], val["errors"]) == (1, True, 0)
+    said = tascnet("data", "stats", root)
+    assert said.code == 0
+    assert "train: 2 pictures" in said.out
+
+
+def test_a_split_that_cannot_be_read_leaves_the_others(tmp_path: Path, tascnet: Callable[..., Said]) -> None:
+    root = write_coco(write_coco(tmp_path / "set", 1, "train"), 2, "val")
+    (root / "annotations" / "panoptic_train.json").write_text('{"images": [')
+    (root / "val" / "p01.png").unlink()
+    said = tascnet("data", "check", root, "--output", tmp_path / "out")
+    assert said.code == 2
+    assert "panoptic_train.json is not valid JSON" in said.err
+    assert said.err.count("\n") == 1
+    assert "train (coco) cannot be read: " in said.out
+    assert "val (coco): 2 pictures" in said.out
+    train, val = json.loads((tmp_path / "out" / "check.json").read_text())["splits"]
+    assert (train["pictures"], train["kinds"]) == (0, {"cannot be used": 1})
+    assert (val["errors"], val["kinds"]["file missing"]) == (1, 1)
+    assert (tmp_path / "out" / "contact_sheet.png").is_file()
+
+
 class TestWhatIsThere:
     def test_all_splits_unless_one_is_named(self, tmp_path: Path):
         write_coco(write_coco(tmp_path, 1, "val"), 1, "train")
@@ -266,6 +300,24 @@ class TestWhatIsThere:
         (tmp_path / "annotations" / "instances_mini.json").write_text("{}")
         assert [s.settings.format for s in find_sources(tmp_path, "auto", None, DatasetConfig())] == ["coco"]
 
+    def test_a_name_is_enough_to_know_the_format(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+        root = write_coco(tmp_path, 1)
+        named = root / "annotations" / "panoptic_mini.json"
+        other = named.rename(root / "annotations" / "other.json")
+        seen: list[dict] = []
+
+        def watch(path: Path, replace_object: Callable[[dict], object]) -> object:
+            return read_json(path, lambda entry: seen.append(entry) or replace_object(entry))
+
+        monkeypatch.setattr("tascnet.data_tools.sources.read_json", watch)
+        (source,) = find_sources(other, "auto", None, DatasetConfig())
+        assert source.settings.format == "coco"
+        assert seen[-1] == {"images": [None], "annotations": ["coco"], "categories": [None] * 5}  # nothing is held
+        other.rename(named)
+        seen.clear()
+        (source,) = find_sources(named, "auto", None, DatasetConfig())
+        assert (source.settings.format, seen) == ("coco", [])
+
     @pytest.mark.parametrize(
         ("arguments", "finding"),
         [
@@ -276,8 +328,11 @@ class TestWhatIsThere:
             (["set", "--format", "png_pairs"], "holds no split of format png_pairs"),
             (["empty/a.json"], "holds neither COCO panoptic annotations"),
             (["empty/a.json", "--format", "png_pairs"], "wants the root folder"),
+            (["empty/e.json"], "holds neither COCO panoptic annotations"),
             (["empty/b.json"], "is in COCO's instances format, which is read from the layout"),
             (["empty/c.json"], "is not valid JSON"),
+            (["empty/panoptic_d.json"], "is not valid JSON"),
+            (["set/annotations/panoptic_mini.json", "--images", "nowhere/x"], "nowhere/x is no folder"),
         ],
     )
     def test_what_cannot_be_read_at_all(
@@ -287,6 +342,8 @@ class TestWhatIsThere:
         (tmp_path / "empty").mkdir()
         (tmp_path / "empty" / "a.json").write_text("{}")
         (tmp_path / "empty" / "b.json").write_text('{"annotations": [{"segmentation": []}]}')
+        (tmp_path / "empty" / "e.json").write_text('{"annotations": [{"annotations": []}]}')
+        (tmp_path / "empty" / "panoptic_d.json").write_text("[")
         (tmp_path / "empty" / "c.json").write_text('{"annotations": [{"segme')
         path, *rest = arguments
         said = tascnet("data", "check", tmp_path / path, *[tmp_path / r if "/" in r else r for r in rest])

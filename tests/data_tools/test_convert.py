@@ -101,6 +101,45 @@ def test_nothing_is_overwritten(tmp_path: Path, tascnet: Callable[..., Said]) ->
     assert "panoptic_mini.json exists. Choose another --output" in said.err
 
 
+@pytest.mark.parametrize("photos", ["link", "copy"])
+@pytest.mark.parametrize("through_a_link", [False, True])
+def test_photos_stay_where_the_output_is_the_root(
+    tmp_path: Path, tascnet: Callable[..., Said], photos: str, through_a_link: bool
+) -> None:
+    root = write_instances(tmp_path / "set")
+    photo = root / "val" / "a b.png"
+    content = photo.read_bytes()
+    output = tmp_path / "again" if through_a_link else root
+    if through_a_link:
+        output.symlink_to(root)
+    said = tascnet("data", "convert", root, "--output", output, "--photos", photos, "--overlaps", "car")
+    assert said.code == 0, said.err
+    assert not photo.is_symlink()
+    assert photo.read_bytes() == content
+    assert len(CocoPanoptic.from_layout(root, "val")[0].segmentation.segments) > 1
+
+
+@pytest.mark.parametrize("photos", ["link", "copy"])
+def test_another_picture_is_never_replaced(tmp_path: Path, tascnet: Callable[..., Said], photos: str) -> None:
+    root, other = write_pairs(tmp_path / "from", "", ["a"]), tmp_path / "to" / "all" / "a.jpg"
+    other.parent.mkdir(parents=True)
+    other.write_text("the only one")
+    flags = ["--output", tmp_path / "to", "--photos", photos]
+    said = tascnet("data", "convert", root, *flags)
+    assert (said.code, other.read_text()) == (2, "the only one")
+    assert f"{other} exists and is another picture. Choose another --output" in said.err
+    shutil.copyfile(root / "images" / "a.jpg", other)  # as after a conversion that was interrupted
+    assert tascnet("data", "convert", root, *flags).code == 0
+
+
+def test_a_link_that_leads_nowhere_is_replaced(tmp_path: Path, tascnet: Callable[..., Said]) -> None:
+    root, link = write_pairs(tmp_path / "from", "", ["a"]), tmp_path / "to" / "all" / "a.jpg"
+    link.parent.mkdir(parents=True)
+    link.symlink_to(tmp_path / "nowhere")
+    assert tascnet("data", "convert", root, "--output", tmp_path / "to", "--photos", "link").code == 0
+    assert link.samefile(root / "images" / "a.jpg")
+
+
 def test_photos_are_needed(tmp_path: Path, tascnet: Callable[..., Said]) -> None:
     root = write_coco(tmp_path / "set", 1)
     shutil.rmtree(root / "mini")

@@ -73,3 +73,11 @@ def test_a_broken_annotation_is_an_error(tmp_path: Path, tascnet: Callable[..., 
     said = tascnet("data", "stats", root)
     assert said.code == 2
     assert "instances/a.png is not a picture that can be read" in said.err
+
+
+def test_a_folder_as_output_is_refused_before_counting(tmp_path: Path, tascnet: Callable[..., Said]) -> None:
+    said = tascnet("data", "stats", write_pairs(tmp_path / "set", "", ["a"]), "--output", tmp_path)
+    assert (said.code, said.out) == (2, "")
+    assert said.err == (
+        f"tascnet: error: --output {tmp_path} is a folder. Name a JSON file in it, such as {tmp_path}/stats.json.\n"
+    )

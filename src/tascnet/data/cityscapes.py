@@ -12,6 +12,7 @@ from tascnet.data.cityscapes_ids import excusing_void, from_instance_ids, read_i
 from tascnet.data.cityscapes_labels import CITYSCAPES
 from tascnet.data.coco import CocoPanoptic
 from tascnet.data.loading import load_sample
+from tascnet.data.problems import DataError, Kind, OnProblem, stop
 from tascnet.data.sample import Sample
 from tascnet.errors import InputError
 from tascnet.structures import LabelSpace, PanopticSegmentation
@@ -37,6 +38,7 @@ class Cityscapes(Dataset[Sample]):
 
     Attributes:
         label_space: the 19 evaluated categories; all else is VOID.
+        has_photos: whether there is a folder of photos.
     """
 
     label_space: LabelSpace = CITYSCAPES
@@ -47,6 +49,7 @@ class Cityscapes(Dataset[Sample]):
         split: str,
         form: Literal["instance_ids", "panoptic"] | None = None,
         load_short_side: int = 0,
+        on_problem: OnProblem = stop,
     ) -> None:
         """List the files; none but the JSON is read yet.
 
@@ -56,23 +59,27 @@ class Cityscapes(Dataset[Sample]):
             form: which annotation to read. None takes the instanceIds files where the split has any, as they are what
                 the others are made from, and else the JSON and its PNGs.
             load_short_side: pixels to which the shorter side of larger samples is reduced; 0 for full size.
+            on_problem: called with each photo that lacks annotation or the reverse, and each name that two pictures
+                share; the default raises the first.
 
         Raises:
-            InputError: there is no annotation, photos lack annotation or the reverse, two pictures share a name, or
-                a folder cannot be listed.
+            InputError: there is no annotation, a folder cannot be listed, or `on_problem` raises.
         """
         root = Path(root)
         self._photo_folder = root / "leftImg8bit" / split
         self._load_short_side = load_short_side
-        self._annotation = _open_annotation(root / "gtFine", split, form)
+        self._annotation = _open_annotation(root / "gtFine", split, form, on_problem)
         self._photos: Mapping[str, Path] = {}
-        if self._photo_folder.is_dir():
-            self._photos = _files_of_cities(self._photo_folder, PHOTO_SUFFIX)
-            self._check_pairs()
+        self._used = list(range(len(self._annotation.names)))  # positions in the annotation
+        self.has_photos = self._photo_folder.is_dir()
+        if self.has_photos:
+            self._photos = _files_of_cities(self._photo_folder, PHOTO_SUFFIX, on_problem)
+            self._check_pairs(on_problem)
+            self._used = [index for index in self._used if self._annotation.names[index] in self._photos]
 
     def __len__(self) -> int:
         """Number of annotated pictures."""
-        return len(self._annotation.names)
+        return len(self._used)
 
     def __getitem__(self, index: int) -> Sample:
         """Photo and annotation.
@@ -80,14 +87,9 @@ class Cityscapes(Dataset[Sample]):
         Raises:
             InputError: one of the two files is missing or broken, or they differ in size.
         """
-        name = self.sample_name(index)
-        if not self._photos:
-            raise InputError(
-                f"the folder of photos {self._photo_folder} does not exist; unpack leftImg8bit beside gtFine. "
-                "Without photos, annotation(i) can still be read."
-            )
-        photo, annotation = self._photos[name], self.annotation(index)
-        return load_sample(photo, annotation, name, name, self._annotation.path(index), self._load_short_side)
+        name, photo, annotation = self.sample_name(index), self.photo_path(index), self.annotation(index)
+        where = self._annotation.path(self._used[index])
+        return load_sample(photo, annotation, name, name, where, self._load_short_side)
 
     def annotation(self, index: int) -> PanopticSegmentation:
         """The annotation alone; the photo is not read.
@@ -95,7 +97,7 @@ class Cityscapes(Dataset[Sample]):
         Raises:
             InputError: the file is missing, is broken, or holds values of no known label.
         """
-        return self._annotation.read(index)
+        return self._annotation.read(self._used[index])
 
     def excusing_void(self, index: int) -> Tensor | None:
         """(H, W) bool: what `CityscapesAveragePrecision` needs as `void` to equal the official script.
@@ -107,25 +109,47 @@ class Cityscapes(Dataset[Sample]):
         """
         if not isinstance(self._annotation, _InstanceIdsFiles):
             return None
-        return torch.from_numpy(excusing_void(read_instance_ids(self._annotation.paths[index])))
+        return torch.from_numpy(excusing_void(read_instance_ids(self._annotation.paths[self._used[index]])))
 
     def sample_name(self, index: int) -> str:
         """`<city>_<sequence>_<frame>`."""
-        return self._annotation.names[index]
+        return self._annotation.names[self._used[index]]
+
+    def photo_path(self, index: int) -> Path:
+        """The photo.
+
+        Raises:
+            InputError: there is no folder of photos.
+        """
+        if not self.has_photos:
+            raise self.no_photos()
+        return self._photos[self.sample_name(index)]
+
+    def no_photos(self) -> DataError:
+        """The problem of a split without a folder of photos."""
+        return DataError(
+            f"the folder of photos {self._photo_folder} does not exist; unpack leftImg8bit beside gtFine. "
+            "Without photos, annotation(i) can still be read.",
+            Kind.MISSING_FILE,
+        )
 
     def image_id(self, index: int) -> str:
         """The same: the benchmark knows pictures by their names."""
         return self.sample_name(index)
 
-    def _check_pairs(self) -> None:
+    def _check_pairs(self, on_problem: OnProblem) -> None:
         annotated, photos = set(self._annotation.names), self._photos.keys()
-        for what, lacking in (("photo", annotated - photos), ("annotation", photos - annotated)):
-            if lacking:
-                raise InputError(
-                    f"{len(lacking)} of {len(annotated | photos)} pictures have no {what}, '{min(lacking)}' for one "
+        for what, kind, lacking in (
+            ("photo", Kind.NO_IMAGE, annotated - photos),
+            ("annotation", Kind.MISSING_FILE, photos - annotated),
+        ):
+            for name in sorted(lacking):
+                text = (
+                    f"{len(lacking)} of {len(annotated | photos)} pictures have no {what}, '{name}' for one "
                     f"(photos: {self._photo_folder}, annotation: {self._annotation.place}). Unpack both archives "
                     "whole, or remove what has no counterpart."
                 )
+                on_problem(DataError(text, kind, f"{name}.png"))
 
 
 class _Annotation(Protocol):
@@ -156,8 +180,8 @@ class _InstanceIdsFiles:
 class _PanopticFiles:
     """Annotation as createPanopticImgs converts it. The names of photos in its JSON are of no existing files."""
 
-    def __init__(self, path: Path) -> None:
-        self._files = CocoPanoptic(path)
+    def __init__(self, path: Path, on_problem: OnProblem) -> None:
+        self._files = CocoPanoptic(path, on_problem=on_problem)
         self.names = [str(self._files.image_id(index)) for index in range(len(self._files))]
         self.place = str(path)
         if _meaning(self._files.label_space) != _meaning(CITYSCAPES):
@@ -173,20 +197,20 @@ class _PanopticFiles:
         return self._files.annotation(index)
 
 
-def _open_annotation(folder: Path, split: str, form: str | None) -> _Annotation:
+def _open_annotation(folder: Path, split: str, form: str | None, on_problem: OnProblem) -> _Annotation:
     if form not in (None, "instance_ids", "panoptic"):
         raise InputError(f"form is '{form}'; it may be 'instance_ids', 'panoptic', or None for whichever there is.")
     split_folder, json_path = folder / split, folder / f"cityscapes_panoptic_{split}.json"
     paths: Mapping[str, Path] = {}
     if form != "panoptic" and split_folder.is_dir():
-        paths = _files_of_cities(split_folder, INSTANCE_IDS_SUFFIX)
+        paths = _files_of_cities(split_folder, INSTANCE_IDS_SUFFIX, on_problem)
     if paths:
         annotation = _InstanceIdsFiles(paths, split_folder)
         if split == "test":
             _refuse_placeholders(annotation, split_folder)
         return annotation
     if form == "panoptic" or (form is None and json_path.exists()):
-        return _PanopticFiles(json_path)
+        return _PanopticFiles(json_path, on_problem)
     looked_for = f"{split_folder}/CITY/*{INSTANCE_IDS_SUFFIX}" + (f" and no {json_path}" if form is None else "")
     reason = " The benchmark keeps the annotation of its test split to itself: use train or val." * (split == "test")
     raise InputError(
@@ -203,7 +227,7 @@ def _refuse_placeholders(annotation: _InstanceIdsFiles, folder: Path) -> None:
         )
 
 
-def _files_of_cities(folder: Path, suffix: str) -> dict[str, Path]:
+def _files_of_cities(folder: Path, suffix: str, on_problem: OnProblem) -> dict[str, Path]:
     """Name of the picture -> file, for all folder/<city>/<name><suffix>, sorted by city and name."""
     files: dict[str, Path] = {}
     for city in _entries(folder):
@@ -214,8 +238,9 @@ def _files_of_cities(folder: Path, suffix: str) -> dict[str, Path]:
                 continue
             name = file.name.removesuffix(suffix)
             if name in files:
-                raise InputError(f"two pictures have the name '{name}': {files[name]} and {file}. Rename one of them.")
-            files[name] = file
+                twins = f"two pictures have the name '{name}': {files[name]} and {file}. Rename one of them."
+                on_problem(DataError(twins, Kind.REPEATED_IMAGE, file.name))
+            files.setdefault(name, file)
     return files
 
 
@@ -237,3 +262,12 @@ def _is_loop(path: Path, folder: Path) -> bool:
 
 def _meaning(label_space: LabelSpace) -> dict[int, tuple[str, bool]]:
     return {category.id: (category.name, category.is_thing) for category in label_space.categories}
+
+
+def find_splits(root: Path) -> list[str]:
+    """The splits whose annotation is in a root, "test" left out: its annotation is not public."""
+    prefix = "cityscapes_panoptic_"
+    folders = {path.name for path in (root / "gtFine").glob("[!.]*") if path.is_dir()}
+    converted = {path.stem.removeprefix(prefix) for path in (root / "gtFine").glob(f"{prefix}*.json")}
+    folders = {name for name in folders if not name.startswith(prefix)}  # those hold the PNGs of the JSON files
+    return sorted((folders | converted) - {"test"})

@@ -10,7 +10,7 @@ import numpy as np
 
 from tascnet.data.cityscapes_labels import CITYSCAPES, INSTANCE_BASE, NUM_LABELS
 from tascnet.data.images import open_picture
-from tascnet.errors import InputError
+from tascnet.data.problems import DataError, Kind
 from tascnet.structures import VOID, PanopticSegmentation, Segment, run_starts
 
 
@@ -25,18 +25,20 @@ def read_instance_ids(path: Path) -> np.ndarray:
     """
     picture = open_picture(path)
     if not picture.mode.startswith("I"):  # I;16, or I with 32 bits
-        raise InputError(
+        raise DataError(
             f"{path} is a picture of mode {picture.mode}; instanceIds files are grey with 16 bits, as 8 bits cannot "
-            "hold an object's number. Is it a labelIds, labelTrainIds or color file? Use *_gtFine_instanceIds.png."
+            "hold an object's number. Is it a labelIds, labelTrainIds or color file? Use *_gtFine_instanceIds.png.",
+            Kind.NOT_IDS,
         )
     values = np.array(picture).astype(np.int32)
     present = _distinct(values)
     unknown = present[(present < 0) | (label_of(present) >= NUM_LABELS)].tolist()
     if unknown:
-        raise InputError(
+        raise DataError(
             f"{path} holds the values {', '.join(map(str, unknown[:5]))}{', ...' if unknown[5:] else ''}, which stand "
             f"for no Cityscapes label; values are labelIds, 0 to {NUM_LABELS - 1}, or labelId * {INSTANCE_BASE} + an "
-            "object's number. Mend the file, or take the official one."
+            "object's number. Mend the file, or take the official one.",
+            Kind.UNKNOWN_CATEGORY,
         )
     return values
 

@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 from tascnet.data.coco import CocoPanoptic
 from tascnet.data.images import open_picture
 from tascnet.data.loading import load_sample
+from tascnet.data.problems import DataError, Kind, OnProblem, stop
 from tascnet.data.sample import Sample
 from tascnet.data.vistas_config import VistasConfig, read_vistas_config
 from tascnet.errors import InputError
@@ -47,6 +48,7 @@ class Vistas(Dataset[Sample]):
         version: Version = "v1.2",
         form: Form = "panoptic",
         load_short_side: int = 0,
+        on_problem: OnProblem = stop,
     ) -> None:
         """Look at the folders, read the config file and, for the panoptic form, its JSON.
 
@@ -56,9 +58,12 @@ class Vistas(Dataset[Sample]):
             version: of the annotation.
             form: "panoptic" for JSON and PNG files as in COCO, "instances" for the 16-bit PNGs.
             load_short_side: pixels to which the shorter side of larger samples is reduced; 0 for full size.
+            on_problem: called with each entry of the JSON that breaks a rule, or each file that lacks its partner;
+                the default raises the first.
 
         Raises:
-            InputError: a file or folder is missing or broken, two of them disagree, or nothing is annotated.
+            InputError: a file or folder is missing or broken, two of them disagree, nothing is annotated, or
+                `on_problem` raises.
         """
         root = Path(root)
         _check_choice("version", version, _CONFIGS)
@@ -68,10 +73,10 @@ class Vistas(Dataset[Sample]):
         folder, images = _annotation_folder(root, split, version, form), root / split / "images"
         self._reader: CocoPanoptic | _InstancePngs
         if form == "instances":
-            self._reader, self._merge = _InstancePngs(config, images, folder, load_short_side), None
+            self._reader, self._merge = _InstancePngs(config, images, folder, load_short_side, on_problem), None
             return
         json_path = folder / _PANOPTIC_JSON[version]
-        self._reader = CocoPanoptic(json_path, images, folder, load_short_side=load_short_side)
+        self._reader = CocoPanoptic(json_path, images, folder, load_short_side, on_problem)
         self._merge = config.merge_from(self._reader.label_space, json_path)
 
     def __len__(self) -> int:
@@ -85,7 +90,7 @@ class Vistas(Dataset[Sample]):
             InputError: one of the two files is missing, is broken, breaks a rule, or differs from the other in size.
         """
         sample = self._reader[index]
-        return replace(sample, segmentation=self._renamed(sample.segmentation))
+        return replace(sample, segmentation=self.renamed(sample.segmentation))
 
     def annotation(self, index: int) -> PanopticSegmentation:
         """The annotation alone, at full size; the photo is not read.
@@ -93,7 +98,7 @@ class Vistas(Dataset[Sample]):
         Raises:
             InputError: the PNG is missing, is broken, or breaks a rule.
         """
-        return self._renamed(self._reader.annotation(index))
+        return self.renamed(self._reader.annotation(index))
 
     def sample_name(self, index: int) -> str:
         """Name of the photo without its suffix."""
@@ -103,7 +108,17 @@ class Vistas(Dataset[Sample]):
         """The photo's id in the panoptic JSON; its name in the other form. Officially they are the same."""
         return self._reader.image_id(index)
 
-    def _renamed(self, segmentation: PanopticSegmentation) -> PanopticSegmentation:
+    def photo_path(self, index: int) -> Path:
+        """The photo."""
+        return self._reader.photo_path(index)
+
+    @property
+    def panoptic_files(self) -> CocoPanoptic | None:
+        """What is read, with the categories of its JSON; None for the form "instances"."""
+        return self._reader if isinstance(self._reader, CocoPanoptic) else None
+
+    def renamed(self, segmentation: PanopticSegmentation) -> PanopticSegmentation:
+        """A segmentation as the files have it, in the categories of `label_space`."""
         return self._merge(segmentation) if self._merge else segmentation
 
 
@@ -113,10 +128,12 @@ class _InstancePngs:
     The instances of a label are numbered from 0, so 0 is an object like the others. For stuff the number means nothing.
     """
 
-    def __init__(self, config: VistasConfig, images: Path, annotations: Path, load_short_side: int) -> None:
+    def __init__(
+        self, config: VistasConfig, images: Path, annotations: Path, load_short_side: int, on_problem: OnProblem
+    ) -> None:
         self._config, self._images, self._annotations = config, images, annotations
         self._load_short_side = load_short_side
-        self._names = _paired_names(images, annotations)
+        self._names = _paired_names(images, annotations, on_problem)
         self._segment_ids = _segment_id_of_value(config)
 
     def __len__(self) -> int:
@@ -124,7 +141,7 @@ class _InstancePngs:
 
     def __getitem__(self, index: int) -> Sample:
         name = self._names[index]
-        photo, annotation = self._images / f"{name}.jpg", self._png(index)
+        photo, annotation = self.photo_path(index), self._png(index)
         return load_sample(photo, self.annotation(index), name, name, annotation, self._load_short_side)
 
     def annotation(self, index: int) -> PanopticSegmentation:
@@ -133,9 +150,10 @@ class _InstancePngs:
         present = np.unique(flat[run_starts(flat)])
         labels = self._config.labels
         if present.size and present[-1] // INSTANCES >= len(labels):
-            raise InputError(
+            raise DataError(
                 f"{self._png(index)} holds the value {present[-1]}, that is label {present[-1] // INSTANCES}; "
-                f"{self._config.path} has {len(labels)} labels, counted from 0. Use files of one version."
+                f"{self._config.path} has {len(labels)} labels, counted from 0. Use files of one version.",
+                Kind.UNKNOWN_CATEGORY,
             )
         ids = {int(self._segment_ids[value]): labels[value // INSTANCES].id for value in present.tolist()}
         segments = [Segment(segment_id, category_id, area=0) for segment_id, category_id in ids.items() if segment_id]
@@ -146,6 +164,9 @@ class _InstancePngs:
 
     def image_id(self, index: int) -> str:
         return self._names[index]
+
+    def photo_path(self, index: int) -> Path:
+        return self._images / f"{self._names[index]}.jpg"
 
     def _png(self, index: int) -> Path:
         return self._annotations / f"{self._names[index]}.png"
@@ -166,28 +187,30 @@ def _read_values(path: Path) -> np.ndarray:
     """(H, W) uint16."""
     picture = open_picture(path)
     if picture.mode != "I;16":
-        raise InputError(
+        raise DataError(
             f"{path} is a picture of mode {picture.mode}; the PNGs in instances hold 256 * label + instance in one "
-            "channel of 16 bits. Check that the files are those of Mapillary Vistas, not of its labels or panoptic."
+            "channel of 16 bits. Check that the files are those of Mapillary Vistas, not of its labels or panoptic.",
+            Kind.NOT_IDS,
         )
     return np.asarray(picture)
 
 
-def _paired_names(images: Path, annotations: Path) -> list[str]:
-    """Names without suffix of all photos, sorted; each must have its annotation, and the other way round."""
+def _paired_names(images: Path, annotations: Path, on_problem: OnProblem) -> list[str]:
+    """Names without suffix of the photos that have their annotation, sorted; others are problems."""
     photos, pngs = _names_in(images, ".jpg"), _names_in(annotations, ".png")
-    for missing, folder, suffix, other in (
-        (photos - pngs, annotations, "png", "a photo"),
-        (pngs - photos, images, "jpg", "an annotation"),
+    for missing, kind, folder, suffix, other in (
+        (photos - pngs, Kind.MISSING_FILE, annotations, "png", "a photo"),
+        (pngs - photos, Kind.NO_IMAGE, images, "jpg", "an annotation"),
     ):
-        if missing:
-            raise InputError(
-                f"{len(missing)} files are missing in {folder}, the first is {min(missing)}.{suffix}; there is "
-                f"{other} of that name. Copy or download them, or remove what has no counterpart."
+        for name in sorted(missing):
+            text = (
+                f"{len(missing)} files are missing in {folder}, one is {name}.{suffix}; there is {other} of that "
+                "name. Copy or download them, or remove what has no counterpart."
             )
+            on_problem(DataError(text, kind, f"{name}.{suffix}"))
     if not photos:
         raise InputError(f"the folder {images} holds no photos (*.jpg). Check root and split.")
-    return sorted(photos)
+    return sorted(photos & pngs)
 
 
 def _names_in(folder: Path, suffix: str) -> set[str]:
@@ -219,6 +242,15 @@ def _annotation_folder(root: Path, split: str, version: str, form: str) -> Path:
             f"Vistas {version}. Check root, split (training or validation) and version."
         )
     return found[0]
+
+
+def find_splits(root: Path) -> list[str]:
+    """The folders that hold photos and annotation, where the root has a config file; testing has no annotation."""
+    if not any((root / name).is_file() for names in _CONFIGS.values() for name in names):
+        return []
+    annotations = ("v1.2", "v2.0", *_FORMS)
+    folders = [path.parent for path in root.glob("[!.]*/images") if not (path.parent / "categories").exists()]
+    return sorted(path.name for path in folders if any((path / name).is_dir() for name in annotations))
 
 
 def _check_choice(name: str, value: str, choices: Iterable[str]) -> None:

@@ -10,13 +10,16 @@ from rich.markup import escape
 from rich.table import Table
 
 from tascnet.config import DatasetConfig
+from tascnet.data.cityscapes import Cityscapes
 from tascnet.data.coco import CocoPanoptic
 from tascnet.data.images import write_png
 from tascnet.data.problems import DataError, Kind
+from tascnet.data.vistas import Vistas
 from tascnet.data_tools.sheet import Sheet
 from tascnet.data_tools.sources import Source, find_sources
 from tascnet.data_tools.walk import Finding, Findings, Looked, walk
 from tascnet.display import progress_bar, say
+from tascnet.errors import InputError
 from tascnet.files import check_writable, write_json
 from tascnet.structures import LabelSpace
 
@@ -33,12 +36,14 @@ class Check:
         num_pictures: pictures with an annotation.
         with_photos: whether photos were read.
         findings: in the order in which they were found.
+        failure: why the split cannot be read at all; None where it can.
     """
 
     source: Source
     num_pictures: int
     with_photos: bool
     findings: list[Finding]
+    failure: InputError | None = None
 
     @property
     def num_errors(self) -> int:
@@ -106,20 +111,34 @@ def check_data(
         Whether there are no errors; warnings may be there.
 
     Raises:
-        InputError: the data set cannot be read at all.
+        InputError: a split cannot be read at all; what there is of the others is printed and written before.
     """
     sources = find_sources(path, data_format, images, settings)
     if output is not None:
         check_writable(output)
     sheet = Sheet()
-    checks = [check_source(source, sheet, console) for source in sources]
+    checks = [_check_or_fail(source, sheet, console) for source in sources]
+    failures = list(dict.fromkeys(str(check.failure) for check in checks if check.failure is not None))
+    if all(check.failure is not None for check in checks):
+        raise InputError(" ".join(failures))
     for check in checks:
         _print(check, console)
     if output is not None:
         write_json(output / "check.json", {"splits": [check.to_dict() for check in checks]}, indent=1)
         write_png(output / "contact_sheet.png", sheet.draw())
         say(console, f"check.json and contact_sheet.png are in {output}")
+    if failures:
+        raise InputError(" ".join(failures))
     return not any(check.num_errors for check in checks)
+
+
+def _check_or_fail(source: Source, sheet: Sheet, console: Console) -> Check:
+    """A split that cannot be read must not cost what is known of the others."""
+    try:
+        return check_source(source, sheet, console)
+    except InputError as error:
+        kind = error.kind if isinstance(error, DataError) else Kind.OTHER
+        return Check(source, 0, False, [Finding(kind, str(error), "")], error)
 
 
 def check_source(source: Source, sheet: Sheet, console: Console) -> Check:
@@ -130,10 +149,10 @@ def check_source(source: Source, sheet: Sheet, console: Console) -> Check:
     """
     findings = Findings()
     dataset = source.open_leniently(findings)
-    with_photos = True
-    if isinstance(dataset, CocoPanoptic):
-        with_photos = dataset.has_photos
-        _check_coco_files(dataset, findings)
+    with_photos = not isinstance(dataset, CocoPanoptic | Cityscapes) or dataset.has_photos
+    files = dataset.panoptic_files if isinstance(dataset, Vistas) else dataset
+    if isinstance(files, CocoPanoptic):
+        _check_coco_files(files, findings)
     about = {finding.picture for finding in findings.all}
     seen = _Seen(dataset.label_space)
     with progress_bar(console, f"check {source.name}", len(dataset)) as bar:
@@ -160,6 +179,9 @@ def _check_coco_files(dataset: CocoPanoptic, findings: Findings) -> None:
 
 
 def _print(check: Check, console: Console) -> None:
+    if check.failure is not None:
+        say(console, f"{check.source.name} ({check.source.settings.format}) cannot be read: {check.failure}")
+        return
     photos = "" if check.with_photos else ", annotation alone (no folder of photos)"
     say(console, f"{check.source.name} ({check.source.settings.format}): {check.num_pictures} pictures{photos}")
     if not check.findings:

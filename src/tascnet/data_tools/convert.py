@@ -1,5 +1,6 @@
 """A data set of any form -> COCO panoptic files with their photos."""
 
+import filecmp
 import os
 import shutil
 from collections.abc import Iterator
@@ -7,11 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+import torch
 from rich.console import Console
 
 from tascnet.config import DatasetConfig
 from tascnet.data.coco import write_coco_panoptic
-from tascnet.data.images import write_png
+from tascnet.data.images import read_image, write_png
 from tascnet.data.sample import Sample
 from tascnet.data.stream import PanopticDataset
 from tascnet.data_tools.sources import Source, find_sources
@@ -34,9 +36,10 @@ def convert_data(
 ) -> None:
     """Write `output`/annotations/panoptic_SPLIT.json, its PNGs, and `output`/SPLIT/ with the photos.
 
-    Photos are taken as they are; an image that no file holds is written as PNG. Images keep their ids where these are
-    numbers, and are numbered from 1 where they are names. A JSON file is written last: where there is one, its split
-    is complete.
+    Photos are taken as they are; an image that no file holds is written as PNG. A photo that is in its place already,
+    as where the output is the root that is read, stays as it is; another file there is never replaced. Images keep
+    their ids where these are numbers, and are numbered from 1 where they are names. A JSON file is written last: where
+    there is one, its split is complete.
 
     Args:
         path, data_format, images, settings: see `find_sources`.
@@ -45,7 +48,8 @@ def convert_data(
         console: for the progress.
 
     Raises:
-        InputError: the data set or a file of it cannot be used, or a split is in the output already.
+        InputError: the data set or a file of it cannot be used, a split is in the output already, or another file
+            is where a photo belongs.
     """
     sources = find_sources(path, data_format, images, settings)
     check_writable(output)
@@ -81,16 +85,27 @@ def _with_photos(dataset: PanopticDataset, folder: Path, photos: Photos, bar: Ba
 
 
 def _place(sample: Sample, path: Path, photos: Photos) -> None:
-    if sample.photo is None:
-        write_png(path, sample.image.permute(1, 2, 0).numpy())
-        return
     make_folder(path.parent)
     try:
-        if photos == "link":
-            path.unlink(missing_ok=True)
+        if path.exists():
+            _check_same(sample, path)
+        elif sample.photo is None:
+            write_png(path, sample.image.permute(1, 2, 0).numpy())
+        elif photos == "link":
+            path.unlink(missing_ok=True)  # a link that leads nowhere
             os.symlink(sample.photo.resolve(), path)
         else:
             with atomic_path(path) as temporary:
                 shutil.copyfile(sample.photo, temporary)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror}. Check permission and free space.") from error
+
+
+def _check_same(sample: Sample, path: Path) -> None:
+    """A file that is there already must be the photo itself or equal to it: it may be the only one of its kind."""
+    if sample.photo is None:
+        is_same = torch.equal(read_image(path), sample.image)
+    else:
+        is_same = path.samefile(sample.photo) or filecmp.cmp(path, sample.photo, shallow=False)
+    if not is_same:
+        raise InputError(f"{path} exists and is another picture. Choose another --output, or move that file away.")

@@ -7,17 +7,23 @@ from typing import Any
 
 from tascnet.build import build_dataset, narrow
 from tascnet.config import DatasetConfig
+from tascnet.data import cityscapes, vistas
 from tascnet.data.categories_file import FILE_NAME
+from tascnet.data.cityscapes import Cityscapes
 from tascnet.data.coco import CocoPanoptic
 from tascnet.data.coco_instances import CocoInstances
 from tascnet.data.png_pairs import CATEGORIES, IMAGES, PngPairs
-from tascnet.data.problems import OnProblem
+from tascnet.data.problems import DataError, Kind, OnProblem
 from tascnet.data.stream import PanopticDataset
+from tascnet.data.vistas import Vistas
 from tascnet.errors import InputError
 from tascnet.files import read_json
 
 AUTO = "auto"
 """The format that is found out."""
+
+_PREFIXES = {"coco": "panoptic_", "coco_instances": "instances_"}
+"""Format -> how the names of its JSON files begin in the official layout."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +33,7 @@ class Source:
     Attributes:
         settings: format, split and the like; the root where the files are laid out as the format wants.
         json_path: the JSON file (coco).
-        image_folder: the photos (coco); None where there are none.
+        image_folder: where the photos are (coco), or should be; None where nobody says.
     """
 
     settings: DatasetConfig
@@ -39,11 +45,15 @@ class Source:
         """What tables and files call it: the split, the JSON file's stem, or "all"."""
         return self.settings.split or (self.json_path.stem if self.json_path else "all")
 
-    def open(self) -> PanopticDataset:
-        """Open it as training does: the first problem raises."""
+    def open(self, with_photos: bool = True) -> PanopticDataset:
+        """Open it as training does: the first problem raises.
+
+        Args:
+            with_photos: False for annotation alone: photos need not be there (coco, cityscapes).
+        """
         if self.json_path is None:
             return build_dataset(self.settings)
-        return narrow(CocoPanoptic(self.json_path, self.image_folder), self.settings)
+        return narrow(CocoPanoptic(self.json_path, self.image_folder if with_photos else None), self.settings)
 
     def open_leniently(self, on_problem: OnProblem) -> PanopticDataset:
         """Open it for a check: entries that break a rule are told to `on_problem` and left out.
@@ -53,12 +63,31 @@ class Source:
         """
         settings = self.settings
         if self.json_path is not None:
-            return CocoPanoptic(self.json_path, self.image_folder, on_problem=on_problem)
+            dataset = CocoPanoptic(self.json_path, self._existing_photos(), on_problem=on_problem)
+            if self.image_folder is not None and not dataset.has_photos:
+                on_problem(_no_photos(self.image_folder))
+            return dataset
         if settings.format == "coco_instances":
             return CocoInstances.from_layout(settings.root, settings.split, settings.overlaps, on_problem=on_problem)
         if settings.format == "png_pairs":
             return PngPairs(settings.root, settings.split, on_problem=on_problem)
+        if settings.format == "vistas":
+            return Vistas(settings.root, settings.split, settings.version, settings.form, on_problem=on_problem)
+        if settings.format == "cityscapes":
+            files = Cityscapes(settings.root, settings.split, on_problem=on_problem)
+            if not files.has_photos:
+                on_problem(files.no_photos())
+            return files
         return build_dataset(settings)
+
+    def _existing_photos(self) -> Path | None:
+        return self.image_folder if self.image_folder and self.image_folder.is_dir() else None
+
+
+def _no_photos(folder: Path) -> DataError:
+    return DataError(
+        f"the folder of photos {folder} does not exist. Add it, or name another --split.", Kind.MISSING_FILE
+    )
 
 
 def find_sources(path: Path, data_format: str, images: Path | None, settings: DatasetConfig) -> list[Source]:
@@ -75,6 +104,8 @@ def find_sources(path: Path, data_format: str, images: Path | None, settings: Da
     """
     if not path.exists():
         raise InputError(f"{path} does not exist. Name the root of a data set, or a JSON file.")
+    if images is not None and not images.is_dir():
+        raise InputError(f"--images {images} is no folder. Name the folder of photos.")
     if path.is_file():
         return [_of_json(path, data_format, images, settings)]
     if images is not None:
@@ -100,7 +131,7 @@ def _of_json(path: Path, data_format: str, images: Path | None, settings: Datase
     """A JSON file by itself; its photos are found where it lies in the official layout."""
     if data_format == AUTO:
         data_format = _format_of_json(path)
-    prefix = {"coco": "panoptic_", "coco_instances": "instances_"}.get(data_format)
+    prefix = _PREFIXES.get(data_format)
     if prefix is None:
         raise InputError(f"{path} is a file; format {data_format} wants the root folder of the data set. Name that.")
     root, split = path.parent.parent, path.stem.removeprefix(prefix)
@@ -117,16 +148,26 @@ def _of_json(path: Path, data_format: str, images: Path | None, settings: Datase
 
 
 def _format_of_json(path: Path) -> str:
-    content = read_json(path)
-    annotations = content.get("annotations") if isinstance(content, dict) else None
-    first = annotations[0] if isinstance(annotations, list) and annotations else None
-    for key, data_format in (("segments_info", "coco"), ("segmentation", "coco_instances")):
-        if isinstance(first, dict) and key in first:
+    """What its name says; else, what its annotations are."""
+    for data_format, prefix in _PREFIXES.items():
+        if path.name.startswith(prefix):
             return data_format
+    content = read_json(path, _format_of_annotation)
+    annotations = content.get("annotations") if isinstance(content, dict) else None
+    if isinstance(annotations, list) and annotations and annotations[0] in list(_PREFIXES):  # it may be no text
+        return str(annotations[0])
     raise InputError(
         f"{path} holds neither COCO panoptic annotations (with segments_info) nor instances (with segmentation). "
         "Name another file, or say its --format."
     )
+
+
+def _format_of_annotation(entry: dict[str, Any]) -> Any:
+    """Takes the place of each object of a JSON file: large ones are never held whole."""
+    for key, data_format in (("segments_info", "coco"), ("segmentation", "coco_instances")):
+        if key in entry:
+            return data_format
+    return entry if "annotations" in entry else None
 
 
 def _find_out(root: Path) -> str:
@@ -139,7 +180,9 @@ def _find_out(root: Path) -> str:
         raise InputError(
             f"{root} is no data set that can be recognised. Looked for: annotations/panoptic_*.json (coco); "
             f"annotations/instances_*.json with {FILE_NAME} (coco_instances); folders {IMAGES}, {CATEGORIES}, "
-            "instances, at the root or in folders of splits (png_pairs). For another form, give --format and --split."
+            "instances, at the root or in folders of splits (png_pairs); gtFine with folders of splits (cityscapes); "
+            "config_v1.2.json, config_v2.0.json or config.json beside folders of splits (vistas). For another form, "
+            "give --format and --split."
         )
     return next(iter(found))
 
@@ -164,5 +207,7 @@ _SPLITS: dict[str, Callable[[Path], list[str]]] = {
     "coco": _coco_splits,
     "coco_instances": _instances_splits,
     "png_pairs": _png_splits,
+    "cityscapes": cityscapes.find_splits,
+    "vistas": vistas.find_splits,
 }
 """Format -> what finds its splits; other formats must be named, and their split."""

@@ -14,6 +14,7 @@ from tascnet.config import DatasetConfig
 from tascnet.data.stream import PanopticDataset
 from tascnet.data_tools.sources import find_sources
 from tascnet.display import Bar, progress_bar, say
+from tascnet.errors import InputError
 from tascnet.files import check_writable, write_json
 from tascnet.structures import LabelSpace, PanopticSegmentation
 
@@ -137,13 +138,15 @@ def print_stats(
         console: to print on.
 
     Raises:
-        InputError: the data set, or an annotation of it, cannot be used.
+        InputError: the data set, or an annotation of it, cannot be used, or the output is a folder.
     """
     if output is not None:
+        if output.is_dir():
+            raise InputError(f"--output {output} is a folder. Name a JSON file in it, such as {output / 'stats.json'}.")
         check_writable(output.parent)
     written = []
     for source in find_sources(path, data_format, images, settings):
-        dataset = source.open()
+        dataset = source.open(with_photos=False)
         with progress_bar(console, f"count {source.name}", len(dataset)) as bar:
             stats = count(dataset, bar)
         written.append({"split": source.name, "format": source.settings.format} | stats.to_dict())

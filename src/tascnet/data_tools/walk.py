@@ -8,12 +8,14 @@ from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 import numpy as np
 from torch import Tensor
 
+from tascnet.data.cityscapes import Cityscapes
 from tascnet.data.coco import CocoPanoptic, read_id_map, wrong_area
 from tascnet.data.coco_instances import CocoInstances
 from tascnet.data.coco_json import AREA_NOT_GIVEN
 from tascnet.data.images import read_image, read_photo
 from tascnet.data.problems import WARNINGS, DataError, Kind, first_few
 from tascnet.data.stream import PanopticDataset
+from tascnet.data.vistas import Vistas
 from tascnet.errors import InputError
 from tascnet.structures import VOID, PanopticSegmentation, Segment, run_starts
 
@@ -104,8 +106,14 @@ def _look(dataset: PanopticDataset, index: int, findings: Findings) -> Looked:
         segmentation, hidden = composed or (None, [])
         for name in hidden:
             findings(DataError(f"{name} has no visible pixel; the others cover it, or it is too small.", Kind.HIDDEN))
+    elif isinstance(dataset, Vistas) and dataset.panoptic_files:
+        read = _read_coco(dataset.panoptic_files, index, findings)
+        image = _read_coco_photo(dataset.panoptic_files, index, findings)
+        return Looked(findings.picture, image, None if read is None else dataset.renamed(read))
     else:
         segmentation = findings.attempt(dataset.annotation, index)
+    if isinstance(dataset, Cityscapes) and not dataset.has_photos:
+        return Looked(findings.picture, None, segmentation)
     path = dataset.photo_path(index)
     if segmentation is None:
         return Looked(findings.picture, findings.attempt(read_image, path), None)
