@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 from rich.console import Console
+from said import Said
 
 from tascnet.build import build_model, build_optimizer
 from tascnet.checkpoint import save_checkpoint
+from tascnet.cli import main
 from tascnet.config import Config
 from tascnet.data.cityscapes_labels import CITYSCAPES
 from tascnet.data.coco import write_coco_panoptic
@@ -112,3 +114,18 @@ def cityscapes_run(tiny_config: Callable[[], Config], tmp_path: Path) -> Path:
     model = build_model(config, CITYSCAPES)
     optimizer = build_optimizer(config.optimizer, model)
     return save_checkpoint(tmp_path / "run", model, optimizer, config, CITYSCAPES, {"step": 1, "seconds": 1.0})
+
+
+@pytest.fixture
+def tascnet(capsys: pytest.CaptureFixture[str]) -> Callable[..., Said]:
+    """Calls the command line as a shell does."""
+
+    def call(*arguments: object) -> Said:
+        try:
+            code = main([str(argument) for argument in arguments])
+        except SystemExit as ended:  # argparse
+            code = ended.code
+        captured = capsys.readouterr()
+        return Said(code, captured.out, captured.err)
+
+    return call

@@ -5,16 +5,15 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
 from PIL import Image
+from said import Said
 
 from tascnet import cli, demo, training
-from tascnet.cli import main
 from tascnet.config import Config
 from tascnet.data.coco import CocoPanoptic
 from tascnet.settings import to_dict
@@ -22,30 +21,6 @@ from tascnet.settings import to_dict
 VERBS = ["demo", "train", "evaluate", "metrics", "predict", "info"]
 
 EVALUATION_FILES = ["best.png", "report.json", "report.md", "worst.png"]
-
-
-@dataclass(frozen=True)
-class Said:
-    """What a call left on the screen."""
-
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def tascnet(capsys: pytest.CaptureFixture[str]) -> Callable[..., Said]:
-    """Calls the command line as a shell does."""
-
-    def call(*arguments: object) -> Said:
-        try:
-            code = main([str(argument) for argument in arguments])
-        except SystemExit as ended:  # argparse
-            code = ended.code
-        captured = capsys.readouterr()
-        return Said(code, captured.out, captured.err)
-
-    return call
 
 
 @pytest.fixture

@@ -131,15 +131,8 @@ def read_json(path: str | Path, replace_object: Callable[[dict[str, Any]], Any] 
     Raises:
         InputError: the file is missing, is not text, or is not JSON (cut short, for instance).
     """
-    path = Path(path)
     try:
-        return json.loads(path.read_text(encoding="utf-8"), object_hook=replace_object)
-    except FileNotFoundError as error:
-        raise InputError(f"{path} does not exist. Check the path.") from error
-    except OSError as error:
-        raise InputError(
-            f"{path} cannot be read: {error.strerror}. Check that it is a file that you may read."
-        ) from error
+        return json.loads(_read_text(Path(path)), object_hook=replace_object)
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InputError(
             f"{path} is not valid JSON ({error}). It may be cut short: copy or download it again."
@@ -152,17 +145,22 @@ def read_yaml(path: str | Path) -> Any:
     Raises:
         InputError: the file is missing, is not text, or is not YAML.
     """
-    path = Path(path)
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        return yaml.safe_load(_read_text(Path(path)))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not valid YAML ({' '.join(str(error).split())}). Mend the file.") from error
+
+
+def _read_text(path: Path) -> str:
+    """The text of a file in UTF-8; what is wrong with its content is left to the caller."""
+    try:
+        return path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist. Check the path.") from error
     except OSError as error:
         raise InputError(
             f"{path} cannot be read: {error.strerror}. Check that it is a file that you may read."
         ) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not valid YAML ({' '.join(str(error).split())}). Mend the file.") from error
 
 
 def _rename(temporary: Path, path: Path) -> None:

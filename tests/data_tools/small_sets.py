@@ -46,15 +46,6 @@ def write_coco(root: Path, number: int, split: str = "mini", **special: Panoptic
     return root
 
 
-@dataclass(frozen=True)
-class Said:
-    """What a call left on the screen."""
-
-    code: int
-    out: str
-    err: str
-
-
 CATEGORIES = """
 categories:
   - {id: 1, name: sky, isthing: 0}

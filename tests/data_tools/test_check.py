@@ -12,7 +12,8 @@ import pytest
 import torch
 from PIL import Image
 from rich.console import Console
-from small_sets import CATEGORIES, SPACE, Said, save_numbers, segmentation, write_coco, write_pairs
+from said import Said
+from small_sets import CATEGORIES, SPACE, save_numbers, segmentation, write_coco, write_pairs
 
 from tascnet.config import DatasetConfig
 from tascnet.data.problems import Kind

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from small_sets import Said
+from said import Said
 from vistas_layout import CAR, ROAD, SKY, UNLABELED, Picture, write_vistas
 
 from tascnet.config import DatasetConfig

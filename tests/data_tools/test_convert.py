@@ -10,7 +10,8 @@ import pytest
 import torch
 from PIL import Image
 from rich.console import Console
-from small_sets import CATEGORIES, Said, save_numbers, write_coco, write_pairs
+from said import Said
+from small_sets import CATEGORIES, save_numbers, write_coco, write_pairs
 
 from tascnet.config import DatasetConfig
 from tascnet.data.coco import CocoPanoptic

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 
 import pytest
-from small_sets import Said
+from said import Said
 
 from tascnet import cli
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_sets import SPACE, Said, segmentation, write_coco, write_pairs
+from said import Said
+from small_sets import SPACE, segmentation, write_coco, write_pairs
 
 from tascnet.data_tools.stats import Stats
 from tascnet.structures import Category, LabelSpace, PanopticSegmentation, Segment
