@@ -17,6 +17,7 @@ from tascnet.data.coco import CocoPanoptic
 from tascnet.data.images import write_png
 from tascnet.data.sample import Sample
 from tascnet.data.stream import PanopticDataset
+from tascnet.data.vistas import Vistas
 from tascnet.device import choose_device
 from tascnet.display import progress_bar
 from tascnet.errors import InputError
@@ -86,8 +87,9 @@ def _notes(dataset: PanopticDataset, source: PanopticDataset) -> tuple[str, ...]
     notes = []
     if len(dataset) < len(source):
         notes.append(f"Only the first {len(dataset)} of {len(source)} pictures were measured.")
-    if isinstance(source, CocoPanoptic) and source.unannotated():
-        notes.append(unannotated_note(source.unannotated(), len(source)))
+    files = source.panoptic_files if isinstance(source, Vistas) else source
+    if isinstance(files, CocoPanoptic) and files.unannotated():
+        notes.append(unannotated_note(files.unannotated(), len(files)))
     return tuple(notes)
 
 
