@@ -92,6 +92,12 @@ class TestHelp:
 
 
 class TestTrain:
+    def test_a_misspelt_group_with_nothing_in_it_is_named(self, tascnet: Callable[..., Said], tmp_path: Path):
+        config = tmp_path / "run.yaml"
+        config.write_text("data:\n  trian: {}\n")
+        assert_refused(tascnet("train", "--config", config, "--output", tmp_path / "out"), "run.yaml", "data.trian")
+        assert not (tmp_path / "out").exists()
+
     def test_a_config_changed_by_flags_then_resumed(
         self, tascnet: Callable[..., Said], config_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ):

@@ -9,7 +9,7 @@ import yaml
 
 from tascnet.config import Config, DatasetConfig
 from tascnet.errors import InputError
-from tascnet.settings import check, check_dataset, from_dict, to_dict
+from tascnet.settings import check, check_dataset, check_file, from_dict, to_dict
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 STREETS = {"format": "streets", "num_images": 3}
@@ -243,3 +243,23 @@ def test_own_data_needs_a_place() -> None:
         check_dataset(DatasetConfig(format="png_pairs", split="val"), "data.val")
     dataset = DatasetConfig(format="png_pairs", root="data")
     assert check_dataset(dataset, "data.val") is dataset
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("data:\n  trian: {}\n", "data.trian is not a setting; known are train, val"),
+        ("modle: {}\n", "modle is not a setting"),
+        ("training: {steps: }\n", "training.steps is empty"),
+        ("- 1\n", "holds no settings"),
+        ("output: runs/mine\ntraining: {steps: 5}\n", None),
+    ],
+)
+def test_names_in_a_file(tmp_path: Path, text: str, message: str | None) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(text)
+    if message is None:
+        check_file(path, also=("output",))
+    else:
+        with pytest.raises(InputError, match=f"run.yaml.*{message}"):
+            check_file(path, also=("output",))

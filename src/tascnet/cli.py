@@ -14,7 +14,7 @@ from jsonargparse import ArgumentParser, Namespace
 
 from tascnet.config import Config, DatasetConfig, FusionConfig
 from tascnet.errors import InputError
-from tascnet.settings import from_dict
+from tascnet.settings import check_file, from_dict
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -262,8 +262,10 @@ def _train(options: Namespace, command: str) -> None:
     if options.resume is not None:
         folder, report = options.resume, resume(options.resume, console)
     else:
-        config_files = options.get("config") or []
-        name = Path(str(config_files[0])).stem if config_files else "train"
+        config_files = [Path(str(file)) for file in options.get("config") or []]
+        for file in config_files:
+            check_file(file, also=("output", "resume"))
+        name = config_files[0].stem if config_files else "train"
         folder = options.output or new_run_path(name)
         report = train(_config(options), folder, command, console)
     print_report(report, console)

@@ -1,15 +1,17 @@
 """Plain values from a file or a checkpoint -> `Config`, checked before any data is read; and back."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, fields, is_dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from jsonargparse import ArgumentError, ArgumentParser
 
 from tascnet.config import Config, DatasetConfig, InputConfig, ModelConfig
 from tascnet.errors import InputError
+from tascnet.files import read_yaml
 
 _POSITIVE = (
     "data.batch_size",
@@ -130,6 +132,25 @@ def from_dict(values: dict[str, Any]) -> Config:
         return check(Config(**vars(parser.instantiate_classes(parser.parse_object(values)))))
     except (ArgumentError, KeyError, TypeError) as error:
         raise InputError(f"the settings are not valid: {error}") from error
+
+
+def check_file(path: str | Path, also: Collection[str] = ()) -> None:
+    """Check the names in a configuration file; a misspelt group with nothing in it gets lost where files are merged.
+
+    Args:
+        path: YAML file.
+        also: names at its top that are no settings of a run and yet allowed.
+
+    Raises:
+        InputError: the file cannot be read, a key is unknown, or a value is empty.
+    """
+    values = read_yaml(path)
+    if not isinstance(values, Mapping):
+        raise InputError(f"{path} holds no settings; it needs groups such as data and model. Write some.")
+    try:
+        _check_groups({name: value for name, value in values.items() if name not in also}, Config)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
 
 
 @cache
