@@ -229,6 +229,7 @@ def two_cars() -> tuple[torch.Tensor, Instances]:
         ({"method": "mask-guided", "min_stuff_area": 33}, {30: 32}),
         ({"method": "mask-guided", "overlap_threshold": 0.9}, {10: 32}),  # the left car gets 32 of its 40 pixels
         ({"score_threshold": 0.95}, {10: 32}),
+        ({"mask_threshold": 1.0}, {10: 32}),  # no probability is above 1
         ({"score_threshold": 0.95, "unclaimed": "stuff"}, {10: 64}),
     ],
 )
@@ -240,9 +241,7 @@ def test_fusion_is_the_one_that_was_asked_for(options: dict[str, Any], expected:
         areas[segment.category_id] = areas.get(segment.category_id, 0) + segment.area
     assert areas == expected
     fuse = fuse_unguided if asked.method == "unguided" else fuse_mask_guided
-    values = {
-        name: getattr(asked, name) for name in ("score_threshold", "overlap_threshold", "min_stuff_area", "unclaimed")
-    }
+    values = {field.name: getattr(asked, field.name) for field in fields(FusionOptions)}
     direct = fuse(*two_cars(), LABEL_SPACE, Size(8, 8), FusionOptions(**values))
     assert torch.equal(segmentation.id_map, direct.id_map)
     assert segmentation.segments == direct.segments

@@ -142,6 +142,7 @@ IMPOSSIBLE = [
     ("model.things_head.nms_iou", -0.1),
     ("fusion.score_threshold", 7),
     ("fusion.overlap_threshold", -0.5),
+    ("fusion.mask_threshold", 1.5),
     ("fusion.min_stuff_area", -1),
     ("loss.stuff", -1),
     ("loss.tasc", float("nan")),

@@ -152,6 +152,7 @@ def build_fusion(config: FusionConfig, label_space: LabelSpace) -> Fusion:
     options = FusionOptions(
         score_threshold=config.score_threshold,
         overlap_threshold=config.overlap_threshold,
+        mask_threshold=config.mask_threshold,
         min_stuff_area=config.min_stuff_area,
         unclaimed=config.unclaimed,
     )
@@ -174,7 +175,7 @@ def build_optimizer(config: OptimizerConfig, model: TASCNet) -> optim.Optimizer:
         for (lr, weight_decay), members in groups.items()
     ]
     if config.name == "adamw":
-        return optim.AdamW(parameters, lr=config.lr)
+        return optim.AdamW(parameters, lr=config.lr, fused=True)
     return optim.SGD(parameters, lr=config.lr, momentum=config.momentum)
 
 

@@ -103,6 +103,7 @@ class FusionConfig:
             better so far.
         score_threshold: instances with a lower score are dropped.
         overlap_threshold: an instance that can claim less than this share of its mask is dropped.
+        mask_threshold: probability above which a pixel belongs to an instance.
         min_stuff_area: smaller stuff segments become VOID, pixels of the photo.
         unclaimed: what becomes of things pixels that no instance claims.
     """
@@ -110,6 +111,7 @@ class FusionConfig:
     method: Literal["mask-guided", "unguided"] = "unguided"
     score_threshold: float = 0.5
     overlap_threshold: float = 0.5
+    mask_threshold: float = 0.5
     min_stuff_area: int = 4096
     unclaimed: Literal["void", "stuff"] = "void"
 

@@ -25,10 +25,10 @@ from tascnet.reports.writing import print_report
 from tascnet.settings import check
 from tascnet.training import train
 
-NUM_TRAINING_SCENES = 600
+NUM_TRAINING_SCENES = 800
 NUM_UNSEEN_SCENES = 50
 FIRST_UNSEEN_SCENE = 1_000_000  # far from any scene that trains
-STEPS = 1200
+STEPS = 1500
 
 
 def demo_config(minutes: float, steps: int) -> Config:
@@ -48,7 +48,7 @@ def demo_config(minutes: float, steps: int) -> Config:
         ),
         model=small_model(),
         loss=LossConfig(stuff=1.0, tasc=0.5, tasc_warmup_steps=200),
-        fusion=FusionConfig(min_stuff_area=256),
+        fusion=FusionConfig(mask_threshold=0.45, min_stuff_area=1024),
         optimizer=OptimizerConfig(
             name="adamw",
             lr=7e-4,

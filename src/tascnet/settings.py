@@ -55,6 +55,7 @@ _SHARES = (
     "model.things_head.nms_iou",
     "fusion.score_threshold",
     "fusion.overlap_threshold",
+    "fusion.mask_threshold",
     "optimizer.momentum",
 )
 

@@ -12,8 +12,9 @@ from torchvision.models.detection._utils import BoxCoder, Matcher
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.models.detection.roi_heads import fastrcnn_loss
-from torchvision.ops import batched_nms, clip_boxes_to_image, remove_small_boxes, roi_align
+from torchvision.ops import batched_nms, clip_boxes_to_image, remove_small_boxes
 
+from tascnet.model.roi_align import roi_align
 from tascnet.model.rpn import RPN, match, sample
 from tascnet.structures import Instances, Size, Target
 
@@ -171,14 +172,7 @@ class ThingsHead(nn.Module):
         pooled = pyramid[0].new_zeros(len(rois), pyramid[0].shape[1], cells, cells)
         for level, stride in enumerate(self.strides):
             here = torch.where(level_of == level)[0]
-            read = roi_align(
-                pyramid[level].contiguous(),
-                rois[here].to(pyramid[level].dtype),
-                cells,
-                1 / stride,
-                self.settings.sampling_ratio,
-                aligned=True,
-            )
+            read = roi_align(pyramid[level], rois[here], cells, 1 / stride, self.settings.sampling_ratio)
             pooled = pooled.index_copy(0, here, read.to(pooled.dtype))
         return pooled
 
