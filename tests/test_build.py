@@ -152,7 +152,7 @@ def test_defaults_of_the_things_head_are_those_of_its_settings() -> None:
 def test_defaults_of_fusion_are_those_of_its_options() -> None:
     options = FusionOptions()
     shared = [field.name for field in fields(FusionConfig) if field.name != "method"]
-    assert len(shared) == 4
+    assert shared == [field.name for field in fields(FusionOptions)]
     assert [getattr(FusionConfig(), name) for name in shared] == [getattr(options, name) for name in shared]
 
 
