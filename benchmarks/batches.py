@@ -1,8 +1,9 @@
-"""A checkpoint over a folder of photos: one after the other, in batches, and streamed.
+"""The demo's network over a folder of photos: one after the other, in batches, and streamed.
 
-    python benchmarks/batches.py runs/demo
+    python benchmarks/batches.py --checkpoint runs/demo
 
-Generated streets, written as PNGs. Every row is the quickest of several passes over all photos, in turns.
+Without a checkpoint the weights are random. Photos are generated streets, written as PNGs. Every row is the quickest of
+several passes over all photos, in turns.
 """
 
 import argparse
@@ -15,8 +16,10 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from tascnet.build import build_model
 from tascnet.data.images import write_png
-from tascnet.data.streets import Streets
+from tascnet.data.streets import STREETS, Streets
+from tascnet.demo import demo_config
 from tascnet.device import choose_device
 from tascnet.predictor import Predictor
 from tascnet.structures import Size
@@ -26,7 +29,7 @@ SIZE = Size(256, 512)
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("--checkpoint", type=Path, default=None)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--photos", type=int, default=24)
     parser.add_argument("--batch_sizes", type=int, nargs="+", default=[2, 4, 8])
@@ -34,7 +37,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    predictor = Predictor.from_checkpoint(arguments.checkpoint, choose_device(arguments.device))
+    predictor = make_predictor(arguments.checkpoint, choose_device(arguments.device))
     with TemporaryDirectory() as folder:
         paths = [Path(folder, f"{index:04}.png") for index in range(arguments.photos)]
         streets = Streets(len(paths), SIZE)
@@ -48,6 +51,15 @@ def main() -> None:
         ratio = seconds["one by one"] / time_taken
         table.add_row(name, f"{len(paths) / time_taken:.2f}", f"{ratio:.2f}")
     Console().print(table)
+
+
+def make_predictor(checkpoint: Path | None, device: torch.device) -> Predictor:
+    """Of a checkpoint, or with the random weights of a network just born."""
+    if checkpoint is not None:
+        return Predictor.from_checkpoint(checkpoint, device)
+    config = demo_config(minutes=1, steps=1)
+    torch.manual_seed(0)
+    return Predictor(build_model(config, STREETS).to(device), STREETS, config.data.input, config.fusion)
 
 
 def ways(predictor: Predictor, paths: Sequence[Path], batch_sizes: Sequence[int]) -> Mapping[str, Callable[[], object]]:
