@@ -242,6 +242,7 @@ class TestWrongInput:
         [
             (IDS, [{"id": 1}], "lacks category_id"),
             (IDS, [{"id": 1, "category_id": 99}], "category id 99 is unknown"),
+            (IDS, [3], "a segment is a dictionary with id and category_id; got 3"),
             (IDS, [{"id": "one", "category_id": CAR}], "holds a value of the wrong kind"),
             (IDS, [GOOD, GOOD], "used twice"),
             (IDS, [], "have no segment"),
@@ -258,11 +259,13 @@ class TestWrongInput:
             convert.from_coco({"segments_info": segments}, ids, SPACE)
 
     def test_no_annotation(self):
-        with pytest.raises(InputError, match="has segments_info; got id"):
+        with pytest.raises(InputError, match=r"has segments_info; \{'id': 1\} lacks"):
             convert.from_coco({"id": 1}, IDS, SPACE)
+        with pytest.raises(InputError, match=r"a COCO annotation is a dictionary with segments_info; got \[1\]"):
+            convert.from_coco([1], IDS, SPACE)  # type: ignore[arg-type]
 
     def test_huggingface(self):
-        with pytest.raises(InputError, match="segments_info is missing"):
+        with pytest.raises(InputError, match="lacks segments_info"):
             convert.from_huggingface({"segmentation": torch.ones(1, 1)}, SPACE)
         infos = [{"id": 1, "label_id": CAR}, {"id": 1, "label_id": BIRD}]
         with pytest.raises(InputError, match="the categories 3 and 200 share the id 1"):

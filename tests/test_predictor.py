@@ -271,7 +271,9 @@ class TestBatches:
             predictor([tmp_path / "none.jpg"])
         with pytest.raises(InputError, match="several photos come as a list; got one str"):
             predictor.predict_batch("photo.jpg")
-        for batch_size in (0, -1, 2.5, "2"):
+        with pytest.raises(InputError, match="several photos come as a list; got one int"):
+            predictor.predict_batch(5)  # type: ignore[arg-type]
+        for batch_size in (0, -1, 2.5, "2", True):
             with pytest.raises(InputError, match=f"batch_size is a number of photos, 1 or more; got {batch_size!r}"):
                 predictor.predict_batch([photo(8, 8)], batch_size)  # type: ignore[arg-type]
 

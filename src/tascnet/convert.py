@@ -68,8 +68,7 @@ def from_coco(
     Raises:
         InputError: a segment lacks its id or category, its category is unknown, or map and segments disagree.
     """
-    if "segments_info" not in annotation:
-        raise InputError(f"a COCO annotation has segments_info; got {', '.join(annotation) or 'nothing'}. Add it.")
+    _require(annotation, ("segments_info",), "a COCO annotation")
     ids = _integers(id_map, "an id map")
     if ids.ndim == 3 and ids.shape[2] == 3 and ids.dtype == np.uint8:
         ids = decode_ids(ids)
@@ -215,12 +214,7 @@ def from_huggingface(
         InputError: a key is missing, a category is unknown, map and segments disagree, or two segments of different
             categories have one id (transformers' fusion does that at times; their pixels cannot be told apart).
     """
-    missing = [key for key in ("segmentation", "segments_info") if key not in result]
-    if missing:
-        raise InputError(
-            f"a panoptic result of transformers has segmentation and segments_info; {', '.join(missing)} is missing. "
-            "Give one image's result of post_process_panoptic_segmentation."
-        )
+    _require(result, ("segmentation", "segments_info"), "one image's result of post_process_panoptic_segmentation")
     entries: dict[int, dict[str, Any]] = {}
     for info in result["segments_info"]:
         entry = _entry_of(info, label_space, category_of)
@@ -360,9 +354,7 @@ def _entry_of(
     info: Mapping[str, Any], label_space: LabelSpace, category_of: Mapping[int, int] | None
 ) -> dict[str, Any]:
     """A segment of transformers in the words of COCO."""
-    missing = [key for key in ("id", "label_id") if key not in info]
-    if missing:
-        raise InputError(f"segment {dict(info)} lacks {', '.join(missing)}; each needs id and label_id.")
+    _require(info, ("id", "label_id"), "a segment")
     label_id = int(info["label_id"])
     if category_of is not None and label_id not in category_of:
         raise InputError(f"label_id {label_id} is not in category_of, which has {len(category_of)} labels; add it.")
@@ -376,9 +368,7 @@ def _entry_of(
 
 
 def _segment(entry: Mapping[str, Any], label_space: LabelSpace) -> Segment:
-    missing = [key for key in ("id", "category_id") if key not in entry]
-    if missing:
-        raise InputError(f"segment {dict(entry)} lacks {', '.join(missing)}; each needs id and category_id.")
+    _require(entry, ("id", "category_id"), "a segment")
     score = entry.get("score")
     try:
         return Segment(
@@ -392,6 +382,15 @@ def _segment(entry: Mapping[str, Any], label_space: LabelSpace) -> Segment:
         raise
     except (TypeError, ValueError) as error:
         raise InputError(f"segment {dict(entry)} holds a value of the wrong kind ({error}). Mend it.") from error
+
+
+def _require(entry: Any, keys: Sequence[str], what: str) -> None:
+    """Raise an `InputError` unless the entry is a dictionary with all the keys."""
+    if not isinstance(entry, Mapping):
+        raise InputError(f"{what} is a dictionary with {' and '.join(keys)}; got {entry!r:.60}. Give one of that form.")
+    missing = [key for key in keys if key not in entry]
+    if missing:
+        raise InputError(f"{what} has {' and '.join(keys)}; {dict(entry)!r:.60} lacks {', '.join(missing)}. Add it.")
 
 
 def _built(id_map: np.ndarray, segments: list[Segment], label_space: LabelSpace) -> PanopticSegmentation:

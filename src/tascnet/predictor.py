@@ -142,7 +142,7 @@ class Predictor:
         Raises:
             InputError: a photo cannot be read, or `batch_size` is less than 1.
         """
-        if isinstance(photos, str | Path | Image.Image):
+        if not isinstance(photos, Iterable) or isinstance(photos, str | Path | Image.Image):
             raise InputError(f"several photos come as a list; got one {type(photos).__name__}. Put it in a list.")
         _check_batch_size(batch_size)
         predictions = []
@@ -273,5 +273,5 @@ def _resized(image: Tensor, size: Size) -> Tensor:
 
 
 def _check_batch_size(batch_size: int) -> None:
-    if not isinstance(batch_size, int) or batch_size < 1:
+    if not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1:
         raise InputError(f"batch_size is a number of photos, 1 or more; got {batch_size!r}.")
