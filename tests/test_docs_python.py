@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from test_convert import StandInDetections
+from stand_in_detections import StandInDetections
 
 from tascnet import convert
 

@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from stand_in_detections import StandInDetections
 
 from tascnet import convert
 from tascnet.data.coco import encode_ids
@@ -28,21 +28,6 @@ SPACE = LabelSpace(
     )
 )
 THINGS = (CAR, BIRD)
-
-
-@dataclass
-class StandInDetections:
-    """The fields of supervision.Detections that are used, for where the package is not installed."""
-
-    xyxy: np.ndarray
-    mask: np.ndarray | None = None
-    confidence: np.ndarray | None = None
-    class_id: np.ndarray | None = None
-    tracker_id: np.ndarray | None = None
-    data: dict[str, np.ndarray] = field(default_factory=dict)
-
-    def __len__(self) -> int:
-        return len(self.xyxy)
 
 
 @pytest.fixture
