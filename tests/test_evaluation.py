@@ -75,6 +75,7 @@ class KnowsTheAnswer:
     def predict(self, image: Tensor) -> Prediction:
         case = self.cases[int(image[0, 0, 0])]
         return Prediction(
+            image=image,
             segmentation=case.prediction,
             instances=case.instances,
             semantic=(case.prediction if case.semantic is None else case.semantic).semantic_map(SPACE).clamp(min=0),

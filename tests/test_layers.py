@@ -20,6 +20,7 @@ LAYERS = {
     "visualize": 3,
     "device": 3,
     "display": 3,
+    "convert": 4,
     "reports": 4,
     "settings": 4,
     "build": 5,

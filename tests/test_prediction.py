@@ -143,6 +143,24 @@ def test_what_is_said_can_be_copied(tiny_run: Path, photos: Path, tmp_path: Path
     assert f"overlays in {output / 'overlays'}, COCO panoptic format in {output / 'panoptic.json'}\n" in said
 
 
+def test_in_batches_the_same_is_written(tiny_run: Path, photos: Path, tmp_path: Path):
+    for name in ("c.png", "d.png"):  # of one size, so that they share a batch
+        Image.fromarray(np.random.default_rng(1).integers(0, 256, (40, 60, 3), dtype=np.uint8)).save(photos / name)
+    one = predict_files(tiny_run, [photos], tmp_path / "one", True, "cpu", QUIET)
+    many = predict_files(tiny_run, [photos], tmp_path / "many", True, "cpu", QUIET, batch_size=3)
+    assert files(tmp_path / "many") == files(tmp_path / "one")
+    assert json.loads(many.read_text())["images"] == json.loads(one.read_text())["images"]
+    for name in [name for name in files(tmp_path / "one") if name.endswith(".png")]:
+        pair = [np.asarray(Image.open(output / name)) for output in (tmp_path / "one", tmp_path / "many")]
+        assert (pair[0] == pair[1]).mean() > 0.999  # rounding
+
+
+def test_a_batch_of_none_leaves_nothing(tiny_run: Path, photos: Path, tmp_path: Path):
+    with pytest.raises(InputError, match="batch_size is a number of photos, 1 or more; got 0"):
+        predict_files(tiny_run, [photos], tmp_path / "out", True, "cpu", QUIET, batch_size=0)
+    assert not (tmp_path / "out").exists()
+
+
 # Files for benchmarks
 
 

@@ -1,5 +1,8 @@
 """Predictor: whatever a photo is and however large, its result has the photo's own size."""
 
+import gc
+import threading
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +13,9 @@ from torch import Tensor, nn
 
 from tascnet.checkpoint import load_checkpoint
 from tascnet.config import FusionConfig, InputConfig
+from tascnet.data import read_ahead
+from tascnet.data.images import read_image
+from tascnet.data.streets import Streets
 from tascnet.errors import InputError
 from tascnet.model.tascnet import Outputs
 from tascnet.predictor import Predictor
@@ -35,17 +41,17 @@ class StubNetwork(nn.Module):
     def forward(self, images: Tensor) -> Outputs:
         self.inputs.append(images)
         height, width = images.shape[-2:]
-        stuff_logits = torch.full((1, 2, -(-height // 4), -(-width // 4)), 5.0)  # channels: sky, things
+        stuff_logits = torch.full((len(images), 2, -(-height // 4), -(-width // 4)), 5.0)  # channels: sky, things
         middle = stuff_logits.shape[-1] // 2
-        stuff_logits[0, 0, :, middle:] = -5
-        stuff_logits[0, 1, :, :middle] = -5
+        stuff_logits[:, 0, :, middle:] = -5
+        stuff_logits[:, 1, :, :middle] = -5
         bird = Instances(
             boxes=torch.tensor([[width / 2, 0, width, height]]),
             labels=torch.tensor([0]),
             scores=torch.tensor([self.score]),
             masks=torch.ones(1, 28, 28),
         )
-        return Outputs(stuff_logits, [bird])
+        return Outputs(stuff_logits, [bird] * len(images))
 
 
 def stub(score: float = 0.9, short_side: int = 0, max_long_side: int = 4096) -> tuple[Predictor, StubNetwork]:
@@ -183,6 +189,186 @@ class TestPhotos:
         ):
             with pytest.raises(InputError, match=message):
                 predictor(given)
+
+
+class TestBatches:
+    """Photos of one size share a batch; what comes out is as if they had not."""
+
+    def test_only_photos_of_one_input_size_share_a_batch_and_the_order_stays(self):
+        predictor, network = stub(short_side=16)
+        sizes = [(16, 32), (8, 16), (32, 16), (16, 32), (16, 40), (32, 64)]  # (8, 16) and (32, 64) become (16, 32)
+        predictions = predictor.predict_batch([photo(*size) for size in sizes], batch_size=3)
+        assert [prediction.segmentation.size for prediction in predictions] == sizes
+        for prediction, size in zip(predictions, sizes, strict=True):
+            assert torch.equal(prediction.segmentation.id_map, halves(Size(*size)))
+            assert torch.equal(prediction.image, torch.from_numpy(photo(*size)).permute(2, 0, 1))
+        assert [tuple(images.shape) for images in network.inputs] == [
+            (3, 3, 16, 32),  # numbers 0, 1 and 3; number 5 has to wait
+            (1, 3, 32, 16),
+            (1, 3, 16, 40),
+            (1, 3, 16, 32),
+        ]
+
+    @pytest.mark.parametrize(("batch_size", "batches"), [(1, [1, 1, 1, 1, 1]), (2, [2, 2, 1]), (5, [5]), (9, [5])])
+    def test_batches_are_as_large_as_asked_for(self, batch_size: int, batches: list[int]):
+        predictor, network = stub()
+        assert len(predictor.predict_batch([photo(16, 32)] * 5, batch_size)) == 5
+        assert [len(images) for images in network.inputs] == batches
+
+    def test_the_network_says_the_same_of_a_photo_alone_and_in_a_batch(self, predictor: Predictor):
+        images = [
+            torch.from_numpy(np.random.default_rng(seed).integers(0, 256, (3, 64, 96), np.uint8)) for seed in range(3)
+        ]
+        with torch.inference_mode():
+            together = predictor.model(torch.stack(images))
+            for index, image in enumerate(images):
+                alone = predictor.model(image[None])
+                assert (together.stuff_logits[index] - alone.stuff_logits[0]).abs().max() < 1e-4
+                assert len(together.instances[index]) == len(alone.instances[0])
+                assert torch.allclose(together.instances[index].scores, alone.instances[0].scores, atol=1e-4)
+                assert torch.allclose(together.instances[index].boxes, alone.instances[0].boxes, atol=1e-2)
+
+    def test_results_are_those_of_single_photos(self, predictor: Predictor):
+        streets = Streets(4, Size(64, 128))
+        photos = [streets[0].image, streets[1].image[:, :50, :70], streets[2].image, streets[3].image]
+        singles = [predictor.predict(image) for image in photos]
+        for single, batched in zip(singles, predictor.predict_batch(photos, batch_size=3), strict=True):
+            assert batched.segmentation.validate(predictor.label_space).size == tuple(single.image.shape[1:])
+            assert [s.category_id for s in batched.segmentation.segments] == [
+                s.category_id for s in single.segmentation.segments
+            ]
+            same = batched.segmentation.id_map == single.segmentation.id_map
+            assert same.float().mean() > 0.999  # a pixel between two categories may fall to the other side
+            assert batched.doubt == pytest.approx(single.doubt, abs=1e-4)
+        assert all(single.segmentation.segments for single in singles)  # there is something to compare
+
+    def test_padding_to_a_common_size_would_change_the_result(self, predictor: Predictor):
+        """Why photos of different sizes do not share a batch: the group norms see the padding."""
+        image = torch.from_numpy(photo(64, 96)).permute(2, 0, 1)[None]
+        padded = torch.nn.functional.pad(image, (0, 64, 0, 64))
+        with torch.inference_mode():
+            alone = predictor.model(image)
+            with_padding = predictor.model(padded, image_sizes=[Size(64, 96)])
+        difference = with_padding.stuff_logits_of(0, Size(64, 96)) - alone.stuff_logits[0]
+        assert difference.abs().max() > 0.01
+
+    def test_calling_it_with_a_list_gives_a_list(self, predictor: Predictor, tmp_path: Path):
+        Image.fromarray(photo(40, 60)).save(tmp_path / "a.png")
+        first, second = predictor([tmp_path / "a.png", photo(70, 90)], batch_size=2)
+        assert_same(first, predictor(photo(40, 60)))
+        assert_same(second, predictor(photo(70, 90)))
+        assert predictor([]) == []
+
+    def test_a_tensor_of_several_photos_is_a_list_of_them(self):
+        predictor, _ = stub()
+        assert len(predictor.predict_batch(torch.zeros(3, 3, 8, 8, dtype=torch.uint8), batch_size=2)) == 3
+
+    def test_what_cannot_be_used(self, tmp_path: Path):
+        predictor, _ = stub()
+        with pytest.raises(InputError, match=r"photo 1 of the list, counted from 0: a picture is .* got \(8, 8\)"):
+            predictor.predict_batch([photo(8, 8), np.zeros((8, 8), np.uint8)], batch_size=2)
+        with pytest.raises(InputError, match=r"photo 0 of the list, counted from 0: .*none.jpg does not exist"):
+            predictor([tmp_path / "none.jpg"])
+        with pytest.raises(InputError, match="several photos come as a list; got one str"):
+            predictor.predict_batch("photo.jpg")
+        with pytest.raises(InputError, match="several photos come as a list; got one int"):
+            predictor.predict_batch(5)  # type: ignore[arg-type]
+        for batch_size in (0, -1, 2.5, "2", True):
+            with pytest.raises(InputError, match=f"batch_size is a number of photos, 1 or more; got {batch_size!r}"):
+                predictor.predict_batch([photo(8, 8)], batch_size)  # type: ignore[arg-type]
+
+
+class TestStream:
+    @pytest.fixture
+    def folder(self, tmp_path: Path) -> Path:
+        for number in range(40):
+            size = (16, 32) if number % 3 else (20, 12)
+            Image.fromarray(np.full((*size, 3), number, np.uint8)).save(tmp_path / f"{number:02}.png")
+        return tmp_path
+
+    @pytest.mark.parametrize("batch_size", [1, 4])
+    def test_every_photo_comes_in_order_with_its_path(self, folder: Path, batch_size: int):
+        predictor, network = stub()
+        paths = []
+        for number, (path, prediction) in enumerate(predictor.stream(folder, batch_size)):
+            paths.append(path)
+            assert prediction.segmentation.size == ((16, 32) if number % 3 else (20, 12))
+            assert prediction.image.unique().tolist() == [number]
+        assert paths == sorted(folder.iterdir())
+        assert max(len(images) for images in network.inputs) == batch_size
+
+    def test_files_and_folders_are_named_as_on_the_command_line(self, folder: Path):
+        predictor, _ = stub()
+        inner = folder / "inner"
+        inner.mkdir()
+        Image.new("RGB", (8, 8)).save(inner / "a.png")
+        named = [str(folder / "07.png"), inner]
+        assert [path for path, _ in predictor.stream(named)] == [folder / "07.png", inner / "a.png"]
+        assert [path for path, _ in predictor.stream(str(folder / "07.png"))] == [folder / "07.png"]
+
+    @pytest.mark.parametrize("batch_size", [1, 4])
+    def test_memory_does_not_grow_with_the_number_of_photos(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch, batch_size: int
+    ):
+        """Photos that are alive are counted whenever one is read; all 40 of them would be, if one list held them."""
+        predictor, _ = stub()
+        alive: set[int] = set()
+        highest = 0
+
+        def counted(path: Path) -> Tensor:
+            nonlocal highest
+            image = read_image(path)
+            number = int(path.stem)
+            alive.add(number)
+            weakref.finalize(image, alive.discard, number)
+            highest = max(highest, len(alive))
+            return image
+
+        monkeypatch.setattr(read_ahead, "read_image", counted)
+        for _, prediction in predictor.stream(folder, batch_size):
+            del prediction
+        gc.collect()
+        assert alive == set()
+        assert batch_size < highest <= 5 * batch_size
+
+    def test_nothing_is_read_that_nobody_asks_for(self, folder: Path, monkeypatch: pytest.MonkeyPatch):
+        predictor, _ = stub()
+        read: list[Path] = []
+        monkeypatch.setattr(read_ahead, "read_image", lambda path: read.append(path) or read_image(path))
+        stream = predictor.stream(folder)
+        assert read == []
+        next(stream)
+        assert len(read) <= 2
+        stream.close()  # type: ignore[attr-defined]
+        assert not [thread for thread in threading.enumerate() if thread.name.startswith("read_ahead")]
+
+    def test_a_broken_photo_is_raised_in_its_turn(self, folder: Path):
+        (folder / "05.png").write_bytes(b"\x89PNG")
+        predictor, _ = stub()
+        stream = predictor.stream(folder, batch_size=4)
+        assert [next(stream)[0].name for _ in range(5)] == [f"0{number}.png" for number in range(5)]
+        with pytest.raises(InputError, match=r"05\.png is not a picture"):
+            next(stream)
+
+    def test_a_broken_photo_is_left_out_where_somebody_is_told(self, folder: Path):
+        (folder / "05.png").write_bytes(b"\x89PNG")
+        (folder / "39.png").write_text("no picture")
+        predictor, _ = stub()
+        told: list[tuple[str, str]] = []
+        stream = predictor.stream(folder, 4, on_error=lambda path, error: told.append((path.name, str(error))))
+        names = [path.name for path, _ in stream]
+        assert names == [f"{number:02}.png" for number in range(40) if number not in (5, 39)]
+        assert [name for name, _ in told] == ["05.png", "39.png"]
+        assert all("is not a picture that can be read" in sentence for _, sentence in told)
+
+    def test_what_cannot_be_used_is_said_at_once(self, tmp_path: Path):
+        predictor, _ = stub()
+        with pytest.raises(InputError, match="holds no pictures"):
+            predictor.stream(tmp_path)
+        with pytest.raises(InputError, match="none does not exist"):
+            predictor.stream([tmp_path / "none"])
+        with pytest.raises(InputError, match="batch_size is a number of photos"):
+            predictor.stream(tmp_path, 0)
 
 
 class TestFromCheckpoint:

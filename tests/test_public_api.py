@@ -6,6 +6,7 @@ import sys
 import pytest
 
 import tascnet
+import tascnet.convert
 
 PUBLIC = {
     "Category",
@@ -30,6 +31,11 @@ def test_public_names_are_these():
 def test_public_names_can_be_reached(name):
     assert getattr(tascnet, name).__name__ == name
     assert name in dir(tascnet)
+
+
+def test_names_of_convert_are_pairs():
+    forms = ("coco", "huggingface", "label_map", "numpy", "supervision")
+    assert set(tascnet.convert.__all__) == {f"{way}_{form}" for way in ("from", "to") for form in forms}
 
 
 def test_other_names_are_refused():

@@ -25,7 +25,9 @@ def test_python_of_the_readme_runs(tmp_path, monkeypatch, capsys):
     optimizer = build_optimizer(config.optimizer, model)
     progress = {"step": 1, "seconds": 1.0}
     save_checkpoint(tmp_path / "runs/demo/checkpoints", model, optimizer, config, STREETS, progress)
-    Image.fromarray(np.full((60, 90, 3), 90, dtype=np.uint8)).save(tmp_path / "photo.jpg")
+    exif = Image.Exif()
+    exif[0x0112] = 6  # lies on its side, as phones store what was taken upright: it is seen 90 wide and 60 high
+    Image.fromarray(np.full((90, 60, 3), 90, dtype=np.uint8)).save(tmp_path / "photo.jpg", exif=exif)
     monkeypatch.chdir(tmp_path)
 
     exec(compile(code, "README.md", "exec"), {})

@@ -166,6 +166,9 @@ def _predict_parser() -> ArgumentParser:
         default=None,
         help="COCO JSON file whose images give the ids of the photos by file name; default 1, 2, ...",
     )
+    parser.add_argument(
+        "--batch_size", type=int, default=1, help="photos that go through the network together, where of one size"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
     return parser
 
@@ -315,6 +318,7 @@ def _predict(options: Namespace, command: str) -> None:
         _console(),
         options.benchmark,
         options.image_info,
+        options.batch_size,
     )
 
 

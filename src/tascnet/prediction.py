@@ -1,6 +1,6 @@
 """Photos and folders -> overlay pictures, and files as a benchmark wants them."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import Path, PurePath
@@ -14,7 +14,7 @@ from tascnet.data.cityscapes_labels import CITYSCAPES
 from tascnet.data.cityscapes_submission import write_instances, write_panoptic, write_semantic
 from tascnet.data.coco import write_coco_panoptic
 from tascnet.data.coco_json import read_image_ids
-from tascnet.data.images import list_images, read_image, write_png
+from tascnet.data.images import list_images, write_png
 from tascnet.device import choose_device
 from tascnet.display import Bar, progress_bar, say
 from tascnet.errors import InputError
@@ -54,8 +54,9 @@ def predict_files(
     console: Console,
     benchmark: Benchmark = "coco",
     image_info: Path | None = None,
+    batch_size: int = 1,
 ) -> Path:
-    """Segment photos; one at a time is in memory.
+    """Segment photos; however many they are, few at a time are in memory.
 
     Written are `output`/overlays/NAME.png, and for
 
@@ -74,6 +75,7 @@ def predict_files(
         console: for the progress.
         benchmark: whose files are written.
         image_info: a COCO JSON file whose `images` give the ids of the photos by file name; for coco.
+        batch_size: photos that go through the network together where their sizes allow it.
 
     Returns:
         The JSON file.
@@ -86,6 +88,7 @@ def predict_files(
     photo_of = dict(zip(unique_names(photos, PHOTO_SUFFIX if benchmark == "cityscapes" else ""), photos, strict=True))
     id_of = _image_ids(photo_of, benchmark, image_info)
     predictor = Predictor.from_checkpoint(checkpoint, choose_device(device))
+    predictions = predictor.stream(photos, batch_size)
     check_writable(output)
     overlays = make_folder(output / "overlays")
     json_path = output / "panoptic.json"
@@ -95,7 +98,7 @@ def predict_files(
         on_prediction = _cityscapes_writer(output, predictor.label_space)
     json_path.unlink(missing_ok=True)  # of an earlier call, whose PNGs are about to be replaced
     with progress_bar(console, "photos", len(photos)) as bar:
-        results = _predict_each(predictor, photo_of, id_of, overlays, names, on_prediction, bar)
+        results = _write_each(predictions, predictor.label_space, photo_of, id_of, overlays, names, on_prediction, bar)
         if benchmark == "cityscapes":
             write_panoptic(json_path.parent, "predictions", results)
         else:
@@ -104,8 +107,9 @@ def predict_files(
     return json_path
 
 
-def _predict_each(
-    predictor: Predictor,
+def _write_each(
+    predictions: Iterable[tuple[Path, Prediction]],
+    label_space: LabelSpace,
     photo_of: Mapping[str, Path],
     id_of: Mapping[str, int | str],
     overlays: Path,
@@ -113,10 +117,9 @@ def _predict_each(
     on_prediction: OnPrediction,
     bar: Bar,
 ) -> Iterator[PredictedPhoto]:
-    for number, (name, photo) in enumerate(photo_of.items(), start=1):
-        image = read_image(photo)
-        prediction = predictor.predict(image)
-        overlay = visualize.draw_segmentation(prediction.segmentation, predictor.label_space, image, names=names)
+    """Write what belongs to one photo, and hand on what belongs into the list of all."""
+    for number, (name, (photo, prediction)) in enumerate(zip(photo_of, predictions, strict=True), start=1):
+        overlay = visualize.draw_segmentation(prediction.segmentation, label_space, prediction.image, names=names)
         write_png(overlays / f"{name}.png", overlay)
         on_prediction(name, prediction)
         bar.update(number, photo.name)

@@ -1,8 +1,11 @@
-"""Predictor: a photo -> its panoptic segmentation, at the photo's own size. The only inference path."""
+"""Predictor: photos -> their panoptic segmentations, at the photos' own sizes. The only inference path."""
 
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Self
+from typing import Self, overload
 
 import numpy as np
 import torch
@@ -13,8 +16,10 @@ from torchvision.transforms.v2 import functional
 from tascnet.build import Fusion, build_fusion
 from tascnet.checkpoint import load_checkpoint
 from tascnet.config import FusionConfig, InputConfig
-from tascnet.data.images import read_image, rgb_tensor
+from tascnet.data.images import list_images, read_image, rgb_tensor
+from tascnet.data.read_ahead import read_ahead
 from tascnet.data.transforms import size_to_fit
+from tascnet.errors import InputError
 from tascnet.fusion import semantic_from_stuff
 from tascnet.model.roi_flatten import roi_flatten
 from tascnet.model.tasc_loss import confidence_mask, doubt, residual, things_probability
@@ -22,7 +27,15 @@ from tascnet.model.tascnet import STRIDE, Outputs, TASCNet
 from tascnet.structures import Instances, LabelSpace, PanopticSegmentation, Size
 
 Photo = str | Path | Image.Image | np.ndarray | Tensor
-"""A path, a Pillow image, (H, W, 3) uint8 RGB, or a (3, H, W) uint8 tensor."""
+"""A path, a Pillow image, an array (H, W, 3) uint8 RGB, or a tensor (3, H, W) uint8 RGB."""
+
+Photos = list[Photo] | tuple[Photo, ...]
+
+OnError = Callable[[Path, InputError], None]
+"""Called with a photo that cannot be used, and why."""
+
+BATCHES_TO_CHOOSE_FROM = 4
+"""How many batches of photos are looked through for those that fit together."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +43,7 @@ class Prediction:
     """All that the network says of one photo, on the CPU.
 
     Attributes:
+        image: (3, H, W) uint8, the photo as the network and the eye see it: upright, in colour.
         segmentation: the fused result, at the photo's size.
         instances: detections before fusion, boxes in pixels of the photo.
         semantic: (H, W) int64, semantic index of each pixel from the stuff head, at the photo's size.
@@ -37,6 +51,7 @@ class Prediction:
         doubt: mean residual over the pixels that either head calls things, 0-1; needs no annotation.
     """
 
+    image: Tensor
     segmentation: PanopticSegmentation
     instances: Instances
     semantic: Tensor
@@ -80,29 +95,151 @@ class Predictor:
         model = checkpoint.model.to(device)
         return cls(model, checkpoint.label_space, checkpoint.config.data.input, fusion or checkpoint.config.fusion)
 
-    def __call__(self, photo: Photo) -> PanopticSegmentation:
-        """The panoptic segmentation of a photo, at its own size.
+    @overload
+    def __call__(self, photo: Photo) -> PanopticSegmentation: ...
+
+    @overload
+    def __call__(self, photo: Photos, batch_size: int = 1) -> list[PanopticSegmentation]: ...
+
+    def __call__(self, photo: Photo | Photos, batch_size: int = 1) -> PanopticSegmentation | list[PanopticSegmentation]:
+        """The panoptic segmentation of a photo, at its own size; of a list of photos, a list in the same order.
+
+        Args:
+            photo: one photo, or a list or tuple of them.
+            batch_size: photos of a list that go through the network together; see `predict_batch`.
+
+        Raises:
+            InputError: a photo cannot be read.
+        """
+        if isinstance(photo, list | tuple):
+            return [prediction.segmentation for prediction in self.predict_batch(photo, batch_size)]
+        return self.predict(photo).segmentation
+
+    def predict(self, photo: Photo) -> Prediction:
+        """The segmentation of a photo, and what it was made from.
 
         Raises:
             InputError: the photo cannot be read.
         """
-        return self.predict(photo).segmentation
+        (prediction,) = self._predict_together([_read(photo)])
+        return prediction
+
+    def predict_batch(self, photos: Iterable[Photo], batch_size: int = 1) -> list[Prediction]:
+        """Predict several photos, as many as `batch_size` at a time in the network.
+
+        Only photos that are of one size as the network gets them share a batch, in whatever order they come: padding
+        a smaller one would change its result, because the group norms see the padding. Photos of a batch
+        have the results that they have by themselves, but for rounding in the last digits.
+
+        Args:
+            photos: any number; all their predictions are held at once, which `stream` avoids.
+            batch_size: at least 1; more takes more memory, and time is only won where a photo by itself does not
+                keep the device busy.
+
+        Returns:
+            A prediction for each photo, in their order.
+
+        Raises:
+            InputError: a photo cannot be read, or `batch_size` is less than 1.
+        """
+        if not isinstance(photos, Iterable) or isinstance(photos, str | Path | Image.Image):
+            raise InputError(f"several photos come as a list; got one {type(photos).__name__}. Put it in a list.")
+        _check_batch_size(batch_size)
+        predictions = []
+        for number, prediction in enumerate(self._predict_each(map(_read_or_error, photos), batch_size)):
+            if isinstance(prediction, InputError):
+                raise InputError(f"photo {number} of the list, counted from 0: {prediction}") from prediction
+            predictions.append(prediction)
+        return predictions
+
+    def stream(
+        self, paths: str | Path | Iterable[str | Path], batch_size: int = 1, on_error: OnError | None = None
+    ) -> Iterator[tuple[Path, Prediction]]:
+        """Predict the photos of folders one after the other, in memory that does not grow with their number.
+
+        Files are read in threads while the network computes. At most 5 photos, or their predictions, are held
+        for each photo of a batch.
+
+        Args:
+            paths: a folder, a file, or several of them; `data.images.list_images` says what is taken of a folder.
+            batch_size: photos that go through the network together where their sizes allow it; see `predict_batch`.
+            on_error: called for a photo that cannot be read, which is then left out; None raises the error when it
+                is the photo's turn.
+
+        Returns:
+            An iterator over the path and the prediction of each photo, in the order of `list_images`.
+
+        Raises:
+            InputError: at once where there is no photo, a path does not exist, or `batch_size` is less than 1.
+        """
+        _check_batch_size(batch_size)
+        photos = list_images([paths] if isinstance(paths, str | Path) else paths)
+        return self._stream(photos, batch_size, on_error)
+
+    def _stream(
+        self, photos: Sequence[Path], batch_size: int, on_error: OnError | None
+    ) -> Iterator[tuple[Path, Prediction]]:
+        predictions = self._predict_each(read_ahead(photos, batch_size), batch_size)
+        for path, prediction in zip(photos, predictions, strict=True):
+            if not isinstance(prediction, InputError):
+                yield path, prediction
+            elif on_error is None:
+                raise prediction
+            else:
+                on_error(path, prediction)
+
+    def _predict_each(
+        self, images: Iterable[Tensor | InputError], batch_size: int
+    ) -> Iterator[Prediction | InputError]:
+        """The prediction of each image, in their order; an error takes its place in the order.
+
+        The next image goes into a batch with those behind it that have its size. As many are looked through as make
+        a few batches.
+        """
+        images = iter(images)
+        most = 1 + (batch_size - 1) * BATCHES_TO_CHOOSE_FROM
+        window: deque[Tensor | Prediction | InputError] = deque()
+        while True:
+            window.extend(islice(images, most - len(window)))
+            if not window:
+                return
+            if isinstance(window[0], Tensor):
+                self._predict_first(window, batch_size)
+            yield window.popleft()  # type: ignore[misc]  # the first is no Tensor any more
+
+    def _predict_first(self, window: deque[Tensor | Prediction | InputError], batch_size: int) -> None:
+        """Put predictions in the places of the first image of a window and of those that fit to it."""
+        images = {place: image for place, image in enumerate(window) if isinstance(image, Tensor)}
+        size = self._input_size(images[0])
+        places = [place for place, image in images.items() if self._input_size(image) == size][:batch_size]
+        predictions = self._predict_together([images[place] for place in places])
+        for place, prediction in zip(places, predictions, strict=True):
+            window[place] = prediction
+
+    def _input_size(self, image: Tensor) -> Size:
+        """The size that an image has when it enters the network."""
+        return size_to_fit(Size(*image.shape[1:]), self._inputs.short_side or None, self._inputs.max_long_side)
 
     @torch.inference_mode()
-    def predict(self, photo: Photo) -> Prediction:
-        """The segmentation, and what it was made from."""
-        image = read_image(photo) if isinstance(photo, str | Path) else rgb_tensor(photo)
-        size = Size(*image.shape[1:])
-        input_size = size_to_fit(size, self._inputs.short_side or None, self._inputs.max_long_side)
-        if input_size != size:
-            image = functional.resize(image, list(input_size), antialias=True)
-        outputs = self.model(image[None].to(self.model.backbone.pixel_mean.device))
+    def _predict_together(self, images: Sequence[Tensor]) -> list[Prediction]:
+        """The predictions of images (3, H, W) uint8 that enter the network at one size."""
+        input_size = self._input_size(images[0])
+        device = self.model.backbone.pixel_mean.device
+        # cat, not stack, which would change the layout of the pixels in memory
+        outputs = self.model(torch.cat([_resized(image, input_size)[None].to(device) for image in images]))
         assert isinstance(outputs, Outputs)  # for the type checker: no targets were given
-        stuff_logits = outputs.stuff_logits_of(0, input_size)
-        instances = outputs.instances[0]
+        return [
+            self._prediction(image, outputs.stuff_logits_of(index, input_size), outputs.instances[index], input_size)
+            for index, image in enumerate(images)
+        ]
+
+    def _prediction(self, image: Tensor, stuff_logits: Tensor, instances: Instances, input_size: Size) -> Prediction:
+        """What the outputs of the network for an image that entered it at `input_size` say of the image."""
+        size = Size(*image.shape[1:])
         in_photo = instances.resized(size.width / input_size.width, size.height / input_size.height)
         stuff_mask, things_mask = self._things_masks(stuff_logits, instances)
         return Prediction(
+            image=image.cpu(),
             segmentation=self._fuse(stuff_logits, in_photo, size),
             instances=in_photo.to("cpu"),
             semantic=semantic_from_stuff(stuff_logits, in_photo, self.label_space, size),
@@ -116,3 +253,25 @@ class Predictor:
         things_mask = roi_flatten(sure.masks, sure.boxes, Size(*stuff_logits.shape[-2:]), STRIDE)
         stuff_mask = confidence_mask(things_probability(stuff_logits, self.model.num_stuff))
         return stuff_mask, things_mask
+
+
+def _read(photo: Photo) -> Tensor:
+    return read_image(photo) if isinstance(photo, str | Path) else rgb_tensor(photo)
+
+
+def _read_or_error(photo: Photo) -> Tensor | InputError:
+    try:
+        return _read(photo)
+    except InputError as error:
+        return error
+
+
+def _resized(image: Tensor, size: Size) -> Tensor:
+    if size == tuple(image.shape[1:]):
+        return image
+    return functional.resize(image, list(size), antialias=True)
+
+
+def _check_batch_size(batch_size: int) -> None:
+    if not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1:
+        raise InputError(f"batch_size is a number of photos, 1 or more; got {batch_size!r}.")

@@ -249,7 +249,7 @@ def write_coco_panoptic(
             {
                 "image_id": item.image_id,
                 "file_name": f"{item.name}.png",
-                "segments_info": _segments_info(item.segmentation),
+                "segments_info": segments_info(item.segmentation),
             }
         )
     write_json(json_path, {"images": images, "annotations": annotations, "categories": label_space.to_list()})
@@ -286,7 +286,8 @@ def decode_ids(colors: np.ndarray) -> np.ndarray:
     return ids
 
 
-def _segments_info(segmentation: PanopticSegmentation) -> list[dict[str, Any]]:
+def segments_info(segmentation: PanopticSegmentation) -> list[dict[str, Any]]:
+    """The segments as COCO panoptic JSON writes them, boxes as x, y, width, height in pixels; scores where set."""
     boxes = tight_boxes(segmentation.index_map().numpy(), len(segmentation.segments)).tolist()
     result = []
     for segment, (x0, y0, x1, y1) in zip(segmentation.segments, boxes, strict=True):

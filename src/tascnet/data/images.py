@@ -44,6 +44,10 @@ _TURNS = {  # value of EXIF's tag "orientation" -> what makes the stored picture
     8: Image.Transpose.ROTATE_90,
 }
 _SIDEWAYS = [_TURNS[orientation] for orientation in (5, 6, 7, 8)]  # height becomes width
+_BY_WAY_OF = {  # modes that Pillow does not convert to RGB in one step
+    "P": "RGBA",  # it warns of a palette with transparency
+    "La": "LA",
+}
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 
 
@@ -116,22 +120,69 @@ def read_photo(path: Path, size: Size, source: str | Path, wanted: Size | None =
 def rgb_tensor(picture: Image.Image | np.ndarray | Tensor) -> Tensor:
     """A picture in memory -> (3, H, W) uint8, red green blue.
 
+    Numbers are bytes, 0-255. Floats are refused rather than guessed at: a dark picture of 0-255 looks like one of 0-1.
+    OpenCV's blue green red cannot be told from red green blue: turn it round, `picture[..., ::-1]`.
+
     Args:
-        picture: a Pillow image of any mode (turned as its EXIF tag says), an array (H, W, 3) uint8, or a tensor
-            (3, H, W) uint8.
+        picture: a Pillow image of any mode, treated as `read_image` treats a file (of an animation, the picture it
+            stands at); an array (H, W, 3) uint8; or a tensor (3, H, W) uint8.
+
+    Returns:
+        The pixels, sharing memory with the array or tensor that was given where that is possible.
 
     Raises:
-        InputError: another shape or type.
+        InputError: another shape or type, no pixel at all, or a Pillow image whose file is broken.
     """
     if isinstance(picture, Image.Image):
-        return torch.from_numpy(_rgb_array(_turned(picture, _turn_of(picture)), Path("in memory"))).permute(2, 0, 1)
-    wanted = "(H, W, 3)" if isinstance(picture, np.ndarray) else "(3, H, W)"
-    channels_at = 2 if isinstance(picture, np.ndarray) else 0
-    if picture.ndim != 3 or picture.shape[channels_at] != 3 or str(picture.dtype).removeprefix("torch.") != "uint8":
-        raise InputError(f"a picture is {wanted} uint8 RGB; got {tuple(picture.shape)} {picture.dtype}. Convert it.")
+        return torch.from_numpy(_pillow_array(picture)).permute(2, 0, 1)
+    if not isinstance(picture, np.ndarray | Tensor):
+        raise InputError(
+            "a photo is a path, a Pillow image, an array (H, W, 3) uint8 or a tensor (3, H, W) uint8; "
+            f"got {type(picture).__name__}. Convert it."
+        )
+    wanted, channels_at = ("(H, W, 3)", 2) if isinstance(picture, np.ndarray) else ("(3, H, W)", 0)
+    if picture.ndim != 3 or picture.shape[channels_at] != 3 or _type_name(picture) != "uint8" or 0 in picture.shape:
+        raise InputError(
+            f"a picture is {wanted} uint8 RGB; got {tuple(picture.shape)} {picture.dtype}. {_way_to_mend(picture)}"
+        )
     if isinstance(picture, Tensor):
         return picture
-    return torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)
+    return torch.from_numpy(np.require(picture, requirements=["C", "W"])).permute(2, 0, 1)  # torch wants it writeable
+
+
+def _type_name(picture: np.ndarray | Tensor) -> str:
+    return str(picture.dtype).removeprefix("torch.")
+
+
+def _way_to_mend(picture: np.ndarray | Tensor) -> str:
+    """What to do with an array or tensor that is not in the wanted form."""
+    is_array, shape = isinstance(picture, np.ndarray), tuple(picture.shape)
+    channels_at = 2 if is_array else 0
+    if 0 in shape:
+        return "It has no pixels; check where it comes from."
+    if _type_name(picture).startswith(("float", "bfloat")):
+        return "Scale it to 0-255, round it and convert it to uint8; whether floats mean 0-1 or 0-255 is not guessed."
+    if _type_name(picture) != "uint8":
+        return "Scale it to 0-255 and convert it to uint8."
+    if len(shape) == 4:
+        return "Give several pictures as a list."
+    if len(shape) == 2 or (len(shape) == 3 and shape[channels_at] == 1):
+        return "Repeat grey over three channels."
+    if len(shape) == 3 and shape[channels_at] == 4:
+        return "Leave out the fourth channel."
+    if len(shape) == 3 and shape[2 - channels_at] == 3:
+        return "Put the channels last: transpose(1, 2, 0)." if is_array else "Put them first: permute(2, 0, 1)."
+    return "Convert it."
+
+
+def _pillow_array(picture: Image.Image) -> np.ndarray:
+    """(H, W, 3) uint8 of a Pillow image, which may be one of a file that is still to be decoded."""
+    name = Path(getattr(picture, "filename", "") or "in memory")
+    if 0 in picture.size:
+        raise InputError(f"picture {name} is {picture.width} x {picture.height}: it has no pixels. Check its source.")
+    with _decoding(name):
+        picture.load()  # TIFF turns itself as it decodes and forgets the tag, so the tag is looked at only then
+        return _rgb_array(_turned(picture, _turn_of(picture)), name)
 
 
 def open_picture(path: str | Path) -> Image.Image:
@@ -148,11 +199,17 @@ def open_picture(path: str | Path) -> Image.Image:
 @contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
     """A picture of which only the header has been read; what goes wrong while it is decoded is an `InputError`, too."""
+    with _decoding(path), Image.open(path) as picture:
+        if picture.width * picture.height > MAX_PIXELS:
+            raise InputError(_too_large(path, f"{picture.width} x {picture.height}"))
+        yield picture
+
+
+@contextmanager
+def _decoding(path: Path) -> Iterator[None]:
+    """Whatever goes wrong while a picture is opened and decoded is an `InputError`."""
     try:
-        with Image.open(path) as picture:
-            if picture.width * picture.height > MAX_PIXELS:
-                raise InputError(_too_large(path, f"{picture.width} x {picture.height}"))
-            yield picture
+        yield
     except InputError:
         raise
     except FileNotFoundError as error:
@@ -271,8 +328,9 @@ def _rgb_array(picture: Image.Image, path: Path) -> np.ndarray:
             )
         grey = ((values + 128) // 257).astype(np.uint8)  # 65535 = 255 * 257, rounded to the nearest
         return np.repeat(grey[..., None], 3, axis=2)
-    if picture.mode == "P":
-        picture = picture.convert("RGBA")  # straight to RGB, Pillow warns of a palette with transparency
+    by_way_of = _BY_WAY_OF.get(picture.mode)
+    if by_way_of is not None:
+        picture = picture.convert(by_way_of)
     return np.array(picture.convert("RGB"))
 
 
