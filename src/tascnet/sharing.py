@@ -133,11 +133,14 @@ def _last_names(value: Any) -> Any:
         return {key: _last_names(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
         return [_last_names(entry) for entry in value]
-    return _last_name(value) if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    # a path by itself may have blanks in it; in a sentence a path is one word
+    return _last_name(value) if PurePath(value).is_absolute() else " ".join(map(_last_name, value.split(" ")))
 
 
 def _last_name(text: str) -> str:
-    return PurePath(text).name if PurePath(text).is_absolute() else text
+    return PurePath(text).name or text if PurePath(text).is_absolute() else text
 
 
 def _command_without_paths(command: str) -> str:
