@@ -122,7 +122,7 @@ def test_sending_offline_or_without_account(
             upload(shared, "ann/streets")
 
 
-class _RefusalError(Exception):
+class _RefusalError(OSError):
     class response:  # noqa: N801 - as the library names it
         status_code = 403
 

@@ -50,6 +50,7 @@ def test_it_is_all_that_a_predictor_needs(network: TASCNet, tiny_run: Path):
     found = Predictor(network).predict(image)
     assert torch.equal(found.segmentation.id_map, wanted.segmentation.id_map)
     assert found.segmentation.segments == wanted.segmentation.segments
+    assert wanted.segmentation.segments
     # what is given goes before what the network knows
     everything_void = FusionConfig(score_threshold=1.0, min_stuff_area=64 * 128 + 1)
     assert not Predictor(network, fusion=everything_void)(image).segments

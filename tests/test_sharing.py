@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from huggingface_hub import HfApi
+from huggingface_hub.hf_api import RepoUrl
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from said import Said
@@ -219,6 +221,36 @@ class TestRefused:
         said = tascnet("share", tmp_path, tmp_path / "out")
         assert said.code == 2
         assert "holds no checkpoint. Give a run folder" in said.err
+
+
+class TestSending:
+    @pytest.fixture
+    def sent(self, monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
+        """What would have been sent, by file name."""
+        files: dict[str, bytes] = {}
+
+        def upload_folder(self: HfApi, *, repo_id: str, folder_path: Path, **options: object) -> None:
+            files.update({path.name: path.read_bytes() for path in folder_path.iterdir()})
+
+        monkeypatch.setattr(
+            HfApi, "create_repo", lambda self, repo_id, exist_ok: RepoUrl(f"https://huggingface.co/{repo_id}")
+        )
+        monkeypatch.setattr(HfApi, "upload_folder", upload_folder)
+        return files
+
+    def test_with_and_without_a_folder_that_stays(
+        self, tiny_run: Path, sent: dict[str, bytes], tmp_path: Path, tascnet: Callable[..., Said]
+    ):
+        said = tascnet("share", tiny_run, "--push", "ann/streets", "--precision", "float16", "--licence", "mit")
+        assert (said.code, said.out) == (0, "sent to https://huggingface.co/ann/streets\n")
+        assert set(sent) == {"README.md", "checkpoint.json", "config.yaml", "model.safetensors"}
+        assert b"license: mit" in sent["README.md"]
+        first = dict(sent)
+        sent.clear()
+        arguments = ["--push", "ann/streets", "--precision", "float16", "--licence", "mit"]
+        assert tascnet("share", tiny_run, tmp_path / "shared", *arguments).code == 0
+        # the card names the repository, whatever the folder is called
+        assert sent == first == {path.name: path.read_bytes() for path in (tmp_path / "shared").iterdir()}
 
 
 class TestBrokenFile:

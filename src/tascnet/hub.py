@@ -102,6 +102,7 @@ def in_a_sentence(repo_id: str, done: str, advice: str) -> Iterator[None]:
     """
     from huggingface_hub.errors import (  # noqa: PLC0415
         HFValidationError,
+        HTTPError,
         LocalTokenNotFoundError,
         RepositoryNotFoundError,
         RevisionNotFoundError,
@@ -110,8 +111,6 @@ def in_a_sentence(repo_id: str, done: str, advice: str) -> Iterator[None]:
     login = "Log in (hf auth login) with an account that may."
     try:
         yield
-    except InputError:
-        raise
     except HFValidationError as error:
         raise InputError(f"'{repo_id}' is no name of a repository on Hugging Face's hub; give owner/name.") from error
     except RevisionNotFoundError as error:
@@ -122,7 +121,7 @@ def in_a_sentence(repo_id: str, done: str, advice: str) -> Iterator[None]:
         ) from error
     except LocalTokenNotFoundError as error:
         raise InputError(f"{repo_id} cannot be {done}: you are not logged in on Hugging Face's hub. {login}") from error
-    except Exception as error:  # a dozen kinds, of several libraries, when offline
+    except (OSError, HTTPError) as error:  # of the client, and of the library by which it talks
         if getattr(getattr(error, "response", None), "status_code", None) in (401, 403):
             raise InputError(f"{repo_id} cannot be {done}: Hugging Face's hub refuses. {login}") from error
         raise InputError(
