@@ -127,6 +127,7 @@ def test_put_together_by_hand(by_hand: TASCNet, tiny_config: Callable[[], Config
             needs_more()
     by_hand.config, by_hand.label_space = tiny_config(), STREETS
     by_hand.save_pretrained(tmp_path)
+    assert not (tmp_path / "config.json").exists()
     assert TASCNet.from_pretrained(tmp_path).label_space == STREETS
     assert Predictor(by_hand).label_space == STREETS
 

@@ -94,7 +94,7 @@ class TestFolderAndFile:
         assert len(list(Path("results/overlays").iterdir())) == 3
         said = tascnet("evaluate", one_file, "--device", "cpu")
         assert said.code == 0
-        assert Path("tiny_evaluation/report.json").is_file()
+        assert Path("runs/tiny-evaluation/report.json").is_file()
 
     def test_sharing_what_was_shared(self, one_file: Path, tmp_path: Path, tascnet: Callable[..., Said]):
         assert tascnet("share", one_file, tmp_path / "again").code == 0

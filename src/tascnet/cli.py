@@ -113,7 +113,7 @@ def _evaluate_parser() -> ArgumentParser:
         "--output",
         type=Path | None,
         default=None,
-        help="folder for report.json, report.md and pictures; default evaluation/ in the run, or NAME_evaluation/ here",
+        help="folder for report.json, report.md and pictures; default evaluation/ in the run, or runs/NAME-evaluation/",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
     for name, settings in (("data", DatasetConfig), ("fusion", FusionConfig)):

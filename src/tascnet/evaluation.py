@@ -154,8 +154,8 @@ def evaluate_checkpoint(
         path: what `load_checkpoint` reads.
         data: fields of `DatasetConfig` that differ from the run's validation set.
         fusion: fields of `FusionConfig` that differ from the run's.
-        output: folder for the results; by default `evaluation` in the folder `path`, or NAME_evaluation in the
-            current folder where `path` is no folder.
+        output: folder for the results; by default `evaluation` in the folder `path`, or runs/NAME-evaluation where
+            `path` is no folder.
         device: "auto", "cpu", "cuda" or "mps".
         console: for the progress.
         command: what the user called, for the report.
@@ -176,10 +176,14 @@ def evaluate_checkpoint(
         checkpoint.config.data.input,
         replace(checkpoint.config.fusion, **fusion),
     )
-    beside = path / "evaluation" if path.is_dir() else Path(f"{path.stem}_evaluation")
-    folder = check_writable(output or beside)
+    folder = check_writable(output or (path / "evaluation" if path.is_dir() else _evaluation_of(path)))
     with progress_bar(console, "evaluation", len(dataset)) as bar:
         report = evaluate(predictor, dataset, lambda done, _: bar.update(done))
     write_report(report, folder, command, told_settings(settings))
     write_cases(report, predictor, dataset, folder)
     return report, folder
+
+
+def _evaluation_of(network: Path) -> Path:
+    """Where the evaluation of a network that is no folder goes: beside the runs."""
+    return Path("runs") / f"{network.stem}-evaluation"

@@ -123,6 +123,7 @@ class TASCNet(network.TASCNet, ModelHubMixin):
 
     def _save_pretrained(self, save_directory: Path) -> None:
         """What `save_pretrained` calls to write all but the model card."""
+        self._hub_mixin_config = None  # else the mixin writes what the constructor was given, as a second config
         checkpoint = without_local_paths(self.as_checkpoint())
         write_network(save_directory, in_precision(self, "float32"), checkpoint.config, shared_facts(checkpoint))
 
