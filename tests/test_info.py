@@ -1,5 +1,7 @@
 """What a network costs, printed for a config and for a checkpoint."""
 
+import json
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
@@ -7,10 +9,13 @@ import pytest
 import yaml
 from rich.console import Console
 
+from tascnet import __version__
 from tascnet.checkpoint import load_checkpoint
 from tascnet.errors import InputError
 from tascnet.info import print_info, read_config
+from tascnet.origin import Origin
 from tascnet.settings import from_dict
+from tascnet.sharing import write_shared_file
 
 CONFIG = {
     "data": {"train": {"num_images": 1}, "val": {"num_images": 1}},
@@ -69,6 +74,38 @@ def test_of_a_run_and_of_a_checkpoint(tiny_run: Path):
         assert f"after {2 if path == tiny_run else 1} steps\n" in text
         assert f"{len(label_space.stuff)} stuff + {len(label_space.things)} thing categories" in text
         assert float(table(text)["TASCNet"][0]) > 0
+
+
+def facts(text: str) -> dict[str, str]:
+    """The lines about the past of a network: name -> text."""
+    lines = [line for line in text.splitlines() if line.startswith("  ") and line[2] != " "]
+    return {line[2:15].strip(): line[15:] for line in lines}
+
+
+def test_the_past_of_a_checkpoint(tiny_run: Path):
+    known = facts(printed(tiny_run))
+    pq = json.loads((tiny_run / "report.json").read_text())["pq"]["all"]
+    assert known["5 things"] == "person, car, truck, bicycle, traffic sign"
+    assert known["5 stuff"] == "road, pavement, building, vegetation, sky"
+    assert known["measured"].startswith(f"PQ {pq:.1f}, PQ things ")
+    assert known["measured"].endswith("on 2 pictures of streets, num_images 2, first 1000, height 64, width 128")
+    assert known["weights from"] == "backbone test_efficientnet: random weights"
+    assert known["trained on"] == "streets, num_images 5, height 64, width 128"
+    assert known["command"] == "tascnet train --config tiny.yaml"
+    assert known["started"].startswith("20")
+    assert known["tascnet"].startswith(__version__)
+    assert known["input"] == "red, green, blue of 0-255, less 123.7 116.3 103.5, divided by 58.4 57.12 57.38"
+    assert facts(printed(tiny_run / "checkpoints" / "step_000001"))["measured"] == "unknown"
+
+
+def test_of_a_file_whose_past_is_not_known(tiny_run: Path, tmp_path: Path):
+    alone = replace(load_checkpoint(tiny_run), origin=Origin())
+    write_shared_file(alone, tmp_path / "a.safetensors", "float32")
+    text = printed(tmp_path / "a.safetensors")
+    assert text.startswith(f"{tmp_path / 'a.safetensors'}: after 2 steps\n")
+    unknown = {name for name, told in facts(text).items() if told == "unknown"}
+    assert unknown == {"measured", "weights from", "trained on", "command", "started", "tascnet"}
+    assert table(text) == table(printed(tiny_run))
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from tascnet.data.coco import write_coco_panoptic
 from tascnet.data.streets import Streets
 from tascnet.errors import InputError
 from tascnet.evaluation import evaluate_checkpoint
+from tascnet.origin import Origin
 from tascnet.structures import PanopticSegmentation, Size
 from tascnet.training import Progress, resume, total_loss, train
 
@@ -101,6 +102,20 @@ class TestTheRunFolder:
         assert again == written
 
 
+def test_the_origin_of_the_weights_is_told_and_kept(
+    tiny_config: Callable[[], Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(module, "load_imagenet_weights", lambda backbone, name: f"a shelf with {name}")
+    config = tiny_config()
+    config.model.backbone.weights = "imagenet"
+    config.training.steps = 1
+    console = Console(file=StringIO(), width=200)
+    train(config, tmp_path / "run", "tascnet train", console)
+    told = "backbone test_efficientnet: ImageNet weights from a shelf with test_efficientnet"
+    assert told in console.file.getvalue()  # type: ignore[attr-defined]
+    assert load_checkpoint(tmp_path / "run").origin.weights == (told,)
+
+
 class TestResuming:
     @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
     def test_ends_in_the_same_weights(self, tiny_config: Callable[[], Config], tmp_path: Path, optimizer: str):
@@ -142,6 +157,7 @@ class TestResuming:
         file.write_text(json.dumps(facts))
         resume(folder, QUIET)
         assert 1000 < load_checkpoint(folder).progress["seconds"] < 1100
+        assert load_checkpoint(folder).origin == load_checkpoint(tiny_run).origin != Origin()
 
     def test_a_finished_run_takes_no_step(self, tiny_run: Path, tmp_path: Path):
         folder = tmp_path / "run"

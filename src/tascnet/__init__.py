@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from tascnet.data.streets import Streets
     from tascnet.errors import InputError
     from tascnet.metrics import PanopticQuality
-    from tascnet.model.tascnet import TASCNet
     from tascnet.predictor import Predictor
+    from tascnet.pretrained import TASCNet
     from tascnet.structures import Category, LabelSpace, PanopticSegmentation, Segment
     from tascnet.visualize import draw_segmentation
 
@@ -42,7 +42,7 @@ _MODULE_OF = {
     "Predictor": "tascnet.predictor",
     "Segment": "tascnet.structures",
     "Streets": "tascnet.data.streets",
-    "TASCNet": "tascnet.model.tascnet",
+    "TASCNet": "tascnet.pretrained",
     "draw_segmentation": "tascnet.visualize",
 }
 

@@ -3,35 +3,35 @@
     step_000500/
       model.safetensors       the weights, and the normalisation of the input
       config.yaml             the settings of the run
-      checkpoint.json         format version, step, categories
+      checkpoint.json         format version, step, categories, origin
       training.safetensors    the optimiser's state
 
-No file is a pickle. A checkpoint is written under another name and renamed when it is complete.
+No file is a pickle. A checkpoint is written under another name and renamed when it is complete. Without the last file
+it is a network to be shared; such a network can also be one file (network_files.py).
 """
 
-import json
 import shutil
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn, optim
 
 from tascnet import __version__
 from tascnet.build import build_model
 from tascnet.config import Config
 from tascnet.errors import InputError
-from tascnet.files import atomic_folder, read_json
+from tascnet.files import atomic_folder
+from tascnet.hub import download, hub_id
 from tascnet.model.tascnet import TASCNet
-from tascnet.settings import from_dict, to_dict
+from tascnet.network_files import SUFFIX, contiguous, load_weights, read_network, read_tensors, write_network
+from tascnet.origin import Measured, Origin
 from tascnet.structures import LabelSpace
 
-FORMAT_VERSION = 1
 NUM_KEPT = 2  # newest checkpoints of a run that stay
 
 
@@ -40,11 +40,13 @@ class Checkpoint:
     """A checkpoint in memory.
 
     Attributes:
-        folder: where it was read from.
+        folder: where it was read from: a folder, or the one file that holds all.
         model: the network with its weights, on the CPU, in evaluation mode.
         config: the settings it was trained with.
         label_space: its categories.
         progress: `step` and `seconds` of training so far.
+        origin: where it comes from; empty where the files do not say.
+        measured: what was measured of it; empty where the files do not say.
     """
 
     folder: Path
@@ -52,6 +54,8 @@ class Checkpoint:
     config: Config
     label_space: LabelSpace
     progress: dict[str, float]
+    origin: Origin = field(default_factory=Origin)
+    measured: Measured = field(default_factory=Measured)
 
 
 def save_checkpoint(
@@ -61,6 +65,7 @@ def save_checkpoint(
     config: Config,
     label_space: LabelSpace,
     progress: dict[str, float],
+    origin: Origin = Origin(),  # noqa: B008 - frozen
 ) -> Path:
     """Write `folder`/step_NNNNNN atomically and remove all but the newest two; return its path.
 
@@ -68,18 +73,10 @@ def save_checkpoint(
         InputError: it cannot be written (no permission, disk full); the earlier checkpoints are as they were.
     """
     final = folder / f"step_{int(progress['step']):06d}"
-    facts = {
-        "format_version": FORMAT_VERSION,
-        "tascnet": __version__,
-        "progress": progress,
-        "categories": label_space.to_list(),
-    }
     try:
         with atomic_folder(final) as temporary:
-            save_file(_contiguous(model.state_dict()), temporary / "model.safetensors")
-            save_file(_contiguous(_optimizer_tensors(optimizer)), temporary / "training.safetensors")
-            (temporary / "config.yaml").write_text(yaml.safe_dump(to_dict(config), sort_keys=False), encoding="utf-8")
-            (temporary / "checkpoint.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
+            write_network(temporary, model.state_dict(), config, facts_of(label_space, progress, origin))
+            save_file(contiguous(_optimizer_tensors(optimizer)), temporary / "training.safetensors")
     except (OSError, SafetensorError) as error:
         raise InputError(
             f"cannot write the checkpoint {final}: {error}. Check permission and free space; "
@@ -90,13 +87,26 @@ def save_checkpoint(
     return final
 
 
+def facts_of(label_space: LabelSpace, progress: dict[str, float], origin: Origin) -> dict[str, Any]:
+    """What a checkpoint says beside settings and weights, as plain values."""
+    return {
+        "tascnet": __version__,
+        "progress": progress,
+        "categories": label_space.to_list(),
+        "origin": origin.to_dict(),
+    }
+
+
 def find_checkpoint(path: str | Path) -> Path:
-    """A checkpoint folder, or the newest checkpoint of a run folder.
+    """A checkpoint folder, the newest checkpoint of a run folder, a network in one file, or one of the hub, fetched.
 
     Raises:
         InputError: there is none.
     """
-    path = Path(path)
+    repo_id = hub_id(path)
+    path = Path(path) if repo_id is None else download(repo_id)
+    if path.is_file() and path.suffix == SUFFIX:
+        return path
     if (path / "checkpoint.json").is_file():
         return path
     files = [*path.glob("step_*/checkpoint.json"), *path.glob("checkpoints/step_*/checkpoint.json")]
@@ -104,7 +114,8 @@ def find_checkpoint(path: str | Path) -> Path:
     if not found:
         what = "does not exist" if not path.exists() else "holds no checkpoint"
         raise InputError(
-            f"{path} {what}. Give a run folder or a checkpoint folder (with checkpoint.json and model.safetensors)."
+            f"{path} {what}. Give a run folder or a checkpoint folder (with checkpoint.json and model.safetensors), "
+            "a network in one .safetensors file, or owner/name on Hugging Face's hub."
         )
     return found[-1]
 
@@ -112,29 +123,27 @@ def find_checkpoint(path: str | Path) -> Path:
 def load_checkpoint(path: str | Path) -> Checkpoint:
     """Read a checkpoint; needs no access to the training data.
 
+    Args:
+        path: a run folder (its newest checkpoint), a checkpoint folder, the folder or the one file of a shared
+            network, or owner/name on Hugging Face's hub where there is no such folder here.
+
     Raises:
         InputError: files are missing or cut short, a newer version wrote them, or weights and settings disagree.
     """
-    folder = find_checkpoint(path)
-    facts = read_json(folder / "checkpoint.json")
-    version = facts.get("format_version") if isinstance(facts, dict) else None
-    if not isinstance(version, int) or version > FORMAT_VERSION:
-        raise InputError(
-            f"{folder / 'checkpoint.json'} has format version {version}; this tascnet reads up to {FORMAT_VERSION}. "
-            "Upgrade tascnet."
-        )
+    files = read_network(find_checkpoint(path))
+    facts = files.facts
     try:
         label_space = LabelSpace.from_list(facts["categories"])
         progress = {name: float(facts["progress"][name]) for name in ("step", "seconds")}
     except (KeyError, TypeError, ValueError, IndexError) as error:
+        where = files.path if files.path.is_file() else files.path / "checkpoint.json"
         raise InputError(
-            f"{folder / 'checkpoint.json'} lacks a usable entry ({type(error).__name__}: {error}). "
-            "Use another checkpoint."
+            f"{where} lacks a usable entry ({type(error).__name__}: {error}). Use another checkpoint."
         ) from error
-    config = _read_config(folder / "config.yaml")
-    model = build_model(config, label_space)
-    _load_weights(model, folder / "model.safetensors")
-    return Checkpoint(folder, model.eval(), config, label_space, progress)
+    model = build_model(files.config, label_space)
+    load_weights(model, files)
+    origin, measured = Origin.from_dict(facts.get("origin")), Measured.from_dict(facts.get("measured"))
+    return Checkpoint(files.path, model.eval(), files.config, label_space, progress, origin, measured)
 
 
 def load_optimizer(folder: Path, optimizer: optim.Optimizer) -> None:
@@ -143,7 +152,7 @@ def load_optimizer(folder: Path, optimizer: optim.Optimizer) -> None:
     Raises:
         InputError: the file is missing or cut short.
     """
-    tensors = _read_tensors(folder / "training.safetensors")
+    tensors = read_tensors(folder / "training.safetensors")
     state: dict[int, dict[str, Any]] = {}
     for name, tensor in tensors.items():
         parameter, key = name.split(".", 1)
@@ -168,46 +177,6 @@ def check_label_space(checkpoint: Checkpoint, label_space: LabelSpace) -> None:
         )
 
 
-def _load_weights(model: nn.Module, file: Path) -> None:
-    state = _read_tensors(file)
-    wanted = model.state_dict()
-    missing, unexpected = sorted(set(wanted) - set(state)), sorted(set(state) - set(wanted))
-    if missing or unexpected:
-        raise InputError(
-            f"{file} does not belong to its config.yaml: {len(missing)} tensors are missing{_first(missing)}, "
-            f"{len(unexpected)} are unexpected{_first(unexpected)}. Restore the original files."
-        )
-    for name, tensor in state.items():
-        if tensor.shape != wanted[name].shape:
-            raise InputError(
-                f"{file}: {name} has shape {tuple(tensor.shape)}, config.yaml asks for {tuple(wanted[name].shape)}. "
-                "Restore the original files."
-            )
-    model.load_state_dict(state)
-
-
-def _read_tensors(file: Path) -> dict[str, Tensor]:
-    try:
-        return load_file(file)
-    except FileNotFoundError as error:
-        raise InputError(f"{file} does not exist; the checkpoint is incomplete. Use another checkpoint.") from error
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{file} cannot be read ({error}); it may be cut short. Use another checkpoint.") from error
-
-
-def _read_config(file: Path) -> Config:
-    try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{file} cannot be read ({error}). Use another checkpoint.") from error
-    if not isinstance(values, dict):
-        raise InputError(f"{file} holds no settings. Use another checkpoint.")
-    try:
-        return from_dict(values)
-    except InputError as error:
-        raise InputError(f"{file}: {error}") from error
-
-
 def _optimizer_tensors(optimizer: optim.Optimizer) -> dict[str, Tensor]:
     state = optimizer.state_dict()["state"]
     return {
@@ -218,16 +187,7 @@ def _optimizer_tensors(optimizer: optim.Optimizer) -> dict[str, Tensor]:
     }
 
 
-def _contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """safetensors stores plain row-major tensors that share no memory."""
-    return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
-
-
 def _by_step(folders: Iterable[Path]) -> list[Path]:
     """Checkpoint folders by their step; as text, step_1000000 would come before step_999999."""
     steps = {folder: folder.name.removeprefix("step_") for folder in folders}
     return sorted((folder for folder, step in steps.items() if step.isdecimal()), key=lambda folder: int(steps[folder]))
-
-
-def _first(names: list[str]) -> str:
-    return f" ({names[0]}, ...)" if names else ""

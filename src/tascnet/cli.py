@@ -1,4 +1,4 @@
-"""The command line: tascnet demo | train | evaluate | metrics | predict | info | data.
+"""The command line: tascnet demo | train | evaluate | metrics | predict | share | info | data.
 
 Only what parses arguments is imported here; each verb imports what it needs, so that `tascnet --help` is quick.
 """
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 _COMPARED_FILES = ("predictions", "annotations", "prediction_folder", "annotation_folder")
 
+_NETWORK = "run folder, checkpoint folder, shared folder or .safetensors file, or owner/name on Hugging Face's hub"
+
 EXIT_PROBLEMS = 1
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
@@ -39,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "evaluate": _evaluate,
         "metrics": _metrics,
         "predict": _predict,
+        "share": _share,
         "info": _info,
         "data": _data,
     }
@@ -61,7 +64,8 @@ def _parser() -> ArgumentParser:
     verbs.add_subcommand("evaluate", _evaluate_parser(), help="measure a checkpoint on a data set")
     verbs.add_subcommand("metrics", _metrics_parser(), help="measure predictions that exist as files")
     verbs.add_subcommand("predict", _predict_parser(), help="segment photos")
-    verbs.add_subcommand("info", _info_parser(), help="parameters and multiply-adds of a network")
+    verbs.add_subcommand("share", _share_parser(), help="write a trained network for others, or send it to the hub")
+    verbs.add_subcommand("info", _info_parser(), help="parameters, origin and figures of a network")
     data = ArgumentParser(description="Check, count or convert a data set.")
     verbs.add_subcommand("data", data, help="check, count or convert a data set")
     _add_data_actions(data)  # only now: jsonargparse wants the outer level first
@@ -104,12 +108,12 @@ def _evaluate_parser() -> ArgumentParser:
         description="Measure PQ, boundary PQ, mIoU and AP of a checkpoint on the validation set of its run; draw its "
         "best and worst cases. Settings of data and fusion that are not given are those of the run.",
     )
-    parser.add_argument("checkpoint", type=Path, help="run folder or checkpoint folder")
+    parser.add_argument("checkpoint", type=Path, help=_NETWORK)
     parser.add_argument(
         "--output",
         type=Path | None,
         default=None,
-        help="folder for report.json, report.md and pictures; default evaluation/ in the run",
+        help="folder for report.json, report.md and pictures; default evaluation/ in the run, or runs/NAME-evaluation/",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
     for name, settings in (("data", DatasetConfig), ("fusion", FusionConfig)):
@@ -149,7 +153,7 @@ def _predict_parser() -> ArgumentParser:
         description="Segment photos: an overlay for each, and all results as a benchmark wants them, ready to be sent "
         "to its server; by default in COCO panoptic format (JSON and PNG)."
     )
-    parser.add_argument("checkpoint", type=Path, help="run folder or checkpoint folder")
+    parser.add_argument("checkpoint", type=Path, help=_NETWORK)
     parser.add_argument("paths", type=Path, nargs="+", help="photos, or folders of photos")
     parser.add_argument("--output", type=Path, required=True, help="folder for the results")
     parser.add_argument("--names", type=bool, default=True, help="write the categories' names into the overlays")
@@ -173,11 +177,41 @@ def _predict_parser() -> ArgumentParser:
     return parser
 
 
+def _share_parser() -> ArgumentParser:
+    parser = ArgumentParser(
+        usage="tascnet share CHECKPOINT [OUTPUT] [--precision FORMAT] [--licence NAME] [--push OWNER/NAME]",
+        description="Write a trained network for others: weights, settings, categories, origin and a model card, "
+        "without the state of the optimiser and without paths of this machine. Loading it needs no data.",
+    )
+    parser.add_argument("checkpoint", type=Path, help=_NETWORK)
+    parser.add_argument(
+        "output",
+        type=Path | None,
+        nargs="?",
+        default=None,
+        help="new folder; or new file, if it ends with .safetensors, which holds all but the model card",
+    )
+    parser.add_argument(
+        "--precision",
+        type=Literal["float32", "float16", "bfloat16"],
+        default="float32",
+        help="number format of the weights; the 16-bit ones halve the size, biases and norms stay in float32",
+    )
+    parser.add_argument(
+        "--licence", default="unknown", help="of the weights, as the hub abbreviates it: apache-2.0, cc-by-4.0, ..."
+    )
+    parser.add_argument(
+        "--push", type=str | None, default=None, help="send it to this repository (OWNER/NAME) on Hugging Face's hub"
+    )
+    return parser
+
+
 def _info_parser() -> ArgumentParser:
     parser = ArgumentParser(
-        description="Parameters and multiply-adds of a network by part, beside two separate networks of the same parts."
+        description="Parameters and multiply-adds of a network by part, beside two separate networks of the same "
+        "parts; of a checkpoint also its categories, figures and origin."
     )
-    parser.add_argument("path", type=Path, help="config file (YAML), run folder or checkpoint folder")
+    parser.add_argument("path", type=Path, help=f"config file (YAML), {_NETWORK}")
     parser.add_argument("--height", type=int, default=512, help="of the input, pixels")
     parser.add_argument("--width", type=int, default=1024, help="of the input, pixels")
     parser.add_argument("--stuff", type=int, default=11, help="stuff categories, where the config alone does not tell")
@@ -320,6 +354,12 @@ def _predict(options: Namespace, command: str) -> None:
         options.image_info,
         options.batch_size,
     )
+
+
+def _share(options: Namespace, command: str) -> None:
+    from tascnet.sharing import share  # noqa: PLC0415 - imports torch
+
+    share(options.checkpoint, options.output, options.precision, options.licence, options.push, _console())
 
 
 def _info(options: Namespace, command: str) -> None:

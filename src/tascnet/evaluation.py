@@ -151,10 +151,11 @@ def evaluate_checkpoint(
     """Evaluate a checkpoint and write report.json, report.md, best.png and worst.png.
 
     Args:
-        path: run folder or checkpoint folder.
+        path: what `load_checkpoint` reads.
         data: fields of `DatasetConfig` that differ from the run's validation set.
         fusion: fields of `FusionConfig` that differ from the run's.
-        output: folder for the results; by default `evaluation` beside the checkpoint.
+        output: folder for the results; by default `evaluation` in the folder `path`, or runs/NAME-evaluation where
+            `path` is no folder.
         device: "auto", "cpu", "cuda" or "mps".
         console: for the progress.
         command: what the user called, for the report.
@@ -175,9 +176,14 @@ def evaluate_checkpoint(
         checkpoint.config.data.input,
         replace(checkpoint.config.fusion, **fusion),
     )
-    folder = check_writable(output or path / "evaluation")
+    folder = check_writable(output or (path / "evaluation" if path.is_dir() else _evaluation_of(path)))
     with progress_bar(console, "evaluation", len(dataset)) as bar:
         report = evaluate(predictor, dataset, lambda done, _: bar.update(done))
     write_report(report, folder, command, told_settings(settings))
     write_cases(report, predictor, dataset, folder)
     return report, folder
+
+
+def _evaluation_of(network: Path) -> Path:
+    """Where the evaluation of a network that is no folder goes: beside the runs."""
+    return Path("runs") / f"{network.stem}-evaluation"

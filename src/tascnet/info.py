@@ -1,4 +1,4 @@
-"""What a network costs, as a table."""
+"""What a network is, where it comes from, and what it costs."""
 
 from pathlib import Path
 
@@ -7,20 +7,24 @@ from rich.console import Console
 from rich.table import Table
 
 from tascnet.build import build_model
-from tascnet.checkpoint import find_checkpoint, load_checkpoint
+from tascnet.checkpoint import Checkpoint, load_checkpoint
 from tascnet.config import Config
 from tascnet.display import say
 from tascnet.errors import InputError
+from tascnet.model.backbone import Backbone
 from tascnet.model.cost import Cost, cost_by_part, cost_of_two_networks
+from tascnet.network_files import SUFFIX
+from tascnet.origin import told
+from tascnet.provenance import with_what_its_run_knows
 from tascnet.settings import from_dict
 from tascnet.structures import Category, LabelSpace, Size
 
 
 def print_info(path: Path, height: int, width: int, num_stuff: int, num_things: int, console: Console) -> None:
-    """Print parameters and multiply-adds by part, and those of two separate networks.
+    """Print parameters and multiply-adds by part, and those of two separate networks; of a checkpoint also its past.
 
     Args:
-        path: config file, run folder or checkpoint folder.
+        path: config file, or what `load_checkpoint` reads.
         height: of the input, pixels.
         width: of the input, pixels.
         num_stuff: stuff categories, for a config file: it does not say how many the data has.
@@ -32,13 +36,15 @@ def print_info(path: Path, height: int, width: int, num_stuff: int, num_things: 
     """
     if min(height, width, num_stuff, num_things) < 1:
         raise InputError("height, width, stuff and things must be at least 1.")
-    if path.is_dir():
-        checkpoint = load_checkpoint(find_checkpoint(path))
-        model, label_space = checkpoint.model, checkpoint.label_space
-        say(console, f"{checkpoint.folder}: after {checkpoint.progress['step']:.0f} steps")
-    else:
+    if _is_config(path):
         label_space = _numbered_label_space(num_stuff, num_things)
         model = build_model(read_config(path), label_space)
+    else:
+        checkpoint = with_what_its_run_knows(load_checkpoint(path))
+        model, label_space = checkpoint.model, checkpoint.label_space
+        say(console, f"{checkpoint.folder}: after {checkpoint.progress['step']:.0f} steps")
+        for name, text in told_facts(checkpoint).items():
+            say(console, f"  {name:<13}{text}")
     parts = cost_by_part(model, Size(height, width))
     total = sum(parts.values(), start=Cost(0, 0))
     two = cost_of_two_networks(parts)
@@ -61,6 +67,37 @@ def print_info(path: Path, height: int, width: int, num_stuff: int, num_things: 
             end_section=name in ("things head: masks", "TASCNet", "instance network"),
         )
     console.print(table)
+
+
+def told_facts(checkpoint: Checkpoint) -> dict[str, str]:
+    """What there is to say of a checkpoint: name -> text; "unknown" where its files do not say."""
+    space, origin, measured = checkpoint.label_space, checkpoint.origin, checkpoint.measured
+    figures = ", ".join(f"{name} {value:.1f}" for name, value in measured.figures.items())
+    pictures = f"{measured.images} pictures of " if measured.images else ""
+    facts = {
+        f"{len(space.things)} things": ", ".join(category.name for category in space.things),
+        f"{len(space.stuff)} stuff": ", ".join(category.name for category in space.stuff),
+        "measured": f"{figures}; on {pictures}{told(measured.data) or 'unknown data'}" if figures else "",
+        "weights from": "; ".join(origin.weights),
+        "trained on": told(origin.data),
+        "command": origin.command,
+        "started": origin.started,
+        "tascnet": origin.version(),
+        "input": _normalization(checkpoint.model.backbone),
+    }
+    return {name: text or "unknown" for name, text in facts.items()}
+
+
+def _normalization(backbone: Backbone) -> str:
+    mean, std = (
+        " ".join(f"{value:.4g}" for value in values.flatten().tolist())
+        for values in (backbone.pixel_mean, backbone.pixel_std)
+    )
+    return f"red, green, blue of 0-255, less {mean}, divided by {std}"
+
+
+def _is_config(path: Path) -> bool:
+    return path.suffix in (".yaml", ".yml") or (path.is_file() and path.suffix != SUFFIX)
 
 
 def read_config(path: Path) -> Config:

@@ -67,7 +67,7 @@ def predict_files(
     All have the photos' own sizes. The JSON comes last: where there is one, it is complete.
 
     Args:
-        checkpoint: run folder or checkpoint folder.
+        checkpoint: what `load_checkpoint` reads.
         paths: photos or folders of photos.
         output: folder for the results.
         names: write the categories' names into the overlays.

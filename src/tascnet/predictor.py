@@ -24,6 +24,7 @@ from tascnet.fusion import semantic_from_stuff
 from tascnet.model.roi_flatten import roi_flatten
 from tascnet.model.tasc_loss import confidence_mask, doubt, residual, things_probability
 from tascnet.model.tascnet import STRIDE, Outputs, TASCNet
+from tascnet.pretrained import described
 from tascnet.structures import Instances, LabelSpace, PanopticSegmentation, Size
 
 Photo = str | Path | Image.Image | np.ndarray | Tensor
@@ -62,15 +63,28 @@ class Prediction:
 class Predictor:
     """A trained network with everything needed to apply it to photos."""
 
-    def __init__(self, model: TASCNet, label_space: LabelSpace, inputs: InputConfig, fusion: FusionConfig):
+    def __init__(
+        self,
+        model: TASCNet,
+        label_space: LabelSpace | None = None,
+        inputs: InputConfig | None = None,
+        fusion: FusionConfig | None = None,
+    ):
         """Wrap a network; it stays on its device.
 
         Args:
-            model: the network.
+            model: the network. One of `tascnet.TASCNet.from_pretrained` knows what else is needed.
             label_space: its categories.
             inputs: how photos become its input; only the sizes matter here.
             fusion: how the outputs of its heads become one segmentation.
+
+        Raises:
+            InputError: something is left out, and the network does not know it.
         """
+        if label_space is None or inputs is None or fusion is None:
+            own_space, own_config = described(model)
+            label_space, inputs = label_space or own_space, inputs or own_config.data.input
+            fusion = fusion or own_config.fusion
         self.model = model.eval()
         self.label_space = label_space
         self._inputs = inputs
@@ -81,10 +95,11 @@ class Predictor:
     def from_checkpoint(
         cls, path: str | Path, device: torch.device | str = "cpu", fusion: FusionConfig | None = None
     ) -> Self:
-        """Load a checkpoint folder, or the newest checkpoint of a run folder.
+        """Load a checkpoint.
 
         Args:
-            path: the folder.
+            path: a run folder (its newest checkpoint), a checkpoint folder, the folder or the one file of a shared
+                network, or owner/name on Hugging Face's hub where there is no such folder here.
             device: where to compute.
             fusion: other fusion settings than those the checkpoint was trained with.
 

@@ -15,10 +15,11 @@ import json
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
@@ -28,6 +29,7 @@ from tascnet import __version__
 from tascnet.config import Config
 from tascnet.errors import InputError
 from tascnet.files import check_writable, make_folder, read_json, write_json, write_text
+from tascnet.origin import Origin
 from tascnet.settings import to_dict
 
 PACKAGES = ("torch", "torchvision", "timm", "lightning-fabric", "numpy", "pillow")
@@ -80,6 +82,15 @@ class RunFolder:
     def command(self) -> str:
         """What the user called to start the run."""
         return str(read_json(self.path / "run.json")["command"])
+
+    def origin(self, weights: Sequence[str], data: Mapping[str, Any]) -> Origin:
+        """Where a network that starts here comes from.
+
+        Args:
+            weights: where its first weights came from.
+            data: what it is trained on.
+        """
+        return Origin.of_run(read_json(self.path / "run.json"), weights, data)
 
     def forget_after(self, step: int) -> None:
         """Drop the metrics of steps that a resumed run will take again, and a line that was cut short."""

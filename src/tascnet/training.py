@@ -25,7 +25,9 @@ from tascnet.errors import InputError
 from tascnet.evaluation import evaluate, write_cases
 from tascnet.model.tasc_loss import tasc_weight
 from tascnet.model.tascnet import TASCNet
+from tascnet.origin import Origin
 from tascnet.predictor import Predictor
+from tascnet.provenance import with_what_its_run_knows
 from tascnet.reports.report import Report
 from tascnet.reports.writing import write_report
 from tascnet.run_folder import RunFolder
@@ -59,9 +61,10 @@ def train(config: Config, folder: Path, command: str, console: Console) -> Repor
     _check_device(config.training)
     train_set, val_set = _open_data(config)
     label_space = train_set.label_space
-    model = _new_model(config, label_space, console)
+    model, weights = _new_model(config, label_space, console)
     run = RunFolder.create(folder, config, command)
-    return _Training(config, run, console, train_set, val_set, label_space, model, Progress()).run_to_the_end()
+    origin = run.origin([weights], told_settings(config.data.train))
+    return _Training(config, run, console, train_set, val_set, label_space, model, Progress(), origin).run_to_the_end()
 
 
 def resume(folder: Path, console: Console) -> Report:
@@ -71,14 +74,22 @@ def resume(folder: Path, console: Console) -> Report:
         InputError: the folder is no run folder, holds no usable checkpoint, or its data has changed.
     """
     run = RunFolder.open(folder)
-    checkpoint = load_checkpoint(folder)
+    checkpoint = with_what_its_run_knows(load_checkpoint(folder))
     _check_device(checkpoint.config.training)
     train_set, val_set = _open_data(checkpoint.config)
     check_label_space(checkpoint, train_set.label_space)
     progress = Progress(int(checkpoint.progress["step"]), checkpoint.progress["seconds"])
     # the network's channels are in the order of the checkpoint's categories
     training = _Training(
-        checkpoint.config, run, console, train_set, val_set, checkpoint.label_space, checkpoint.model, progress
+        checkpoint.config,
+        run,
+        console,
+        train_set,
+        val_set,
+        checkpoint.label_space,
+        checkpoint.model,
+        progress,
+        checkpoint.origin,
     )
     load_optimizer(checkpoint.folder, training.optimizer)
     run.forget_after(progress.step)
@@ -124,8 +135,9 @@ class _Training:
         label_space: LabelSpace,
         model: TASCNet,
         progress: Progress,
+        origin: Origin,
     ):
-        self.config, self.run, self.console, self.progress = config, run, console, progress
+        self.config, self.run, self.console, self.progress, self.origin = config, run, console, progress, origin
         self.train_set, self.val_set, self.label_space = train_set, val_set, label_space
         self.command = run.command()  # now, because the report at the end must not fail for it
         training = config.training
@@ -227,7 +239,9 @@ class _Training:
 
     def _save(self) -> None:
         progress = {"step": self.progress.step, "seconds": self.progress.seconds}
-        save_checkpoint(self.run.checkpoints, self.model, self.optimizer, self.config, self.label_space, progress)
+        save_checkpoint(
+            self.run.checkpoints, self.model, self.optimizer, self.config, self.label_space, progress, self.origin
+        )
 
     def _validate(self) -> Report:
         """PQ and the rest on the validation set."""
@@ -270,13 +284,18 @@ def _open_data(config: Config) -> tuple[PanopticDataset, PanopticDataset]:
     return train_set, val_set
 
 
-def _new_model(config: Config, label_space: LabelSpace, console: Console) -> TASCNet:
+def _new_model(config: Config, label_space: LabelSpace, console: Console) -> tuple[TASCNet, str]:
+    """The network before its first step, and where its weights come from."""
     torch.manual_seed(config.training.seed)
     model = build_model(config, label_space)
-    if config.model.backbone.weights == "imagenet":
-        source = load_imagenet_weights(model.backbone, config.model.backbone.name)
-        say(console, f"backbone {config.model.backbone.name}: ImageNet weights from {source}")
-    return model
+    backbone = config.model.backbone
+    weights = f"backbone {backbone.name}: random weights"
+    if backbone.weights == "imagenet":
+        weights = (
+            f"backbone {backbone.name}: ImageNet weights from {load_imagenet_weights(model.backbone, backbone.name)}"
+        )
+        say(console, weights)
+    return model, weights
 
 
 def _shown(value: float | None) -> str:

@@ -1,0 +1,129 @@
+"""Hugging Face's hub: owner/name -> a folder on this machine, and back.
+
+The client of the hub is imported where it is used: most calls of this package never need it.
+"""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tascnet.errors import InputError
+
+FETCHED = ("*.safetensors", "*.yaml", "*.json", "*.md")
+"""What is fetched: tensors and texts, nothing that could run."""
+
+_ID = re.compile(r"(?P<prefix>hf:/*)?(?P<id>(?P<owner>[\w-][\w.-]*)/[\w-][\w.-]*)", re.ASCII)
+_FILES = (".safetensors", ".yaml", ".yml", ".json")
+
+
+def hub_id(path: str | Path) -> str | None:
+    """owner/name, where a path is no path but names a repository of the hub; None where it is a path.
+
+    hf://owner/name always names a repository. owner/name does where there is no folder `owner` here; runs/NAME never
+    does, because that is where this package puts its runs.
+    """
+    match = _ID.fullmatch(Path(path).as_posix())
+    if match is None:
+        return None
+    if not match["prefix"]:
+        is_here = match["owner"] == "runs" or Path(match["owner"]).exists()
+        if is_here or match["id"].endswith(_FILES):
+            return None
+    return match["id"]
+
+
+def download(
+    repo_id: str,
+    revision: str | None = None,
+    cache_dir: str | Path | None = None,
+    force_download: bool = False,
+    local_files_only: bool = False,
+    token: str | bool | None = None,
+) -> Path:
+    """Fetch a repository into the hub's cache, where it is not there yet.
+
+    Args:
+        repo_id: owner/name.
+        revision: branch, tag or commit; the main branch by default.
+        cache_dir: folder of the cache; the hub client's own by default.
+        force_download: fetch again what is in the cache.
+        local_files_only: look into the cache only.
+        token: for private repositories; that of `hf auth login` by default.
+
+    Returns:
+        The folder with its files.
+
+    Raises:
+        InputError: there is no such repository, or it cannot be reached and is not in the cache.
+    """
+    from huggingface_hub import snapshot_download  # noqa: PLC0415
+
+    with in_a_sentence(repo_id, "fetched", "Check the connection, or name a folder of this machine."):
+        folder = snapshot_download(
+            repo_id,
+            revision=revision,
+            cache_dir=cache_dir,
+            force_download=force_download,
+            local_files_only=local_files_only,
+            token=token,
+            allow_patterns=list(FETCHED),
+            library_name="tascnet",
+        )
+    return Path(str(folder))
+
+
+def upload(folder: Path, repo_id: str) -> str:
+    """Send the files of a folder to a repository of the hub, which is made where missing; return its address.
+
+    Raises:
+        InputError: the hub cannot be reached, or refuses.
+    """
+    from huggingface_hub import HfApi  # noqa: PLC0415
+
+    api = HfApi(library_name="tascnet")
+    with in_a_sentence(repo_id, "sent", "Check the connection and call again."):
+        address = api.create_repo(repo_id, exist_ok=True)
+        api.upload_folder(repo_id=address.repo_id, folder_path=folder, commit_message="A network trained with tascnet")
+    return str(address)
+
+
+@contextmanager
+def in_a_sentence(repo_id: str, done: str, advice: str) -> Iterator[None]:
+    """What the client of the hub raises in the block, as a sentence.
+
+    Args:
+        repo_id: owner/name, for the sentence.
+        done: what cannot be done with it, such as "fetched".
+        advice: what to do where the hub cannot be reached.
+
+    Raises:
+        InputError: instead of what the client raised.
+    """
+    from huggingface_hub.errors import (  # noqa: PLC0415
+        HFValidationError,
+        HTTPError,
+        LocalTokenNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    login = "Log in (hf auth login) with an account that may."
+    try:
+        yield
+    except HFValidationError as error:
+        raise InputError(f"'{repo_id}' is no name of a repository on Hugging Face's hub; give owner/name.") from error
+    except RevisionNotFoundError as error:
+        raise InputError(f"{repo_id} on Hugging Face's hub has no such revision. Check its name.") from error
+    except RepositoryNotFoundError as error:
+        raise InputError(
+            f"{repo_id} is neither here nor, for you, on Hugging Face's hub. Check the name; if it is private: {login}"
+        ) from error
+    except LocalTokenNotFoundError as error:
+        raise InputError(f"{repo_id} cannot be {done}: you are not logged in on Hugging Face's hub. {login}") from error
+    except (OSError, HTTPError) as error:  # of the client, and of the library by which it talks
+        if getattr(getattr(error, "response", None), "status_code", None) in (401, 403):
+            raise InputError(f"{repo_id} cannot be {done}: Hugging Face's hub refuses. {login}") from error
+        raise InputError(
+            f"{repo_id} cannot be {done}: Hugging Face's hub cannot be reached ({type(error).__name__}). {advice}"
+        ) from error

@@ -1,0 +1,122 @@
+"""Where a network comes from, and what was measured of it: what a checkpoint tells of its own past."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Self
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a network comes from. What is not known is empty.
+
+    Attributes:
+        weights: where its first weights came from, a sentence for each part of the network.
+        data: what it was trained on: the settings of the data set that tell it from others.
+        command: what the user called to train it.
+        started: when, in ISO 8601.
+        tascnet: version of this package that trained it.
+        git_commit: of that package's working copy.
+    """
+
+    weights: tuple[str, ...] = ()
+    data: Mapping[str, Any] = field(default_factory=dict)
+    command: str = ""
+    started: str = ""
+    tascnet: str = ""
+    git_commit: str = ""
+
+    @classmethod
+    def of_run(cls, facts: Any, weights: Sequence[str], data: Mapping[str, Any]) -> Self:
+        """From the content of a run's run.json, and what that file does not say."""
+        known = _mapping(facts)
+        texts = {name: str(known.get(name) or "") for name in ("command", "started", "tascnet", "git_commit")}
+        return cls(weights=tuple(weights), data=dict(data), **texts)
+
+    @classmethod
+    def from_dict(cls, values: Any) -> Self:
+        """The inverse of `to_dict`; what is missing or is none stays empty, since no figure depends on it."""
+        known = _mapping(values)
+        return cls.of_run(known, _texts(known.get("weights")), _mapping(known.get("data")))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+    def version(self) -> str:
+        """The package that trained it, in a few words; empty if not known."""
+        return " ".join(filter(None, [self.tascnet, self.git_commit and f"(git {self.git_commit})"]))
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What an evaluation found of a network, in percent.
+
+    Attributes:
+        figures: "PQ", "PQ things", "PQ stuff", "boundary PQ", "mIoU" or "AP" -> percent; only what was measured.
+        data: what it was measured on: the settings of the data set that tell it from others.
+        images: number of pictures; 0 where not known.
+        pq_per_category: name -> percent.
+        notes: sentences without which the figures would mislead.
+    """
+
+    figures: Mapping[str, float] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict)
+    images: int = 0
+    pq_per_category: Mapping[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def from_dict(cls, values: Any) -> Self:
+        """The inverse of `to_dict`; what is missing or is no number is left out."""
+        known = _mapping(values)
+        images = known.get("images")
+        return cls(
+            figures=numbers(known.get("figures")),
+            data=_mapping(known.get("data")),
+            images=images if isinstance(images, int) else 0,
+            pq_per_category=numbers(known.get("pq_per_category")),
+            notes=_texts(known.get("notes")),
+        )
+
+    @classmethod
+    def from_report(cls, report: Any) -> Self:
+        """From the content of a report.json."""
+        values = _mapping(report)
+        pq, boundary_pq, ap = (_mapping(values.get(name)) for name in ("pq", "boundary_pq", "ap"))
+        figures = {
+            "PQ": pq.get("all"),
+            "PQ things": pq.get("things"),
+            "PQ stuff": pq.get("stuff"),
+            "boundary PQ": boundary_pq.get("all"),
+            "mIoU": values.get("miou"),
+            "AP": ap.get("ap"),
+        }
+        plain = {"figures": figures, "data": values.get("dataset"), "pq_per_category": pq.get("per_category")}
+        return cls.from_dict(plain | {name: values.get(name) for name in ("images", "notes")})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+
+def told(data: Mapping[str, Any]) -> str:
+    """The settings of a data set in one line: "coco, root data/coco, split val2017"."""
+    others = (f"{name} {value}" for name, value in data.items() if name != "format")
+    return ", ".join([*([str(data["format"])] if "format" in data else []), *others])
+
+
+def numbers(values: Any) -> dict[str, float]:
+    """Those entries of a mapping that are numbers."""
+    return {
+        str(name): float(value)
+        for name, value in _mapping(values).items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }
+
+
+def _mapping(values: Any) -> dict[str, Any]:
+    return dict(values) if isinstance(values, Mapping) else {}
+
+
+def _texts(values: Any) -> tuple[str, ...]:
+    return tuple(map(str, values)) if isinstance(values, list | tuple) else ()

@@ -1,0 +1,89 @@
+"""A checkpoint inside its run's folder -> the same, with what the run's other files tell of it."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from tascnet.checkpoint import Checkpoint
+from tascnet.config import Config
+from tascnet.errors import InputError
+from tascnet.files import read_json
+from tascnet.origin import Measured, Origin, numbers
+from tascnet.settings import told_settings
+
+_LOGGED = {"val/pq": "PQ", "val/pq_things": "PQ things", "val/pq_stuff": "PQ stuff", "val/miou": "mIoU", "val/ap": "AP"}
+"""Name of a figure in metrics.jsonl -> its name."""
+
+
+def with_what_its_run_knows(checkpoint: Checkpoint) -> Checkpoint:
+    """Fill in the origin and the measured figures that the checkpoint itself does not hold.
+
+    A checkpoint that is being trained has no figures yet, and those of early versions have no origin: their run
+    folder does. A file of the run that is missing or broken is passed over, because nothing but words depends on it.
+    """
+    run = checkpoint.folder.resolve().parent.parent
+    if checkpoint.folder.resolve().parent != run / "checkpoints" or not (run / "run.json").is_file():
+        return checkpoint
+    origin = checkpoint.origin
+    if origin == Origin():
+        weights = _first_weights(checkpoint.config)
+        origin = Origin.of_run(_content(run / "run.json"), [weights], told_settings(checkpoint.config.data.train))
+    measured = checkpoint.measured
+    if measured == Measured():
+        measured = _measured(run, checkpoint)
+    return replace(checkpoint, origin=origin, measured=measured)
+
+
+def _measured(run: Path, checkpoint: Checkpoint) -> Measured:
+    """The run's report where it is about this checkpoint, else what was logged at the checkpoint's step."""
+    logged = _logged_figures(run / "metrics.jsonl", int(checkpoint.progress["step"]))
+    if not logged:
+        return Measured()
+    data = told_settings(checkpoint.config.data.val)
+    report = Measured.from_report(_content(run / "report.json"))
+    # the report does not name its step, but its figures are those that were logged there, to the last digit
+    is_about_it = all(report.figures.get(name) == value for name, value in logged.items())
+    return replace(report, data=data) if is_about_it else Measured(figures=logged, data=data)
+
+
+def _logged_figures(file: Path, step: int) -> dict[str, float]:
+    """What was logged of a validation after a step; empty if there was none."""
+    found: dict[str, float] = {}
+    for line in _lines(file):
+        if '"val/' in line:
+            values = _parsed(line)
+            if values.get("step") == step:
+                figures = numbers(values)
+                found = {name: figures[logged] for logged, name in _LOGGED.items() if logged in figures}
+    return found
+
+
+def _lines(file: Path) -> Iterator[str]:
+    try:
+        with file.open(encoding="utf-8") as lines:
+            yield from lines
+    except (OSError, UnicodeDecodeError):
+        return
+
+
+def _parsed(line: str) -> dict[str, Any]:
+    """A line as it was logged; nothing if it was cut short."""
+    try:
+        values = json.loads(line)
+    except json.JSONDecodeError:
+        return {}
+    return values if isinstance(values, dict) else {}
+
+
+def _content(file: Path) -> Any:
+    try:
+        return read_json(file)
+    except InputError:
+        return {}
+
+
+def _first_weights(config: Config) -> str:
+    backbone = config.model.backbone
+    return f"backbone {backbone.name}: {'ImageNet' if backbone.weights == 'imagenet' else 'random'} weights"
