@@ -218,6 +218,10 @@ class CategoryMerge:
     target: LabelSpace
     target_of: Mapping[int, int]
 
+    def merged_ids(self, category_ids: Iterable[int]) -> frozenset[int]:
+        """The merged ids of some categories of `source`; those that become VOID are left out."""
+        return frozenset(self.target_of[category_id] for category_id in category_ids if category_id in self.target_of)
+
     def __call__(self, segmentation: "PanopticSegmentation") -> "PanopticSegmentation":
         """Rename the categories of a segmentation; stuff segments that now share a category become one."""
         kept: dict[int, Segment] = {}

@@ -150,7 +150,7 @@ def test_short_side_and_longest_side(
 ) -> None:
     original = sample_of(torch.ones(height, width))
     assert resize_short_side(original, short_side, max_long_side).segmentation.size == expected
-    augment = Augment(short_side=short_side, max_long_side=max_long_side)
+    augment = Augment(short_sides=(short_side,), max_long_side=max_long_side)
     assert augment(original).segmentation.size == expected
 
 
@@ -215,7 +215,7 @@ def test_result_is_of_plain_tensors_and_keeps_crowds_and_scores() -> None:
     original = dataclasses.replace(
         original, segmentation=dataclasses.replace(original.segmentation, segments=(segment,))
     )
-    result = Augment(short_side=2, flip_probability=1, color_jitter=0.1)(original)
+    result = Augment(short_sides=(2,), flip_probability=1, color_jitter=0.1)(original)
     assert type(result.image) is type(result.segmentation.id_map) is torch.Tensor
     assert result.segmentation.id_map.dtype == torch.int32
     assert result.segmentation.segments == (dataclasses.replace(segment, area=8),)
@@ -237,7 +237,8 @@ def test_crop_that_misses_every_segment() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [{"scale": (0, 1)}, {"scale": (2, 1)}, {"flip_probability": 1.5}, {"color_jitter": -0.1}]
+    "arguments",
+    [{"scale": (0, 1)}, {"scale": (2, 1)}, {"flip_probability": 1.5}, {"color_jitter": -0.1}, {"crop_on_things": 2}],
 )
 def test_impossible_options(arguments: dict) -> None:
     with pytest.raises(ValueError, match="got"):
@@ -253,7 +254,7 @@ def test_goes_through_pickle_for_workers() -> None:
 def test_real_pictures_keep_all_invariants(shared_data: Path) -> None:
     torch.manual_seed(0)
     dataset = CocoPanoptic.from_layout(shared_data / "coco_mini", "val2017")
-    augment = Augment(scale=(0.5, 2), crop=Size(288, 448), short_side=320, max_long_side=640, color_jitter=0.2)
+    augment = Augment(scale=(0.5, 2), crop=Size(288, 448), short_sides=(320,), max_long_side=640, color_jitter=0.2)
     for original in (dataset[i] for i in range(0, 50, 4)):
         result = augment(original)
         result.segmentation.validate(dataset.label_space)
