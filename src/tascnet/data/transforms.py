@@ -86,7 +86,7 @@ class Augment:
             return None, None
         instance = _one_of(_one_of(list(ids_of.values())))
         pixels = np.flatnonzero(segmentation.id_map.numpy() == instance)
-        return divmod(_one_of(pixels.tolist()), segmentation.size.width)
+        return divmod(int(pixels[int(torch.randint(len(pixels), ()))]), segmentation.size.width)
 
     def _crop_and_resize(
         self,
