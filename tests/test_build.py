@@ -198,17 +198,22 @@ def test_augmentation_is_the_one_that_was_asked_for() -> None:
     asked = InputConfig(
         short_side=300, max_long_side=700, scale_jitter=(0.5, 1.5), crop=[200, 250], flip=0.3, color_jitter=0.2
     )
-    assert build_augmentation(asked) == Augment(
+    space = LabelSpace((Category(1, "sky", False), Category(2, "bird", True)))
+    assert build_augmentation(asked, space) == Augment(
         scale=(0.5, 1.5),
         crop=Size(200, 250),
-        short_side=300,
+        short_sides=(300,),
         max_long_side=700,
+        thing_ids=frozenset({2}),
         flip_probability=0.3,
         color_jitter=0.2,
     )
-    nothing = build_augmentation(InputConfig())
+    asked = InputConfig(crop=[200, 250], crop_on_things=0.5, short_side=300, multi_scale=[200, 400])
+    several = build_augmentation(asked, space)
+    assert (several.short_sides, several.crop_on_things) == ((200, 400), 0.5)
+    nothing = build_augmentation(InputConfig(), space)
     assert nothing.crop is None
-    assert nothing.short_side is None
+    assert nothing.short_sides == ()
 
 
 def two_cars() -> tuple[torch.Tensor, Instances]:

@@ -120,6 +120,10 @@ IMPOSSIBLE = [
     ("data.input.crop", [64]),
     ("data.input.crop", [64, 16]),
     ("data.input.flip", 1.5),
+    ("data.input.multi_scale", [256, 0]),
+    ("data.input.crop_on_things", 1.5),
+    ("data.input.copy_paste", -0.5),
+    ("data.repeat_threshold", 2),
     ("data.input.color_jitter", -0.1),
     ("model.pyramid_channels", 0),
     ("model.backbone.added_channels", 7),
@@ -213,6 +217,50 @@ def test_photos_are_not_loaded_at_another_size_than_the_network_wants_them():
     for load_short_side in (0, 512):
         values["data"]["input"]["load_short_side"] = load_short_side
         assert from_dict(values).data.input.load_short_side == load_short_side
+
+
+PHOTOS = {"format": "coco", "root": "data/coco", "split": "train2017"}
+IMPOSSIBLE_TOGETHER = [
+    ({"input": {"crop_on_things": 0.5}}, "crop_on_things is 0.5, but there is no crop. Give data.input.crop"),
+    (
+        {"input": {"copy_paste": 0.5}, "train": {"num_images": 1}},
+        "copy_paste is 0.5, but data.train.num_images is 1: .* Raise num_images",
+    ),
+    (
+        {"input": {"short_side": 512, "load_short_side": 512, "multi_scale": [400, 640]}},
+        "multi_scale goes up to 640, .* load_short_side 512: .* Raise load_short_side",
+    ),
+    ({"input": {"crop": [512, 513]}}, "at most 256 and 512 pixels: every sample would be padded. Lower crop"),
+    ({"input": {"crop": [257, 300]}}, "at most 256 and 512 pixels"),
+    ({"input": {"crop": [600, 600], "short_side": 300}}, "at most 300 and 600 pixels"),
+    ({"input": {"crop": [64, 601], "multi_scale": [100, 200], "scale_jitter": [1, 1.5]}}, "at most 300 and 600"),
+    ({"train": PHOTOS, "input": {"crop": [512, 1501], "max_long_side": 1500}}, "at most 1500 and 1500"),
+    (
+        {"train": PHOTOS, "input": {"crop": [801, 802], "short_side": 400, "scale_jitter": [0.5, 2]}},
+        "at most 800 and 8192",
+    ),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), IMPOSSIBLE_TOGETHER)
+def test_an_impossible_combination_is_named(changes: dict[str, Any], message: str) -> None:
+    values = {"train": STREETS | changes.get("train", {}), "val": STREETS, "input": changes.get("input", {})}
+    with pytest.raises(InputError, match=message):
+        from_dict({"data": values})
+
+
+@pytest.mark.parametrize(
+    ("train", "inputs"),
+    [
+        (STREETS, {"crop": [256, 512], "crop_on_things": 0.5, "copy_paste": 1}),
+        (STREETS, {"crop": [300, 600], "short_side": 300}),
+        (PHOTOS, {"crop": [1024, 1024], "short_side": 1024, "max_long_side": 1024, "scale_jitter": [0.1, 2]}),
+        (PHOTOS, {"crop": [512, 1024], "scale_jitter": [0.5, 2]}),
+        (PHOTOS, {"short_side": 512, "load_short_side": 640, "multi_scale": [400, 640]}),
+    ],
+)
+def test_combinations_that_make_sense(train: dict[str, Any], inputs: dict[str, Any]) -> None:
+    assert from_dict({"data": {"train": train, "val": STREETS, "input": inputs}}).data.train.format == train["format"]
 
 
 @pytest.mark.parametrize(

@@ -4,19 +4,30 @@ import math
 from collections.abc import Callable
 from functools import partial
 
+from rich.console import Console
 from torch import Tensor, nn, optim
 
-from tascnet.config import Config, DatasetConfig, FusionConfig, InputConfig, OptimizerConfig, ThingsHeadConfig
+from tascnet.config import (
+    Config,
+    DataConfig,
+    DatasetConfig,
+    FusionConfig,
+    InputConfig,
+    OptimizerConfig,
+    ThingsHeadConfig,
+)
 from tascnet.data.cityscapes import Cityscapes
 from tascnet.data.coco import CocoPanoptic
 from tascnet.data.coco_instances import CocoInstances
 from tascnet.data.merged import MergedCategories, group_categories
 from tascnet.data.png_pairs import PngPairs
-from tascnet.data.stream import PanopticDataset
+from tascnet.data.rare import categories_of_images, repeat_factors
+from tascnet.data.stream import PanopticDataset, TrainingStream
 from tascnet.data.streets import Streets
 from tascnet.data.subset import FirstImages
 from tascnet.data.transforms import Augment
 from tascnet.data.vistas import Vistas
+from tascnet.display import progress_bar
 from tascnet.errors import InputError
 from tascnet.fusion import FusionOptions, fuse_mask_guided, fuse_unguided
 from tascnet.model.backbone import Backbone
@@ -78,13 +89,43 @@ def _open_dataset(config: DatasetConfig, load_short_side: int) -> PanopticDatase
     return CocoPanoptic.from_layout(config.root, config.split, load_short_side)
 
 
-def build_augmentation(config: InputConfig) -> Augment:
-    """The random changes of a training sample."""
+def build_stream(
+    config: DataConfig, dataset: PanopticDataset, num_samples: int, seed: int, console: Console
+) -> TrainingStream:
+    """The samples of a training, in order, augmented. What must be read before the first of them is read now.
+
+    Args:
+        config: augmentation, repetition of rare categories, whether images are held in memory.
+        dataset: the training set.
+        num_samples: length of the stream.
+        seed: of order and augmentation.
+        console: shows the progress of reading.
+
+    Raises:
+        InputError: the data set is too small, or a file of it cannot be read.
+    """
+    factors = None
+    if config.repeat_threshold:
+        with progress_bar(console, "counting categories", len(dataset)) as bar:
+            factors = repeat_factors(categories_of_images(dataset, bar.update), config.repeat_threshold)
+    augment = build_augmentation(config.input, dataset.label_space)
+    stream = TrainingStream(dataset, augment, num_samples, seed, config.input.copy_paste, factors)
+    if config.keep_in_memory:
+        with progress_bar(console, "reading", len(dataset)) as bar:
+            stream.keep_in_memory(bar.update)
+    return stream
+
+
+def build_augmentation(config: InputConfig, label_space: LabelSpace) -> Augment:
+    """The random changes of a training sample; pasting, which takes two, is the stream's."""
+    short_sides = config.multi_scale or [config.short_side]
     return Augment(
         scale=config.scale_jitter,
         crop=Size(*config.crop) if config.crop else None,
-        short_side=config.short_side or None,
+        short_sides=tuple(side for side in short_sides if side),
         max_long_side=config.max_long_side,
+        crop_on_things=config.crop_on_things,
+        thing_ids=frozenset(category.id for category in label_space.things),
         flip_probability=config.flip,
         color_jitter=config.color_jitter,
     )

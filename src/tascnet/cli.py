@@ -5,14 +5,14 @@ Only what parses arguments is imported here; each verb imports what it needs, so
 
 import shlex
 import sys
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_type_hints
 
 from jsonargparse import ArgumentParser, Namespace
 
-from tascnet.config import Config, DatasetConfig, FusionConfig
+from tascnet.config import Config, DatasetConfig, FusionConfig, InputConfig
 from tascnet.errors import InputError
 from tascnet.settings import check_file, from_dict
 
@@ -66,8 +66,8 @@ def _parser() -> ArgumentParser:
     verbs.add_subcommand("predict", _predict_parser(), help="segment photos")
     verbs.add_subcommand("share", _share_parser(), help="write a trained network for others, or send it to the hub")
     verbs.add_subcommand("info", _info_parser(), help="parameters, origin and figures of a network")
-    data = ArgumentParser(description="Check, count or convert a data set.")
-    verbs.add_subcommand("data", data, help="check, count or convert a data set")
+    data = ArgumentParser(description="Check, count or convert a data set, or see how it is augmented.")
+    verbs.add_subcommand("data", data, help="check, count or convert a data set, see its augmentation")
     _add_data_actions(data)  # only now: jsonargparse wants the outer level first
     return parser
 
@@ -116,9 +116,7 @@ def _evaluate_parser() -> ArgumentParser:
         help="folder for report.json, report.md and pictures; default evaluation/ in the run, or runs/NAME-evaluation/",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
-    for name, settings in (("data", DatasetConfig), ("fusion", FusionConfig)):
-        parser.add_class_arguments(settings, name)
-        parser.set_defaults({f"{name}.{field.name}": None for field in fields(settings)})  # None: as the run has it
+    _add_changes(parser, {"data": DatasetConfig, "fusion": FusionConfig})
     return parser
 
 
@@ -224,6 +222,7 @@ def _add_data_actions(parser: ArgumentParser) -> None:
     actions.add_subcommand("check", _check_parser(), help="read all of a data set and list all that is wrong")
     actions.add_subcommand("stats", _stats_parser(), help="pictures, segments by category, sizes of instances")
     actions.add_subcommand("convert", _convert_parser(), help="write a data set in COCO panoptic format")
+    actions.add_subcommand("augment", _augment_parser(), help="draw the samples with which a training begins")
 
 
 def _check_parser() -> ArgumentParser:
@@ -264,6 +263,27 @@ def _convert_parser() -> ArgumentParser:
         "--photos", default="copy", choices=["copy", "link"], help="copy the photos, or make symbolic links to them"
     )
     return parser
+
+
+def _augment_parser() -> ArgumentParser:
+    parser = ArgumentParser(
+        usage="tascnet data augment CONFIG --output FILE.png [--samples NUMBER] [--data.train.SETTING VALUE ...] "
+        "[--data.input.SETTING VALUE ...]",
+        description="Draw the samples with which a training begins, scaled, cropped, turned and pasted as the network "
+        "sees them, each beside its annotation.",
+    )
+    parser.add_argument("path", metavar="CONFIG", type=Path, help="configuration file (YAML) or run folder")
+    parser.add_argument("--output", type=Path, required=True, help="PNG file for the sheet")
+    parser.add_argument("--samples", type=int, default=12, help="number of samples")
+    _add_changes(parser, {"data.train": DatasetConfig, "data.input": InputConfig})
+    return parser
+
+
+def _add_changes(parser: ArgumentParser, groups: Mapping[str, type]) -> None:
+    """Flags for settings that a file or a run gives; None where the user leaves them so."""
+    for name, settings in groups.items():
+        parser.add_class_arguments(settings, name)
+        parser.set_defaults({f"{name}.{field.name}": None for field in fields(settings)})
 
 
 def _add_source(parser: ArgumentParser, skip: Set[str] = frozenset()) -> None:
@@ -370,6 +390,12 @@ def _info(options: Namespace, command: str) -> None:
 
 def _data(options: Namespace, command: str) -> int | None:
     chosen = options[options.action]
+    if options.action == "augment":
+        from tascnet.data_tools.augmented import draw_augmented  # noqa: PLC0415 - imports torch
+
+        changes = {"train": _given(chosen.data.train), "input": _given(chosen.data.input)}
+        draw_augmented(chosen.path, changes, chosen.samples, chosen.output, _console())
+        return None
     known = {field.name for field in fields(DatasetConfig)} - {"format", "root"}
     settings = DatasetConfig(**{name: value for name, value in vars(chosen).items() if name in known})
     source = chosen.path, chosen.format, chosen.images

@@ -175,21 +175,29 @@ class InputConfig:
 
     Args:
         short_side: length to which the short side is brought, pixels; 0 keeps the photo's size.
+        multi_scale: lengths of the short side, pixels, of which one is drawn for each sample in place of short_side
+            (training); empty for short_side.
         max_long_side: upper bound of the long side, pixels.
         load_short_side: photos of files are read with their short side reduced to this, pixels, their annotation
             too (training); 0 reads all of them. Photos of 20 megapixels then take a fraction of time and memory.
             About short_side times the largest scale_jitter loses nothing. Evaluation reads at full size.
-        scale_jitter: range of the random factor on the size (training).
-        crop: height and width of the random crop, pixels (training); empty for none.
+        scale_jitter: range of the random factor on the size (training); 0.1, 2.0 is the large-scale jitter.
+        crop: height and width of the random crop, pixels (training); empty for none. Smaller photos are padded.
+        crop_on_things: probability that the crop is laid around a thing, its category drawn first, instead of
+            anywhere (training).
+        copy_paste: probability that things of another training image are pasted in (training).
         flip: probability of a horizontal flip (training).
         color_jitter: strength of random brightness, contrast and saturation, 0-1 (training).
     """
 
     short_side: int = 0
     max_long_side: int = 4096
+    multi_scale: list[int] = field(default_factory=list)
     load_short_side: int = 0
     scale_jitter: tuple[float, float] = (1.0, 1.0)
     crop: list[int] = field(default_factory=list)
+    crop_on_things: float = 0.0
+    copy_paste: float = 0.0
     flip: float = 0.5
     color_jitter: float = 0.0
 
@@ -203,6 +211,8 @@ class DataConfig:
         val: the validation set.
         input: photos -> input of the network.
         batch_size: images a step and process.
+        repeat_threshold: images with a category that is in a smaller share of the images (0-1) than this come several
+            times an epoch: sqrt(threshold / share) times for the rarest category of the image; 0 shows each once.
         workers: processes that load data; 0 loads in the training process.
         keep_in_memory: read every training image before the first step and hold it; for small data sets.
     """
@@ -211,6 +221,7 @@ class DataConfig:
     val: DatasetConfig = field(default_factory=DatasetConfig)
     input: InputConfig = field(default_factory=InputConfig)
     batch_size: int = 2
+    repeat_threshold: float = 0.0
     workers: int = 0
     keep_in_memory: bool = False
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from jsonargparse import ArgumentError, ArgumentParser
 
-from tascnet.config import Config, DatasetConfig, InputConfig, ModelConfig
+from tascnet.config import Config, DataConfig, DatasetConfig, InputConfig, ModelConfig
 from tascnet.errors import InputError
 from tascnet.files import read_yaml
 
@@ -51,6 +51,9 @@ _NOT_NEGATIVE = (
 _SHARES = (
     "data.input.flip",
     "data.input.color_jitter",
+    "data.input.crop_on_things",
+    "data.input.copy_paste",
+    "data.repeat_threshold",
     "model.things_head.score_threshold",
     "model.things_head.nms_iou",
     "fusion.score_threshold",
@@ -76,6 +79,7 @@ def check(config: Config) -> Config:
         value = _value(config, name)
         _require(name, value, 0 <= value <= 1, "from 0 to 1")
     _check_input(config.data.input)
+    _check_training_set(config.data)
     _check_model(config.model)
     for milestone in config.optimizer.milestones:
         _require("a number in optimizer.milestones", milestone, 0 <= milestone <= 1, "from 0 to 1")
@@ -183,16 +187,58 @@ def _check_input(inputs: InputConfig) -> None:
         raise InputError(
             f"data.input.scale_jitter is {low}, {high}; it must be two positive numbers, the smaller first."
         )
+    for side in inputs.multi_scale:
+        _require("a length in data.input.multi_scale", side, side > 0, "greater than 0")
     if inputs.load_short_side and not 0 < inputs.short_side <= inputs.load_short_side:
         raise InputError(
             f"data.input.load_short_side is {inputs.load_short_side}, with a short_side of {inputs.short_side}: "
             "training would see objects at another size than evaluation. Set short_side, to no more than that; or set "
             "load_short_side to 0, which reads photos at full size."
         )
+    if inputs.load_short_side and max(inputs.multi_scale, default=0) > inputs.load_short_side:
+        raise InputError(
+            f"data.input.multi_scale goes up to {max(inputs.multi_scale)}, but photos are read with a short side of "
+            f"load_short_side {inputs.load_short_side}: they would be enlarged again. Raise load_short_side, or set it "
+            "to 0, which reads photos at full size."
+        )
     if inputs.crop and (len(inputs.crop) != 2 or min(inputs.crop) < 32):
         raise InputError(
             f"data.input.crop is {inputs.crop}; it must be height and width of at least 32 pixels, or empty."
         )
+    if inputs.crop_on_things and not inputs.crop:
+        raise InputError(
+            f"data.input.crop_on_things is {inputs.crop_on_things}, but there is no crop. "
+            "Give data.input.crop its height and width, or set crop_on_things to 0."
+        )
+
+
+def _check_training_set(data: DataConfig) -> None:
+    """Check that its images are enough, and large enough, for their augmentation; as far as the settings tell."""
+    if data.input.copy_paste and data.train.num_images == 1:
+        raise InputError(
+            f"data.input.copy_paste is {data.input.copy_paste}, but data.train.num_images is 1: there is no other "
+            "image to take things from. Raise num_images, or set copy_paste to 0."
+        )
+    if not data.input.crop:
+        return
+    short, long = _largest_sides(data)
+    if min(data.input.crop) > short or max(data.input.crop) > long:
+        raise InputError(
+            f"data.input.crop is {data.input.crop}, but at the largest factor of scale_jitter the sides of a photo "
+            f"have at most {short:.0f} and {long:.0f} pixels: every sample would be padded. Lower crop, or raise "
+            "short_side, max_long_side or scale_jitter."
+        )
+
+
+def _largest_sides(data: DataConfig) -> tuple[float, float]:
+    """Bounds on the short and on the long side of a photo that is scaled for training, pixels."""
+    inputs, largest_factor = data.input, data.input.scale_jitter[1]
+    wanted, long = max(inputs.multi_scale, default=inputs.short_side), inputs.max_long_side
+    if data.train.format != "streets":
+        return min(wanted or math.inf, long) * largest_factor, long * largest_factor
+    short_side, long_side = sorted((data.train.height, data.train.width))  # their size is known
+    factor = min(wanted / short_side if wanted else 1, long / long_side) * largest_factor
+    return short_side * factor, long_side * factor
 
 
 def _check_model(model: ModelConfig) -> None:

@@ -218,6 +218,10 @@ class CategoryMerge:
     target: LabelSpace
     target_of: Mapping[int, int]
 
+    def merged_ids(self, category_ids: Iterable[int]) -> frozenset[int]:
+        """The merged ids of some categories of `source`; those that become VOID are left out."""
+        return frozenset(self.target_of[category_id] for category_id in category_ids if category_id in self.target_of)
+
     def __call__(self, segmentation: "PanopticSegmentation") -> "PanopticSegmentation":
         """Rename the categories of a segmentation; stuff segments that now share a category become one."""
         kept: dict[int, Segment] = {}
@@ -317,6 +321,20 @@ class PanopticSegmentation:
         Raises:
             InputError: an id in the map has no segment, an id is used twice, or an id is out of range.
         """
+        run_indices, lengths = self._runs()
+        return torch.from_numpy(np.repeat(run_indices, lengths).reshape(self.id_map.shape))
+
+    def count_areas(self) -> dict[int, int]:
+        """Segment id -> number of its pixels."""
+        run_indices, lengths = self._runs()
+        counts = np.bincount(run_indices, lengths, minlength=len(self.segments) + 1)  # float64: exact for all pictures
+        return {segment.id: int(count) for segment, count in zip(self.segments, counts[1:], strict=True)}
+
+    def _runs(self) -> tuple[np.ndarray, np.ndarray]:
+        """The runs of equal ids in reading order: (R,) int32 values of `index_map`, and (R,) int64 numbers of pixels.
+
+        Segments are large: an id is looked up, and pixels are counted, once a run and not once a pixel.
+        """
         ids = [segment.id for segment in self.segments]
         if len(set(ids)) != len(ids):
             raise InputError(
@@ -326,7 +344,6 @@ class PanopticSegmentation:
         if out_of_range:
             raise InputError(f"segment ids {_some(out_of_range)} are not in 1..{MAX_SEGMENT_ID}; {VOID} means VOID.")
         id_map = self.id_map.numpy().ravel()
-        # Segments are large: an id is looked up once a run of equal ids, not once a pixel.
         starts = run_starts(id_map)
         run_ids = id_map[starts]
         smallest = int(run_ids.min(initial=0))
@@ -344,13 +361,7 @@ class PanopticSegmentation:
                 f"ids {_some(np.unique(run_ids[unknown]).tolist())} in the id map have no segment; "
                 f"list them or set those pixels to {VOID}."
             )
-        index_map = np.repeat(run_indices, np.diff(starts, append=id_map.size)).reshape(self.id_map.shape)
-        return torch.from_numpy(index_map)
-
-    def count_areas(self) -> dict[int, int]:
-        """Segment id -> number of its pixels."""
-        counts = np.bincount(self.index_map().numpy().ravel(), minlength=len(self.segments) + 1)
-        return {segment.id: int(count) for segment, count in zip(self.segments, counts[1:], strict=True)}
+        return run_indices, np.diff(starts, append=id_map.size)
 
     def validate(self, label_space: LabelSpace | None = None) -> Self:
         """Check all invariants, and the categories if a label space is given; return self.

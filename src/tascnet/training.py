@@ -14,11 +14,11 @@ from rich.console import Console
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
-from tascnet.build import build_augmentation, build_dataset, build_model, build_optimizer, learning_rate_factor
+from tascnet.build import build_dataset, build_model, build_optimizer, build_stream, learning_rate_factor
 from tascnet.checkpoint import check_label_space, load_checkpoint, load_optimizer, save_checkpoint
 from tascnet.config import Config, TrainingConfig
 from tascnet.data.batch import Batch, collate
-from tascnet.data.stream import ErrorsAsItems, PanopticDataset, TrainingStream, collate_or_error
+from tascnet.data.stream import ErrorsAsItems, PanopticDataset, collate_or_error
 from tascnet.device import choose_device
 from tascnet.display import Bar, progress_bar, say
 from tascnet.errors import InputError
@@ -201,15 +201,7 @@ class _Training:
     def _loader(self) -> Iterable[Batch]:
         """Batches from where the run stands to the last step; raises an InputError where a sample cannot be read."""
         data, training = self.config.data, self.config.training
-        stream = TrainingStream(
-            self.train_set,
-            build_augmentation(data.input),
-            training.steps * data.batch_size,
-            training.seed,
-        )
-        if data.keep_in_memory:
-            with progress_bar(self.console, "reading", len(self.train_set)) as bar:
-                stream.keep_in_memory(bar.update)
+        stream = build_stream(data, self.train_set, training.steps * data.batch_size, training.seed, self.console)
         rest = ErrorsAsItems(Subset(stream, range(self.progress.step * data.batch_size, len(stream))))
         loader: DataLoader[Any] = DataLoader(
             rest,

@@ -1,6 +1,8 @@
 import dataclasses
 import pickle
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -150,7 +152,7 @@ def test_short_side_and_longest_side(
 ) -> None:
     original = sample_of(torch.ones(height, width))
     assert resize_short_side(original, short_side, max_long_side).segmentation.size == expected
-    augment = Augment(short_side=short_side, max_long_side=max_long_side)
+    augment = Augment(short_sides=(short_side,), max_long_side=max_long_side)
     assert augment(original).segmentation.size == expected
 
 
@@ -178,6 +180,98 @@ def test_scale_and_crop_together_show_things_at_the_drawn_scale() -> None:
 
 def _touches_border(mask: torch.Tensor) -> bool:
     return bool(mask[0].any() or mask[-1].any() or mask[:, 0].any() or mask[:, -1].any())
+
+
+def test_of_several_short_sides_each_is_drawn_as_often() -> None:
+    torch.manual_seed(0)
+    augment = Augment(short_sides=(4, 6, 10), max_long_side=16)
+    sizes = Counter(augment(sample_of(torch.ones(2, 4))).segmentation.size for _ in range(300))
+    assert set(sizes) == {(4, 8), (6, 12), (8, 16)}  # the longer side is the limit of the last
+    assert all(75 <= number <= 125 for number in sizes.values())  # 100 expected, standard deviation 8.2
+
+
+def test_large_scale_jitter_shows_all_of_a_small_picture_or_a_part_of_a_large_one() -> None:
+    torch.manual_seed(0)
+    augment = Augment(scale=(0.1, 2.0), short_sides=(40,), max_long_side=40, crop=Size(40, 40), flip_probability=0)
+    seen = []
+    for _ in range(200):
+        result = augment(sample_of(torch.ones(20, 20)))
+        assert result.segmentation.size == (40, 40)
+        seen.append(areas(result)[1])
+    assert min(seen) < 6**2  # factor 0.1 leaves 4 x 4 pixels, the rest is VOID
+    assert 80 <= seen.count(40**2) <= 130  # factors above 1, 105 of 200 expected, standard deviation 7
+
+
+class TestCropOnThings:
+    """A picture with a car of one pixel at row 5, column 50, and a crowd of cars that takes the left half."""
+
+    CAR, CROWD = 3, 4
+
+    def picture(self) -> Sample:
+        ids = torch.full((20, 100), 1)
+        ids[:, :40] = self.CROWD
+        ids[5, 50] = self.CAR
+        segments = [Segment(1, 2, 0), Segment(self.CAR, 1, 0), Segment(self.CROWD, 1, 0, is_crowd=True)]
+        return Sample(
+            torch.zeros(3, 20, 100, dtype=torch.uint8), PanopticSegmentation.from_id_map(ids, segments), "", 0
+        )
+
+    def augment(self, probability: float, **options: Any) -> Augment:
+        options = {"crop": Size(9, 11), "flip_probability": 0} | options
+        return Augment(crop_on_things=probability, thing_ids=frozenset({1}), **options)
+
+    def test_the_thing_is_in_the_middle_as_far_as_the_border_allows(self) -> None:
+        cropped = self.augment(1)(self.picture()).segmentation.id_map
+        assert (cropped == self.CAR).nonzero().tolist() == [[4, 5]]  # rows 1-9, columns 45-55
+        cropped = self.augment(1, crop=Size(15, 11))(self.picture()).segmentation.id_map
+        assert (cropped == self.CAR).nonzero().tolist() == [[5, 5]]  # rows 0-14: above is the border
+
+    @pytest.mark.parametrize("factor", [0.5, 2.0, 3.3])
+    def test_at_any_scale(self, factor: float) -> None:
+        torch.manual_seed(0)
+        picture = self.picture()
+        ids = picture.segmentation.id_map.clone()
+        ids[4:7, 48:53] = self.CAR  # of which one pixel is drawn
+        segmentation = PanopticSegmentation.from_id_map(ids, picture.segmentation.segments)
+        augment = self.augment(1, scale=(factor, factor), crop=Size(8, 12))
+        for _ in range(20):
+            cropped = augment(dataclasses.replace(picture, segmentation=segmentation))
+            assert cropped.segmentation.size == (8, 12)
+            assert self.CAR in areas(cropped)
+
+    def test_as_often_as_asked(self) -> None:
+        torch.manual_seed(0)
+        augment = self.augment(0.5)
+        with_car = sum(self.CAR in areas(augment(self.picture())) for _ in range(400))
+        # half of 400, and of the others those at 9 of 12 rows and 11 of 90 columns: 217 expected, deviation 10
+        assert 185 <= with_car <= 250
+
+    def test_a_crowd_alone_is_no_thing_to_centre_on(self) -> None:
+        torch.manual_seed(0)
+        only_crowd = self.picture()
+        ids = only_crowd.segmentation.id_map.clone()
+        ids[5, 50] = 1
+        segments = tuple(segment for segment in only_crowd.segmentation.segments if segment.id != self.CAR)
+        only_crowd = dataclasses.replace(only_crowd, segmentation=PanopticSegmentation.from_id_map(ids, segments))
+        lefts = {int((self.augment(1)(only_crowd).segmentation.id_map == 1).sum()) for _ in range(200)}
+        assert {0, 99} <= lefts  # whole in the crowd, and whole beside it
+
+    def test_a_rare_category_is_drawn_as_often_as_a_frequent_one(self) -> None:
+        torch.manual_seed(0)
+        ids = torch.zeros(3, 400)
+        numbers = list(range(1, 11))
+        ids[1, 10:210:20] = torch.arange(1.0, 11.0)  # ten cars; one train
+        ids[1, 390] = 11
+        segments = [Segment(i, 1, 0) for i in numbers] + [Segment(11, 7, 0)]
+        picture = sample_of(ids)
+        picture = dataclasses.replace(
+            picture, segmentation=PanopticSegmentation.from_id_map(picture.segmentation.id_map, segments)
+        )
+        augment = Augment(crop=Size(3, 5), crop_on_things=1, thing_ids=frozenset({1, 7}), flip_probability=0)
+        seen = Counter(i for _ in range(400) for i in areas(augment(picture)))
+        assert seen.total() == 400
+        assert 160 <= seen[11] <= 240  # 200 expected, standard deviation 10
+        assert all(5 <= seen[i] <= 38 for i in numbers)  # 20 expected, 4.4
 
 
 def test_colours_change_and_ids_do_not() -> None:
@@ -215,7 +309,7 @@ def test_result_is_of_plain_tensors_and_keeps_crowds_and_scores() -> None:
     original = dataclasses.replace(
         original, segmentation=dataclasses.replace(original.segmentation, segments=(segment,))
     )
-    result = Augment(short_side=2, flip_probability=1, color_jitter=0.1)(original)
+    result = Augment(short_sides=(2,), flip_probability=1, color_jitter=0.1)(original)
     assert type(result.image) is type(result.segmentation.id_map) is torch.Tensor
     assert result.segmentation.id_map.dtype == torch.int32
     assert result.segmentation.segments == (dataclasses.replace(segment, area=8),)
@@ -237,7 +331,8 @@ def test_crop_that_misses_every_segment() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [{"scale": (0, 1)}, {"scale": (2, 1)}, {"flip_probability": 1.5}, {"color_jitter": -0.1}]
+    "arguments",
+    [{"scale": (0, 1)}, {"scale": (2, 1)}, {"flip_probability": 1.5}, {"color_jitter": -0.1}, {"crop_on_things": 2}],
 )
 def test_impossible_options(arguments: dict) -> None:
     with pytest.raises(ValueError, match="got"):
@@ -253,7 +348,7 @@ def test_goes_through_pickle_for_workers() -> None:
 def test_real_pictures_keep_all_invariants(shared_data: Path) -> None:
     torch.manual_seed(0)
     dataset = CocoPanoptic.from_layout(shared_data / "coco_mini", "val2017")
-    augment = Augment(scale=(0.5, 2), crop=Size(288, 448), short_side=320, max_long_side=640, color_jitter=0.2)
+    augment = Augment(scale=(0.5, 2), crop=Size(288, 448), short_sides=(320,), max_long_side=640, color_jitter=0.2)
     for original in (dataset[i] for i in range(0, 50, 4)):
         result = augment(original)
         result.segmentation.validate(dataset.label_space)

@@ -10,7 +10,7 @@ from said import Said
 from tascnet import cli
 
 
-@pytest.mark.parametrize("action", ["check", "stats", "convert"])
+@pytest.mark.parametrize("action", ["check", "stats", "convert", "augment"])
 def test_every_option_is_described(tascnet: Callable[..., Said], action: str) -> None:
     said = tascnet("data", action, "--help")
     assert said.code == 0
@@ -21,7 +21,7 @@ def test_every_option_is_described(tascnet: Callable[..., Said], action: str) ->
 
 def test_every_action_is_listed(tascnet: Callable[..., Said]) -> None:
     said = tascnet("data", "--help")
-    assert all(action in said.out for action in ("check", "stats", "convert"))
+    assert all(action in said.out for action in ("check", "stats", "convert", "augment"))
     assert tascnet("data").code == 2
 
 

@@ -111,6 +111,11 @@ class Cityscapes(Dataset[Sample]):
             return None
         return torch.from_numpy(excusing_void(read_instance_ids(self._annotation.paths[self._used[index]])))
 
+    def listed_categories(self, index: int) -> frozenset[int] | None:
+        """Category ids of the segments; None where the annotation is read in the form "instance_ids"."""
+        annotation = self._annotation
+        return annotation.listed_categories(self._used[index]) if isinstance(annotation, _PanopticFiles) else None
+
     def sample_name(self, index: int) -> str:
         """`<city>_<sequence>_<frame>`."""
         return self._annotation.names[self._used[index]]
@@ -195,6 +200,9 @@ class _PanopticFiles:
 
     def read(self, index: int) -> PanopticSegmentation:
         return self._files.annotation(index)
+
+    def listed_categories(self, index: int) -> frozenset[int]:
+        return self._files.listed_categories(index)
 
 
 def _open_annotation(folder: Path, split: str, form: str | None, on_problem: OnProblem) -> _Annotation:

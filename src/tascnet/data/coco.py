@@ -159,6 +159,12 @@ class CocoPanoptic(Dataset[Sample]):
         picture = self._content.pictures[index]
         return picture.size, self._content.segments_of(picture)
 
+    def listed_categories(self, index: int) -> frozenset[int]:
+        """Category ids of the segments that the JSON lists; no PNG is read."""
+        picture = self._content.pictures[index]
+        rows = self._content.rows[picture.first_segment : picture.end_segment]
+        return frozenset(rows["category_id"].tolist())
+
     def unannotated(self) -> list[str]:
         """The photos that the JSON lists and does not annotate."""
         return self._content.unannotated

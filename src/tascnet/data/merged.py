@@ -8,6 +8,7 @@ from typing import Any
 from torch.utils.data import Dataset
 
 from tascnet.data.problems import first_few
+from tascnet.data.rare import listed_categories
 from tascnet.data.sample import Sample
 from tascnet.data.stream import PanopticDataset
 from tascnet.errors import InputError
@@ -47,6 +48,11 @@ class MergedCategories(Dataset[Sample]):
     def annotation(self, index: int) -> PanopticSegmentation:
         """Merged annotation alone."""
         return self._merge(self.source.annotation(index))
+
+    def listed_categories(self, index: int) -> frozenset[int] | None:
+        """Merged category ids, where `source` knows its own without reading pixels."""
+        listed = listed_categories(self.source, index)
+        return None if listed is None else self._merge.merged_ids(listed)
 
 
 def group_categories(dataset: PanopticDataset, group_by: str) -> PanopticDataset:

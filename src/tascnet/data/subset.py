@@ -2,6 +2,7 @@
 
 from torch.utils.data import Dataset
 
+from tascnet.data.rare import listed_categories
 from tascnet.data.sample import Sample
 from tascnet.data.stream import PanopticDataset
 from tascnet.errors import InputError
@@ -44,3 +45,7 @@ class FirstImages(Dataset[Sample]):
     def annotation(self, index: int) -> PanopticSegmentation:
         """Annotation alone."""
         return self.source.annotation(range(self._number)[index])
+
+    def listed_categories(self, index: int) -> frozenset[int] | None:
+        """Category ids, where `source` knows them without reading pixels."""
+        return listed_categories(self.source, range(self._number)[index])

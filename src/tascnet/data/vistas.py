@@ -100,6 +100,12 @@ class Vistas(Dataset[Sample]):
         """
         return self.renamed(self._reader.annotation(index))
 
+    def listed_categories(self, index: int) -> frozenset[int] | None:
+        """Category ids of the segments; None for the form "instances"."""
+        if self._merge is None or not isinstance(self._reader, CocoPanoptic):
+            return None
+        return self._merge.merged_ids(self._reader.listed_categories(index))
+
     def sample_name(self, index: int) -> str:
         """Name of the photo without its suffix."""
         return self._reader.sample_name(index)
