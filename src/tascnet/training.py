@@ -273,9 +273,10 @@ def _open_data(config: Config) -> tuple[PanopticDataset, PanopticDataset]:
 def _new_model(config: Config, label_space: LabelSpace, console: Console) -> TASCNet:
     torch.manual_seed(config.training.seed)
     model = build_model(config, label_space)
-    if config.model.backbone.weights == "imagenet":
-        source = load_imagenet_weights(model.backbone, config.model.backbone.name)
-        say(console, f"backbone {config.model.backbone.name}: ImageNet weights from {source}")
+    backbone = config.model.backbone
+    if backbone.weights != "random":
+        source = load_imagenet_weights(model.backbone, backbone.name, backbone.weights)
+        say(console, f"backbone {backbone.name}: pretrained weights from {source}")
     return model
 
 
