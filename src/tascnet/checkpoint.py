@@ -97,16 +97,18 @@ def find_checkpoint(path: str | Path) -> Path:
         InputError: there is none.
     """
     path = Path(path)
-    if (path / "checkpoint.json").is_file():
-        return path
-    files = [*path.glob("step_*/checkpoint.json"), *path.glob("checkpoints/step_*/checkpoint.json")]
-    found = _by_step(file.parent for file in files)
+    found = _checkpoints(path)
     if not found:
         what = "does not exist" if not path.exists() else "holds no checkpoint"
         raise InputError(
             f"{path} {what}. Give a run folder or a checkpoint folder (with checkpoint.json and model.safetensors)."
         )
     return found[-1]
+
+
+def holds_checkpoint(path: str | Path) -> bool:
+    """Whether something is a checkpoint folder, or a run folder with a checkpoint in it."""
+    return bool(_checkpoints(Path(path)))
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:
@@ -221,6 +223,14 @@ def _optimizer_tensors(optimizer: optim.Optimizer) -> dict[str, Tensor]:
 def _contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """safetensors stores plain row-major tensors that share no memory."""
     return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
+
+
+def _checkpoints(path: Path) -> list[Path]:
+    """The folder itself if it is a checkpoint, or the checkpoints of a run, the newest last."""
+    if (path / "checkpoint.json").is_file():
+        return [path]
+    files = [*path.glob("step_*/checkpoint.json"), *path.glob("checkpoints/step_*/checkpoint.json")]
+    return _by_step(file.parent for file in files)
 
 
 def _by_step(folders: Iterable[Path]) -> list[Path]:

@@ -34,6 +34,7 @@ from tascnet.reports.report import Report, unannotated_note
 from tascnet.reports.writing import write_report
 from tascnet.settings import check_dataset, told_settings
 from tascnet.structures import LabelSpace, Size
+from tascnet.weights.catalog import resolve
 
 
 def evaluate(
@@ -151,10 +152,10 @@ def evaluate_checkpoint(
     """Evaluate a checkpoint and write report.json, report.md, best.png and worst.png.
 
     Args:
-        path: run folder or checkpoint folder.
+        path: run folder, checkpoint folder, or a name of known weights.
         data: fields of `DatasetConfig` that differ from the run's validation set.
         fusion: fields of `FusionConfig` that differ from the run's.
-        output: folder for the results; by default `evaluation` beside the checkpoint.
+        output: folder for the results; by default `evaluation` in the run, or runs/NAME-evaluation for a file.
         device: "auto", "cpu", "cuda" or "mps".
         console: for the progress.
         command: what the user called, for the report.
@@ -165,6 +166,7 @@ def evaluate_checkpoint(
     Raises:
         InputError: the checkpoint or the data set cannot be used, or their categories differ.
     """
+    path = resolve(path, console)
     checkpoint = load_checkpoint(path)
     settings = check_dataset(replace(checkpoint.config.data.val, **data), "data")
     dataset = build_dataset(settings)
@@ -175,7 +177,8 @@ def evaluate_checkpoint(
         checkpoint.config.data.input,
         replace(checkpoint.config.fusion, **fusion),
     )
-    folder = check_writable(output or path / "evaluation")
+    folder = output or (path / "evaluation" if path.is_dir() else Path("runs") / f"{path.stem}-evaluation")
+    check_writable(folder)
     with progress_bar(console, "evaluation", len(dataset)) as bar:
         report = evaluate(predictor, dataset, lambda done, _: bar.update(done))
     write_report(report, folder, command, told_settings(settings))

@@ -14,13 +14,14 @@ from tascnet.errors import InputError
 from tascnet.model.cost import Cost, cost_by_part, cost_of_two_networks
 from tascnet.settings import from_dict
 from tascnet.structures import Category, LabelSpace, Size
+from tascnet.weights.catalog import resolve
 
 
 def print_info(path: Path, height: int, width: int, num_stuff: int, num_things: int, console: Console) -> None:
     """Print parameters and multiply-adds by part, and those of two separate networks.
 
     Args:
-        path: config file, run folder or checkpoint folder.
+        path: config file, run folder, checkpoint folder, or a name of known weights.
         height: of the input, pixels.
         width: of the input, pixels.
         num_stuff: stuff categories, for a config file: it does not say how many the data has.
@@ -32,6 +33,7 @@ def print_info(path: Path, height: int, width: int, num_stuff: int, num_things: 
     """
     if min(height, width, num_stuff, num_things) < 1:
         raise InputError("height, width, stuff and things must be at least 1.")
+    path = resolve(path, console)
     if path.is_dir():
         checkpoint = load_checkpoint(find_checkpoint(path))
         model, label_space = checkpoint.model, checkpoint.label_space

@@ -20,6 +20,7 @@ from tascnet.model.roi_flatten import roi_flatten
 from tascnet.model.tasc_loss import confidence_mask, doubt, residual, things_probability
 from tascnet.model.tascnet import STRIDE, Outputs, TASCNet
 from tascnet.structures import Instances, LabelSpace, PanopticSegmentation, Size
+from tascnet.weights.catalog import resolve
 
 Photo = str | Path | Image.Image | np.ndarray | Tensor
 """A path, a Pillow image, (H, W, 3) uint8 RGB, or a (3, H, W) uint8 tensor."""
@@ -66,17 +67,17 @@ class Predictor:
     def from_checkpoint(
         cls, path: str | Path, device: torch.device | str = "cpu", fusion: FusionConfig | None = None
     ) -> Self:
-        """Load a checkpoint folder, or the newest checkpoint of a run folder.
+        """Load a checkpoint folder, the newest checkpoint of a run folder, or weights known by name.
 
         Args:
-            path: the folder.
+            path: the folder, or a name that `tascnet weights list` shows; it is downloaded once.
             device: where to compute.
             fusion: other fusion settings than those the checkpoint was trained with.
 
         Raises:
-            InputError: there is no usable checkpoint.
+            InputError: there is no usable checkpoint, or it cannot be downloaded.
         """
-        checkpoint = load_checkpoint(path)
+        checkpoint = load_checkpoint(resolve(path))
         model = checkpoint.model.to(device)
         return cls(model, checkpoint.label_space, checkpoint.config.data.input, fusion or checkpoint.config.fusion)
 
