@@ -57,7 +57,8 @@ _SHARES = (
     "fusion.overlap_threshold",
     "optimizer.momentum",
 )
-_WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
+WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
+"""Endings of files of weights that are read without executing anything."""
 
 
 def check(config: Config) -> Config:
@@ -197,10 +198,10 @@ def _check_input(inputs: InputConfig) -> None:
 
 def _check_model(model: ModelConfig) -> None:
     weights = model.backbone.weights
-    if weights not in ("imagenet", "random") and Path(weights).suffix not in _WEIGHT_SUFFIXES:
+    if weights not in ("imagenet", "random") and Path(weights).suffix not in WEIGHT_SUFFIXES:
         raise InputError(
             f"model.backbone.weights is {weights!r}; it must be imagenet, random, or the path of a file that ends in "
-            f"{', '.join(_WEIGHT_SUFFIXES)}."
+            f"{', '.join(WEIGHT_SUFFIXES)}."
         )
     levels = 6 if model.backbone.added_stages else 5
     anchor_sizes, anchor_ratios = model.things_head.anchor_sizes, model.things_head.anchor_ratios

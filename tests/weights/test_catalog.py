@@ -20,8 +20,16 @@ from torchvision.models.detection import MaskRCNN_ResNet50_FPN_V2_Weights, MaskR
 from tascnet.checkpoint import load_checkpoint
 from tascnet.errors import InputError
 from tascnet.predictor import Predictor
-from tascnet.weights import catalog
-from tascnet.weights.catalog import DEFAULT_NETWORK, KNOWN, KnownWeights, get, is_network, print_known, resolve
+from tascnet.weights.catalog import (
+    DEFAULT_NETWORK,
+    KNOWN,
+    NETWORK_SUFFIXES,
+    KnownWeights,
+    get,
+    is_network,
+    print_known,
+    resolve,
+)
 from tascnet.weights.download import Digest
 
 OPENER = "tascnet.predictor.load_checkpoint"
@@ -55,7 +63,7 @@ class TestCatalogue:
         for name, known in KNOWN.items():
             assert re.fullmatch(r"[a-z0-9-]+", name)
             assert known.url.startswith("https://")
-            assert Path(known.url).suffix in catalog.WEIGHT_SUFFIXES
+            assert Path(known.url).suffix in NETWORK_SUFFIXES
             assert known.pq is None or name.startswith("panoptic")
 
     def test_the_digest_is_the_one_in_the_files_name(self) -> None:

@@ -258,7 +258,9 @@ class TestFile:
             def __reduce__(self) -> tuple[Any, ...]:
                 return Path.touch, (tmp_path / "executed",)
 
-        (tmp_path / "evil.pth").write_bytes(pickle.dumps({"state_dict": Malicious()}))
+        (tmp_path / "evil.pth").write_bytes(pickle.dumps({"state_dict": Malicious()}, protocol=2))
+        pickle.loads((tmp_path / "evil.pth").read_bytes())  # what a careless reader would do
+        (tmp_path / "executed").unlink()
         with pytest.raises(InputError, match=r"evil\.pth cannot be read as weights .*not read for safety"):
             load_imagenet_weights(backbone, "test_resnet", str(tmp_path / "evil.pth"))
         assert not (tmp_path / "executed").exists()

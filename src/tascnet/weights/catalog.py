@@ -11,13 +11,14 @@ from rich.table import Table
 
 from tascnet.display import say
 from tascnet.errors import InputError
+from tascnet.settings import WEIGHT_SUFFIXES
 from tascnet.weights.download import Digest, Download, cache_folder
 
 DEFAULT_NETWORK = "panoptic-fpn-r50-coco"
 """What `predict` takes where no network is named."""
 
-WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".pkl")
-"""Endings of files that hold a network's weights."""
+NETWORK_SUFFIXES = (*WEIGHT_SUFFIXES, ".pkl")
+"""Endings of files that hold a whole network; detectron2's are pickles."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,7 @@ def cached(name: str) -> Path | None:
 
 def is_network(path: str | Path) -> bool:
     """Whether something names a network rather than a photo: a known name, or a file that ends as weights do."""
-    return str(path) in KNOWN or Path(path).suffix.lower() in WEIGHT_SUFFIXES
+    return str(path) in KNOWN or Path(path).suffix.lower() in NETWORK_SUFFIXES
 
 
 def download_of(name: str) -> Download:
