@@ -93,6 +93,16 @@ class TestCatalogue:
             "mask-rcnn-r101-coco": (None, 38.6),
         }
 
+    def test_the_documentation_says_the_same(self) -> None:
+        text = (Path(__file__).parents[2] / "docs" / "weights.md").read_text(encoding="utf-8")
+        cells = [[cell.strip(" `") for cell in line.split("|")[1:-1]] for line in text.splitlines()]
+        rows = {row[0]: row for row in cells if len(row) == 7}
+        for name, known in KNOWN.items():
+            figures = ["-" if value is None else str(value) for value in (known.pq, known.mask_ap)]
+            assert rows[name][3:6] == [str(known.megabytes), *figures]
+            assert rows[name][1].startswith(known.source)
+            assert rows[name][2] == known.categories
+
     def test_the_table_fits_a_terminal_and_marks_what_is_here(self, tiny: Server) -> None:
         get("tiny", quiet())
         console = quiet()
