@@ -1,4 +1,4 @@
-"""Backbones from ten families: parameters, the time of a training step, the time of a prediction.
+"""Backbones from eleven families: parameters (millions), time of a training step of two pictures, of a prediction.
 
     python benchmarks/backbones.py
 
@@ -50,8 +50,10 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     table = Table(title=f"{SIZE.height} x {SIZE.width}, one thread, timm {timm.__version__}")
-    for column in ("backbone", "family", "parameters, M", "of all, M", "step of 2, s", "prediction, s"):
-        table.add_column(column, justify="left" if column in ("backbone", "family") else "right")
+    for column in ("backbone", "family"):
+        table.add_column(column, no_wrap=True)
+    for column in ("own M", "all M", "step s", "predict s"):
+        table.add_column(column, justify="right")
     for name in arguments.names:
         try:
             model = _network(name)
