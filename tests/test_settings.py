@@ -77,6 +77,7 @@ def test_an_unknown_key_is_named(name: str):
         ("training.steps", 1.5),
         ("optimizer.lr", "fast"),
         ("optimizer.name", "adam"),
+        ("model.backbone.weights", "imagnet"),
         ("model.backbone.added_stages", "perhaps"),
         ("model.things_head.anchor_sizes", "32"),
         ("data.input.scale_jitter", [1.0]),

@@ -107,10 +107,7 @@ def find_checkpoint(path: str | Path) -> Path:
     path = Path(path) if repo_id is None else download(repo_id)
     if path.is_file() and path.suffix == SUFFIX:
         return path
-    if (path / "checkpoint.json").is_file():
-        return path
-    files = [*path.glob("step_*/checkpoint.json"), *path.glob("checkpoints/step_*/checkpoint.json")]
-    found = _by_step(file.parent for file in files)
+    found = _checkpoints(path)
     if not found:
         what = "does not exist" if not path.exists() else "holds no checkpoint"
         raise InputError(
@@ -118,6 +115,11 @@ def find_checkpoint(path: str | Path) -> Path:
             "a network in one .safetensors file, or owner/name on Hugging Face's hub."
         )
     return found[-1]
+
+
+def holds_checkpoint(path: str | Path) -> bool:
+    """Whether something is a checkpoint folder, or a run folder with a checkpoint in it."""
+    return bool(_checkpoints(Path(path)))
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:
@@ -185,6 +187,14 @@ def _optimizer_tensors(optimizer: optim.Optimizer) -> dict[str, Tensor]:
         for key, value in values.items()
         if value is not None
     }
+
+
+def _checkpoints(path: Path) -> list[Path]:
+    """The folder itself if it is a checkpoint, or the checkpoints of a run, the newest last."""
+    if (path / "checkpoint.json").is_file():
+        return [path]
+    files = [*path.glob("step_*/checkpoint.json"), *path.glob("checkpoints/step_*/checkpoint.json")]
+    return _by_step(file.parent for file in files)
 
 
 def _by_step(folders: Iterable[Path]) -> list[Path]:

@@ -1,4 +1,4 @@
-"""The command line: tascnet demo | train | evaluate | metrics | predict | share | info | data.
+"""The command line: tascnet demo | train | evaluate | metrics | predict | share | info | data | weights.
 
 Only what parses arguments is imported here; each verb imports what it needs, so that `tascnet --help` is quick.
 """
@@ -44,6 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "share": _share,
         "info": _info,
         "data": _data,
+        "weights": _weights,
     }
     try:
         code = verbs[parsed.verb](parsed[parsed.verb], shlex.join(["tascnet", *arguments]))
@@ -69,6 +70,9 @@ def _parser() -> ArgumentParser:
     data = ArgumentParser(description="Check, count or convert a data set, or see how it is augmented.")
     verbs.add_subcommand("data", data, help="check, count or convert a data set, see its augmentation")
     _add_data_actions(data)  # only now: jsonargparse wants the outer level first
+    weights = ArgumentParser(description="Weights known by name: list them, download them.")
+    verbs.add_subcommand("weights", weights, help="list or download weights known by name")
+    _add_weights_actions(weights)
     return parser
 
 
@@ -148,11 +152,24 @@ def _metrics_parser() -> ArgumentParser:
 
 def _predict_parser() -> ArgumentParser:
     parser = ArgumentParser(
+        usage="tascnet predict [CHECKPOINT] PHOTO ... --output FOLDER [--weights NAME_OR_PATH] [--SETTING VALUE ...]",
         description="Segment photos: an overlay for each, and all results as a benchmark wants them, ready to be sent "
-        "to its server; by default in COCO panoptic format (JSON and PNG)."
+        "to its server; by default in COCO panoptic format (JSON and PNG).",
     )
-    parser.add_argument("checkpoint", type=Path, help=_NETWORK)
-    parser.add_argument("paths", type=Path, nargs="+", help="photos, or folders of photos")
+    parser.add_argument(
+        "inputs",
+        type=Path,
+        nargs="+",
+        help="photos, or folders of photos; before them, where --weights is not given, a run folder, a checkpoint "
+        "folder or a file of weights",
+    )
+    parser.add_argument(
+        "--weights",
+        type=str | None,
+        default=None,
+        help="the network: a name that tascnet weights list shows (downloaded once), or a path; where none is named, "
+        "panoptic-fpn-r50-coco if it has been downloaded",
+    )
     parser.add_argument("--output", type=Path, required=True, help="folder for the results")
     parser.add_argument("--names", type=bool, default=True, help="write the categories' names into the overlays")
     parser.add_argument(
@@ -223,6 +240,20 @@ def _add_data_actions(parser: ArgumentParser) -> None:
     actions.add_subcommand("stats", _stats_parser(), help="pictures, segments by category, sizes of instances")
     actions.add_subcommand("convert", _convert_parser(), help="write a data set in COCO panoptic format")
     actions.add_subcommand("augment", _augment_parser(), help="draw the samples with which a training begins")
+
+
+def _add_weights_actions(parser: ArgumentParser) -> None:
+    actions = parser.add_subcommands(dest="action", metavar="ACTION", help="what to do")
+    listing = ArgumentParser(
+        description="Show known weights: who trained them on what, their licence and size, what their authors measured."
+    )
+    actions.add_subcommand("list", listing, help="show known weights")
+    getting = ArgumentParser(
+        description="Download known weights into the cache (TASCNET_HOME, else ~/.cache/tascnet), or check those that "
+        "are there; print their path."
+    )
+    getting.add_argument("name", type=str, help="a name that tascnet weights list shows")
+    actions.add_subcommand("get", getting, help="download known weights")
 
 
 def _check_parser() -> ArgumentParser:
@@ -361,15 +392,17 @@ def _metrics(options: Namespace, command: str) -> None:
 
 
 def _predict(options: Namespace, command: str) -> None:
-    from tascnet.prediction import predict_files  # noqa: PLC0415 - imports torch
+    from tascnet.prediction import network_and_photos, predict_files  # noqa: PLC0415 - imports torch
 
+    console = _console()
+    network, photos = network_and_photos(options.inputs, options.weights, console)
     predict_files(
-        options.checkpoint,
-        options.paths,
+        network,
+        photos,
         options.output,
         options.names,
         options.device,
-        _console(),
+        console,
         options.benchmark,
         options.image_info,
         options.batch_size,
@@ -412,6 +445,17 @@ def _data(options: Namespace, command: str) -> int | None:
 
     convert_data(chosen.path, chosen.output, chosen.format, chosen.images, chosen.photos, settings, _console())
     return None
+
+
+def _weights(options: Namespace, command: str) -> None:
+    from rich.console import Console  # noqa: PLC0415
+
+    from tascnet.weights.catalog import get, print_known  # noqa: PLC0415 - imports rich
+
+    if options.action == "list":
+        print_known(_console())
+    else:
+        print(get(options["get"].name, Console(stderr=True)))  # the path alone, for $(tascnet weights get NAME)
 
 
 def _config(options: Namespace) -> Config:

@@ -13,8 +13,10 @@ class BackboneConfig:
     """The shared backbone.
 
     Args:
-        name: any timm network with features at strides 4, 8, 16 and 32.
-        weights: start from ImageNet weights, or from random ones.
+        name: any timm network with features at strides 4, 8, 16 and 32; a tag behind a dot, such as
+            resnet50.a1_in1k, chooses among its ImageNet weights.
+        weights: start from ImageNet weights ("imagenet"), from a .safetensors or .pth file with weights of this timm
+            network (its path), or from random ones ("random"). The input normalisation comes with the weights.
         norm: what stands in place of the backbone's batch norm.
         added_stages: add the stages C6 and C7 (strides 64 and 128); without them the pyramid is the plain FPN.
         added_channels: width of the added stages, channels.
@@ -22,7 +24,7 @@ class BackboneConfig:
     """
 
     name: str = "resnet50"
-    weights: Literal["imagenet", "random"] = "imagenet"
+    weights: str = "imagenet"
     norm: Literal["frozen_bn", "bn", "sync_bn", "gn"] = "frozen_bn"
     added_stages: bool = True
     added_channels: int = 512

@@ -34,6 +34,7 @@ from tascnet.reports.report import Report, unannotated_note
 from tascnet.reports.writing import write_report
 from tascnet.settings import check_dataset, told_settings
 from tascnet.structures import LabelSpace, Size
+from tascnet.weights.catalog import resolve
 
 
 def evaluate(
@@ -166,6 +167,7 @@ def evaluate_checkpoint(
     Raises:
         InputError: the checkpoint or the data set cannot be used, or their categories differ.
     """
+    path = resolve(path, console)
     checkpoint = load_checkpoint(path)
     settings = check_dataset(replace(checkpoint.config.data.val, **data), "data")
     dataset = build_dataset(settings)

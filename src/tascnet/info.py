@@ -18,6 +18,7 @@ from tascnet.origin import told
 from tascnet.provenance import with_what_its_run_knows
 from tascnet.settings import from_dict
 from tascnet.structures import Category, LabelSpace, Size
+from tascnet.weights.catalog import resolve
 
 
 def print_info(path: Path, height: int, width: int, num_stuff: int, num_things: int, console: Console) -> None:

@@ -9,6 +9,7 @@ from typing import Literal
 from rich.console import Console
 
 from tascnet import visualize
+from tascnet.checkpoint import holds_checkpoint
 from tascnet.data.cityscapes import PHOTO_SUFFIX
 from tascnet.data.cityscapes_labels import CITYSCAPES
 from tascnet.data.cityscapes_submission import write_instances, write_panoptic, write_semantic
@@ -21,6 +22,7 @@ from tascnet.errors import InputError
 from tascnet.files import check_writable, make_folder
 from tascnet.predictor import Prediction, Predictor
 from tascnet.structures import LabelSpace, PanopticSegmentation
+from tascnet.weights.catalog import DEFAULT_NETWORK, KNOWN, cached, is_network, resolve
 
 Benchmark = Literal["coco", "vistas", "cityscapes"]
 """Whose files are written."""
@@ -45,8 +47,42 @@ OnPrediction = Callable[[str, Prediction], None]
 """Called with the name of a photo and all that is predicted of it."""
 
 
+def network_and_photos(inputs: Sequence[Path], weights: str | None, console: Console) -> tuple[str | Path, list[Path]]:
+    """Tell the network from the photos.
+
+    Args:
+        inputs: photos and folders of photos; the first may be the network, unless `weights` names it.
+        weights: path or known name of the network.
+        console: where it is said if the user has named no network.
+
+    Returns:
+        Path or known name of the network; photos and folders of photos.
+
+    Raises:
+        InputError: no network is named, and the one that is taken then has not been downloaded; or nothing is left
+            beside the network.
+    """
+    first, rest = inputs[0], list(inputs[1:])
+    if weights is not None:
+        return weights, list(inputs)
+    if is_network(first) or holds_checkpoint(first):
+        if not rest:
+            raise InputError(f"{first} is a network, and no photos are named. Name photos, or folders of photos.")
+        return first, rest
+    if not first.exists():
+        raise InputError(f"{first} does not exist. Give a network (a run folder, for instance) first, then photos.")
+    if cached(DEFAULT_NETWORK) is None:
+        raise InputError(
+            f"no network is named: {first} holds no checkpoint, and {DEFAULT_NETWORK}, which is taken then, has not "
+            f"been downloaded. Name one with --weights, or call tascnet weights get {DEFAULT_NETWORK} "
+            f"({KNOWN[DEFAULT_NETWORK].megabytes} MB)."
+        )
+    say(console, f"no network is named; {DEFAULT_NETWORK} is taken")
+    return DEFAULT_NETWORK, list(inputs)
+
+
 def predict_files(
-    checkpoint: Path,
+    checkpoint: str | Path,
     paths: Sequence[Path],
     output: Path,
     names: bool,
@@ -87,7 +123,7 @@ def predict_files(
     photos = list_images(paths)
     photo_of = dict(zip(unique_names(photos, PHOTO_SUFFIX if benchmark == "cityscapes" else ""), photos, strict=True))
     id_of = _image_ids(photo_of, benchmark, image_info)
-    predictor = Predictor.from_checkpoint(checkpoint, choose_device(device))
+    predictor = Predictor.from_checkpoint(resolve(checkpoint, console), choose_device(device))
     predictions = predictor.stream(photos, batch_size)
     check_writable(output)
     overlays = make_folder(output / "overlays")

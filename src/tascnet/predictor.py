@@ -26,6 +26,7 @@ from tascnet.model.tasc_loss import confidence_mask, doubt, residual, things_pro
 from tascnet.model.tascnet import STRIDE, Outputs, TASCNet
 from tascnet.pretrained import described
 from tascnet.structures import Instances, LabelSpace, PanopticSegmentation, Size
+from tascnet.weights.catalog import resolve
 
 Photo = str | Path | Image.Image | np.ndarray | Tensor
 """A path, a Pillow image, an array (H, W, 3) uint8 RGB, or a tensor (3, H, W) uint8 RGB."""
@@ -104,9 +105,9 @@ class Predictor:
             fusion: other fusion settings than those the checkpoint was trained with.
 
         Raises:
-            InputError: there is no usable checkpoint.
+            InputError: there is no usable checkpoint, or it cannot be downloaded.
         """
-        checkpoint = load_checkpoint(path)
+        checkpoint = load_checkpoint(resolve(path))
         model = checkpoint.model.to(device)
         return cls(model, checkpoint.label_space, checkpoint.config.data.input, fusion or checkpoint.config.fusion)
 

@@ -61,6 +61,8 @@ _SHARES = (
     "fusion.mask_threshold",
     "optimizer.momentum",
 )
+WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
+"""Endings of files of weights that are read without executing anything."""
 
 
 def check(config: Config) -> Config:
@@ -242,6 +244,12 @@ def _largest_sides(data: DataConfig) -> tuple[float, float]:
 
 
 def _check_model(model: ModelConfig) -> None:
+    weights = model.backbone.weights
+    if weights not in ("imagenet", "random") and Path(weights).suffix not in WEIGHT_SUFFIXES:
+        raise InputError(
+            f"model.backbone.weights is {weights!r}; it must be imagenet, random, or the path of a file that ends in "
+            f"{', '.join(WEIGHT_SUFFIXES)}."
+        )
     levels = 6 if model.backbone.added_stages else 5
     anchor_sizes, anchor_ratios = model.things_head.anchor_sizes, model.things_head.anchor_ratios
     if not 1 <= len(anchor_sizes) <= levels:

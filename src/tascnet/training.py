@@ -282,10 +282,9 @@ def _new_model(config: Config, label_space: LabelSpace, console: Console) -> tup
     model = build_model(config, label_space)
     backbone = config.model.backbone
     weights = f"backbone {backbone.name}: random weights"
-    if backbone.weights == "imagenet":
-        weights = (
-            f"backbone {backbone.name}: ImageNet weights from {load_imagenet_weights(model.backbone, backbone.name)}"
-        )
+    if backbone.weights != "random":
+        source = load_imagenet_weights(model.backbone, backbone.name, backbone.weights)
+        weights = f"backbone {backbone.name}: pretrained weights from {source}"
         say(console, weights)
     return model, weights
 

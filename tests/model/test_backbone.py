@@ -1,6 +1,7 @@
 """Backbone: strides and channels of several timm networks, the four norms, the input normalisation."""
 
 import pytest
+import timm
 import torch
 from timm.layers import FrozenBatchNormAct2d
 from torch import Tensor, nn
@@ -11,7 +12,7 @@ from tascnet.errors import InputError
 from tascnet.model.backbone import AddedStage, Backbone, group_norm
 
 FROZEN = (FrozenBatchNorm2d, FrozenBatchNormAct2d)
-EFFICIENTNET, RESNET = "tf_efficientnet_lite0", "resnet18"
+EFFICIENTNET, RESNET, SWIN = "tf_efficientnet_lite0", "resnet18", "swin_tiny_patch4_window7_224"
 
 
 def noise(height: int, width: int, seed: int = 0) -> Tensor:
@@ -195,6 +196,45 @@ def test_normalisation_travels_with_the_state() -> None:
     assert copy.pixel_std.flatten().tolist() == pytest.approx([102, 127.5, 153])
 
 
+@pytest.fixture(scope="module")
+def swin() -> Backbone:
+    torch.manual_seed(0)
+    return Backbone(SWIN, norm="frozen_bn", added_channels=None, freeze_stem=True).eval()
+
+
+@torch.no_grad()
+def test_swin_takes_any_size_and_gives_channels_first(swin: Backbone) -> None:
+    # timm's own network for one size keeps its windows' masks from the start; ours works them out for each picture
+    for height, width in ((96, 160), (256, 32)):
+        fixed = timm.create_model(SWIN, features_only=True, img_size=(height, width), always_partition=True).eval()
+        fixed.load_state_dict(swin.network.state_dict())
+        features, expected = swin(noise(height, width)), fixed(noise(height, width))
+        assert [feature.shape[1] for feature in features] == swin.channels == [96, 192, 384, 768]
+        for feature, theirs in zip(features, expected, strict=True):
+            assert torch.allclose(feature, theirs.permute(0, 3, 1, 2), atol=1e-4)
+
+
+def test_freezing_does_what_it_can_without_batch_norm(swin: Backbone) -> None:
+    assert not any(isinstance(module, FROZEN) for module in swin.modules())
+    plain = timm.create_model(SWIN, features_only=True)
+    assert swin.network.state_dict().keys() == plain.state_dict().keys()  # layer norms stay as they are
+    names = trained_names(swin)
+    assert not any(name.startswith(("patch_embed", "layers_0")) for name in names)
+    assert {name.split(".")[0] for name in names} == {"layers_1", "layers_2", "layers_3"}
+    assert any("norm" in name for name in names)
+
+
+def test_a_tag_chooses_the_weights_and_their_normalisation() -> None:
+    name = "tf_efficientnet_b0"
+    default, inception = (Backbone(name + tag, added_channels=None) for tag in ("", ".ap_in1k"))
+    assert default.pixel_mean.flatten().tolist() == pytest.approx([0.485 * 255, 0.456 * 255, 0.406 * 255])
+    assert inception.pixel_mean.flatten().tolist() == pytest.approx([127.5] * 3)
+    with pytest.raises(
+        InputError, match=r"no weights 'ap' of tf_efficientnet_b0; it has .*tf_efficientnet_b0\.ap_in1k"
+    ):
+        Backbone(name + ".ap")
+
+
 def test_an_unknown_name_is_refused_and_near_names_are_given() -> None:
     with pytest.raises(InputError, match=r"'resnet19' is not a timm network; near it are .*resnet"):
         Backbone("resnet19")
@@ -204,7 +244,8 @@ def test_an_unknown_name_is_refused_and_near_names_are_given() -> None:
     ("name", "reason"),
     [
         ("vit_tiny_patch16_224", "strides 4, 8, 16 and 32"),  # stride 16 alone
-        ("swin_tiny_patch4_window7_224", "channels last"),  # the strides fit, the layout does not
+        ("test_maxvit", "of pictures of every size"),  # the strides fit, but its windows must divide the features
+        ("coat_lite_tiny", "of pictures of every size"),  # it knows positions of one size
     ],
 )
 def test_a_network_that_does_not_fit_is_refused(name: str, reason: str) -> None:

