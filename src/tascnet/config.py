@@ -19,6 +19,9 @@ class BackboneConfig:
         added_stages: add the stages C6 and C7 (strides 64 and 128); without them the pyramid is the plain FPN.
         added_channels: width of the added stages, channels.
         freeze_stem: do not train the layers up to C2; they keep their pretrained weights.
+        widths: of the four stages of a ResNet, where they are not 64, 128, 256, 512; empty for the network's own.
+        stride_in_1x1: bottlenecks halve the resolution in their first 1x1 convolution, as Caffe's ResNets do, not in
+            the 3x3 one; detectron2's ResNets need it.
     """
 
     name: str = "resnet50"
@@ -27,6 +30,8 @@ class BackboneConfig:
     added_stages: bool = True
     added_channels: int = 512
     freeze_stem: bool = False
+    widths: list[int] = field(default_factory=list)
+    stride_in_1x1: bool = False
 
 
 @dataclass
@@ -36,10 +41,13 @@ class StuffHeadConfig:
     Args:
         channels: width of its convolutions.
         outputs: "stuff+things" gives one channel for all things, "all" one for each category.
+        merge: how the levels come together; "concatenate" (TASCNet's head), or "sum" (Panoptic FPN's head, which reads
+            P2..P5 alone; its channels are a multiple of 32).
     """
 
     channels: int = 128
     outputs: Literal["stuff+things", "all"] = "stuff+things"
+    merge: Literal["concatenate", "sum"] = "concatenate"
 
 
 @dataclass
@@ -49,14 +57,19 @@ class ThingsHeadConfig:
     Args:
         anchor_sizes: side of the anchors on P2, P3, ..., pixels.
         anchor_ratios: height / width of the anchors.
+        rounded_anchors: sides of the anchors are brought to whole pixels (torchvision), or not (detectron2).
+        rpn_convs: 3x3 convolutions of the proposal network.
         rpn_samples: anchors an image that the losses look at.
         pre_nms: best anchors a level that enter NMS.
         post_nms: proposals an image.
         roi_samples: RoIs an image that the losses look at, a quarter of them objects.
         box_channels: width of the box branch.
+        box_convs: 3x3 convolutions of the box branch, before one fully connected layer; 0 for two fully connected ones.
         mask_channels: width of the mask branch.
         mask_convs: number of its 3x3 convolutions.
+        norm: what follows the 3x3 convolutions of both branches.
         sampling_ratio: points a side that RoIAlign reads in each cell; 0 adapts to the size of the RoI.
+        aligned_rois: RoIAlign is half-pixel correct (detectron2), or not (torchvision).
         score_threshold: detections with a lower score are dropped.
         nms_iou: detections overlapping a better one of their category by more are dropped.
         max_detections: detections kept in an image.
@@ -64,14 +77,19 @@ class ThingsHeadConfig:
 
     anchor_sizes: list[int] = field(default_factory=lambda: [32, 64, 128, 256, 512])
     anchor_ratios: list[float] = field(default_factory=lambda: [0.5, 1.0, 2.0])
+    rounded_anchors: bool = True
+    rpn_convs: int = 1
     rpn_samples: int = 256
     pre_nms: int = 1000
     post_nms: int = 1000
     roi_samples: int = 512
     box_channels: int = 1024
+    box_convs: int = 0
     mask_channels: int = 256
     mask_convs: int = 4
+    norm: Literal["none", "frozen_bn", "bn"] = "none"
     sampling_ratio: int = 2
+    aligned_rois: bool = True
     score_threshold: float = 0.05
     nms_iou: float = 0.5
     max_detections: int = 100
@@ -84,12 +102,14 @@ class ModelConfig:
     Args:
         backbone: image -> C2..C7.
         pyramid_channels: width of every pyramid level.
+        pyramid_norm: what follows the convolutions of the pyramid.
         stuff_head: pyramid -> per-pixel logits.
         things_head: pyramid -> objects.
     """
 
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     pyramid_channels: int = 256
+    pyramid_norm: Literal["none", "frozen_bn", "bn"] = "none"
     stuff_head: StuffHeadConfig = field(default_factory=StuffHeadConfig)
     things_head: ThingsHeadConfig = field(default_factory=ThingsHeadConfig)
 
@@ -105,6 +125,8 @@ class FusionConfig:
         overlap_threshold: an instance that can claim less than this share of its mask is dropped.
         min_stuff_area: smaller stuff segments become VOID, pixels of the photo.
         unclaimed: what becomes of things pixels that no instance claims.
+        via_input: bring the stuff logits to the size of the network's input first, and from there to the photo's, as
+            detectron2 does; slower, and differs in few pixels.
     """
 
     method: Literal["mask-guided", "unguided"] = "unguided"
@@ -112,6 +134,7 @@ class FusionConfig:
     overlap_threshold: float = 0.5
     min_stuff_area: int = 4096
     unclaimed: Literal["void", "stuff"] = "void"
+    via_input: bool = False
 
 
 @dataclass
@@ -257,6 +280,8 @@ class TrainingConfig:
         accelerator: where to compute; "auto" takes a GPU if there is one.
         channels_last: keep images with their channels innermost; quicker for depth-wise convolutions on CPUs.
         seed: of weights, order and augmentation.
+        init: start from this network: a run folder, a checkpoint, or a file of weights from elsewhere. What fits is
+            taken over, the rest starts at random, and both are told; docs/weights.md. Empty for none.
     """
 
     steps: int = 10000
@@ -268,6 +293,7 @@ class TrainingConfig:
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     channels_last: bool = True
     seed: int = 0
+    init: str = ""
 
 
 @dataclass

@@ -60,6 +60,7 @@ class Predictor:
         self.label_space = label_space
         self._inputs = inputs
         self._score_threshold = fusion.score_threshold
+        self._via_input = fusion.via_input
         self._fuse: Fusion = build_fusion(fusion, label_space)
 
     @classmethod
@@ -102,6 +103,8 @@ class Predictor:
         instances = outputs.instances[0]
         in_photo = instances.resized(size.width / input_size.width, size.height / input_size.height)
         stuff_mask, things_mask = self._things_masks(stuff_logits, instances)
+        if self._via_input:
+            stuff_logits = outputs.stuff_logits_at_input(0, input_size)
         return Prediction(
             segmentation=self._fuse(stuff_logits, in_photo, size),
             instances=in_photo.to("cpu"),

@@ -9,11 +9,12 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the field's own abbreviation
 from torch import Tensor, nn
 from torchvision.models.detection._utils import BoxCoder, Matcher
-from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead, FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.models.detection.roi_heads import fastrcnn_loss
 from torchvision.ops import batched_nms, clip_boxes_to_image, remove_small_boxes, roi_align
 
+from tascnet.model.fpn import ConvNorm, norm_layer
 from tascnet.model.rpn import RPN, match, sample
 from tascnet.structures import Instances, Size, Target
 
@@ -33,6 +34,7 @@ class RoISettings:
         positive_fraction: at most this share of them holds an object.
         positive_iou: RoIs with at least this IoU to an object are positive, all others background.
         sampling_ratio: points a side that RoIAlign reads in each cell; 0 adapts to the size of the RoI.
+        aligned: RoIAlign is half-pixel correct; torchvision's own detectors are trained without.
         score_threshold: detections with a lower score are dropped.
         nms_iou: detections that overlap a better one of their category by more are dropped.
         max_detections: best detections an image that are kept.
@@ -42,6 +44,7 @@ class RoISettings:
     positive_fraction: float = 0.25
     positive_iou: float = 0.5
     sampling_ratio: int = 2
+    aligned: bool = True
     score_threshold: float = 0.05
     nms_iou: float = 0.5
     max_detections: int = 100
@@ -61,7 +64,7 @@ class ThingsHead(nn.Module):
     """Region proposals, then a box branch (category, refined box) and a mask branch, made of torchvision's parts.
 
     torchvision's own `RoIHeads` does not fit: it forgets the mask logits in training, which RoI-Flatten needs, and
-    its RoIAlign is off by half a pixel. Box index 0 is the background inside this file; thing index k is box
+    its RoIAlign is always off by half a pixel. Box index 0 is the background inside this file; thing index k is box
     category k + 1.
     """
 
@@ -75,15 +78,38 @@ class ThingsHead(nn.Module):
         mask_channels: int,
         num_mask_convs: int,
         settings: RoISettings,
+        num_box_convs: int = 0,
+        norm: ConvNorm = "none",
     ):
+        """Build it with random weights.
+
+        Args:
+            rpn: proposes the boxes.
+            channels: of every pyramid level.
+            strides: of the levels, pixels.
+            num_things: K_th.
+            box_channels: width of the fully connected layers of the box branch.
+            mask_channels: width of the mask branch.
+            num_mask_convs: number of its 3x3 convolutions.
+            settings: see `RoISettings`.
+            num_box_convs: 3x3 convolutions of the box branch, with one fully connected layer behind them; 0 for two
+                fully connected layers alone.
+            norm: what follows the 3x3 convolutions of both branches.
+        """
         super().__init__()
         self.strides = list(strides[:NUM_ROI_LEVELS])
         self.num_things = num_things
         self.settings = settings
         self.rpn = rpn
-        self.box_head = TwoMLPHead(channels * BOX_POOL**2, box_channels)
+        if num_box_convs:
+            shape, convs = (channels, BOX_POOL, BOX_POOL), [channels] * num_box_convs
+            self.box_head: nn.Module = FastRCNNConvFCHead(shape, convs, [box_channels], norm_layer(norm))
+        else:
+            self.box_head = TwoMLPHead(channels * BOX_POOL**2, box_channels)
         self.box_predictor = FastRCNNPredictor(box_channels, num_things + 1)
-        self.mask_head = MaskRCNNHeads(channels, (mask_channels,) * num_mask_convs, dilation=1)
+        self.mask_head = MaskRCNNHeads(
+            channels, (mask_channels,) * num_mask_convs, dilation=1, norm_layer=norm_layer(norm)
+        )
         self.mask_predictor = MaskRCNNPredictor(mask_channels, mask_channels, num_things)
         self.box_coder = BoxCoder((10.0, 10.0, 5.0, 5.0))
         self.matcher = Matcher(settings.positive_iou, settings.positive_iou)
@@ -177,7 +203,7 @@ class ThingsHead(nn.Module):
                 cells,
                 1 / stride,
                 self.settings.sampling_ratio,
-                aligned=True,
+                aligned=self.settings.aligned,
             )
             pooled = pooled.index_copy(0, here, read.to(pooled.dtype))
         return pooled
