@@ -27,13 +27,14 @@ LAYERS = {
     "checkpoint": 6,
     "weights": 6,
     "run_folder": 6,
-    "predictor": 7,
-    "evaluation": 8,
-    "prediction": 8,
-    "info": 8,
-    "training": 9,
-    "demo": 10,
-    "cli": 11,
+    "opening": 7,
+    "predictor": 8,
+    "evaluation": 9,
+    "prediction": 9,
+    "info": 9,
+    "training": 10,
+    "demo": 11,
+    "cli": 12,
 }
 """Part -> layer. A part is a module or a sub-package; inside a sub-package, imports are free of cycles."""
 

@@ -168,6 +168,7 @@ def build_things_head(config: ThingsHeadConfig, fpn: FPN, num_things: int) -> Th
         settings=roi_settings,
         num_box_convs=config.box_convs,
         norm=config.norm,
+        num_unused_classes=config.unused_classes,
     )
 
 

@@ -40,11 +40,13 @@ class Checkpoint:
     """A checkpoint in memory.
 
     Attributes:
-        folder: where it was read from.
+        folder: where it was read from; a file, where somebody else's file of weights was.
         model: the network with its weights, on the CPU, in evaluation mode.
         config: the settings it was trained with.
         label_space: its categories.
         progress: `step` and `seconds` of training so far.
+        origin: what it is, a few words, where it was made elsewhere.
+        decisions: a sentence for each thing in which it then differs from that file.
     """
 
     folder: Path
@@ -52,6 +54,8 @@ class Checkpoint:
     config: Config
     label_space: LabelSpace
     progress: dict[str, float]
+    origin: str = ""
+    decisions: tuple[str, ...] = ()
 
 
 def save_checkpoint(

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 _COMPARED_FILES = ("predictions", "annotations", "prediction_folder", "annotation_folder")
 
+_NETWORK = "run folder, checkpoint folder, or file of weights made elsewhere (docs/weights.md)"
+
 EXIT_PROBLEMS = 1
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
@@ -83,7 +85,7 @@ def _demo_parser() -> ArgumentParser:
 
 def _train_parser() -> ArgumentParser:
     parser = ArgumentParser(
-        usage="tascnet train [--config FILE] [--output FOLDER] [--SETTING VALUE ...]\n"
+        usage="tascnet train [--config FILE] [--init NETWORK] [--output FOLDER] [--SETTING VALUE ...]\n"
         "       tascnet train --resume FOLDER",
         description="Train a network. Settings come from --config FILE; any of them can be changed by a flag "
         "behind it.",
@@ -92,6 +94,9 @@ def _train_parser() -> ArgumentParser:
     parser.add_argument("--output", type=Path | None, default=None, help="run folder; default runs/NAME-DATE-TIME")
     parser.add_argument(
         "--resume", type=Path | None, default=None, help="go on with the run in this folder; all else is taken from it"
+    )
+    parser.add_argument(
+        "--init", type=str, default="", help="short for --training.init: start from this run, checkpoint or file"
     )
     parser.add_class_arguments(Config)
     return parser
@@ -104,12 +109,13 @@ def _evaluate_parser() -> ArgumentParser:
         description="Measure PQ, boundary PQ, mIoU and AP of a checkpoint on the validation set of its run; draw its "
         "best and worst cases. Settings of data and fusion that are not given are those of the run.",
     )
-    parser.add_argument("checkpoint", type=Path, help="run folder or checkpoint folder")
+    parser.add_argument("checkpoint", type=Path, help=_NETWORK)
     parser.add_argument(
         "--output",
         type=Path | None,
         default=None,
-        help="folder for report.json, report.md and pictures; default evaluation/ in the run",
+        help="folder for report.json, report.md and pictures; default evaluation/ in the run, runs/NAME-evaluation for "
+        "a file",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
     for name, settings in (("data", DatasetConfig), ("fusion", FusionConfig)):
@@ -149,7 +155,7 @@ def _predict_parser() -> ArgumentParser:
         description="Segment photos: an overlay for each, and all results as a benchmark wants them, ready to be sent "
         "to its server; by default in COCO panoptic format (JSON and PNG)."
     )
-    parser.add_argument("checkpoint", type=Path, help="run folder or checkpoint folder")
+    parser.add_argument("checkpoint", type=Path, help=_NETWORK)
     parser.add_argument("paths", type=Path, nargs="+", help="photos, or folders of photos")
     parser.add_argument("--output", type=Path, required=True, help="folder for the results")
     parser.add_argument("--names", type=bool, default=True, help="write the categories' names into the overlays")
@@ -174,7 +180,7 @@ def _info_parser() -> ArgumentParser:
     parser = ArgumentParser(
         description="Parameters and multiply-adds of a network by part, beside two separate networks of the same parts."
     )
-    parser.add_argument("path", type=Path, help="config file (YAML), run folder or checkpoint folder")
+    parser.add_argument("path", type=Path, help=f"config file (YAML), {_NETWORK}")
     parser.add_argument("--height", type=int, default=512, help="of the input, pixels")
     parser.add_argument("--width", type=int, default=1024, help="of the input, pixels")
     parser.add_argument("--stuff", type=int, default=11, help="stuff categories, where the config alone does not tell")
@@ -346,6 +352,8 @@ def _data(options: Namespace, command: str) -> int | None:
 
 def _config(options: Namespace) -> Config:
     values = options.as_dict()
+    if options.init:
+        values["training"]["init"] = options.init
     return from_dict({field.name: values[field.name] for field in fields(Config)})
 
 

@@ -65,6 +65,8 @@ class ThingsHeadConfig:
         roi_samples: RoIs an image that the losses look at, a quarter of them objects.
         box_channels: width of the box branch.
         box_convs: 3x3 convolutions of the box branch, before one fully connected layer; 0 for two fully connected ones.
+        unused_classes: box classes that no category has, kept for their part in the softmax; torchvision's COCO
+            networks have 10.
         mask_channels: width of the mask branch.
         mask_convs: number of its 3x3 convolutions.
         norm: what follows the 3x3 convolutions of both branches.
@@ -85,6 +87,7 @@ class ThingsHeadConfig:
     roi_samples: int = 512
     box_channels: int = 1024
     box_convs: int = 0
+    unused_classes: int = 0
     mask_channels: int = 256
     mask_convs: int = 4
     norm: Literal["none", "frozen_bn", "bn"] = "none"
@@ -197,6 +200,8 @@ class InputConfig:
     Args:
         short_side: length to which the short side is brought, pixels; 0 keeps the photo's size.
         max_long_side: upper bound of the long side, pixels.
+        resize_with: what brings photos to that size in prediction; torchvision, as in training, or Pillow, as
+            detectron2 does. They differ by 1 of 255 in few values, seldom visible in a result.
         load_short_side: photos of files are read with their short side reduced to this, pixels, their annotation
             too (training); 0 reads all of them. Photos of 20 megapixels then take a fraction of time and memory.
             About short_side times the largest scale_jitter loses nothing. Evaluation reads at full size.
@@ -208,6 +213,7 @@ class InputConfig:
 
     short_side: int = 0
     max_long_side: int = 4096
+    resize_with: Literal["torchvision", "pillow"] = "torchvision"
     load_short_side: int = 0
     scale_jitter: tuple[float, float] = (1.0, 1.0)
     crop: list[int] = field(default_factory=list)

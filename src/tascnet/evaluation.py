@@ -10,7 +10,7 @@ from rich.console import Console
 
 from tascnet import visualize
 from tascnet.build import build_dataset, innermost
-from tascnet.checkpoint import check_label_space, load_checkpoint
+from tascnet.checkpoint import check_label_space
 from tascnet.data.cityscapes import Cityscapes
 from tascnet.data.cityscapes_labels import CITYSCAPES
 from tascnet.data.coco import CocoPanoptic
@@ -29,6 +29,7 @@ from tascnet.metrics import (
     SegmentationMetrics,
     match_segments,
 )
+from tascnet.opening import open_network
 from tascnet.predictor import Prediction, Predictor
 from tascnet.reports.report import Report, unannotated_note
 from tascnet.reports.writing import write_report
@@ -151,10 +152,10 @@ def evaluate_checkpoint(
     """Evaluate a checkpoint and write report.json, report.md, best.png and worst.png.
 
     Args:
-        path: run folder or checkpoint folder.
+        path: run folder, checkpoint folder, or a file of weights made elsewhere.
         data: fields of `DatasetConfig` that differ from the run's validation set.
         fusion: fields of `FusionConfig` that differ from the run's.
-        output: folder for the results; by default `evaluation` beside the checkpoint.
+        output: folder for the results; by default `evaluation` in `path`, and for a file runs/NAME-evaluation.
         device: "auto", "cpu", "cuda" or "mps".
         console: for the progress.
         command: what the user called, for the report.
@@ -165,7 +166,7 @@ def evaluate_checkpoint(
     Raises:
         InputError: the checkpoint or the data set cannot be used, or their categories differ.
     """
-    checkpoint = load_checkpoint(path)
+    checkpoint = open_network(path)
     settings = check_dataset(replace(checkpoint.config.data.val, **data), "data")
     dataset = build_dataset(settings)
     check_label_space(checkpoint, dataset.label_space)
@@ -175,9 +176,14 @@ def evaluate_checkpoint(
         checkpoint.config.data.input,
         replace(checkpoint.config.fusion, **fusion),
     )
-    folder = check_writable(output or path / "evaluation")
+    folder = check_writable(output or (path / "evaluation" if path.is_dir() else _evaluation_of(path)))
     with progress_bar(console, "evaluation", len(dataset)) as bar:
         report = evaluate(predictor, dataset, lambda done, _: bar.update(done))
     write_report(report, folder, command, told_settings(settings))
     write_cases(report, predictor, dataset, folder)
     return report, folder
+
+
+def _evaluation_of(file: Path) -> Path:
+    """Where the evaluation of a network that is one file goes: beside the runs, because files lie in caches, too."""
+    return Path("runs") / f"{file.stem}-evaluation"

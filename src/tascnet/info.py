@@ -7,20 +7,22 @@ from rich.console import Console
 from rich.table import Table
 
 from tascnet.build import build_model
-from tascnet.checkpoint import find_checkpoint, load_checkpoint
 from tascnet.config import Config
 from tascnet.display import say
 from tascnet.errors import InputError
 from tascnet.model.cost import Cost, cost_by_part, cost_of_two_networks
+from tascnet.opening import open_network
 from tascnet.settings import from_dict
 from tascnet.structures import Category, LabelSpace, Size
+
+_CONFIG_SUFFIXES = (".yaml", ".yml")
 
 
 def print_info(path: Path, height: int, width: int, num_stuff: int, num_things: int, console: Console) -> None:
     """Print parameters and multiply-adds by part, and those of two separate networks.
 
     Args:
-        path: config file, run folder or checkpoint folder.
+        path: config file (YAML), run folder, checkpoint folder, or a file of weights made elsewhere.
         height: of the input, pixels.
         width: of the input, pixels.
         num_stuff: stuff categories, for a config file: it does not say how many the data has.
@@ -32,13 +34,14 @@ def print_info(path: Path, height: int, width: int, num_stuff: int, num_things: 
     """
     if min(height, width, num_stuff, num_things) < 1:
         raise InputError("height, width, stuff and things must be at least 1.")
-    if path.is_dir():
-        checkpoint = load_checkpoint(find_checkpoint(path))
-        model, label_space = checkpoint.model, checkpoint.label_space
-        say(console, f"{checkpoint.folder}: after {checkpoint.progress['step']:.0f} steps")
-    else:
+    if path.suffix in _CONFIG_SUFFIXES:
         label_space = _numbered_label_space(num_stuff, num_things)
         model = build_model(read_config(path), label_space)
+    else:
+        checkpoint = open_network(path)
+        model, label_space = checkpoint.model, checkpoint.label_space
+        what = checkpoint.origin or f"after {checkpoint.progress['step']:.0f} steps"
+        say(console, "\n- ".join((f"{checkpoint.folder}: {what}", *checkpoint.decisions)))
     parts = cost_by_part(model, Size(height, width))
     total = sum(parts.values(), start=Cost(0, 0))
     two = cost_of_two_networks(parts)

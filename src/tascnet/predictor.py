@@ -8,17 +8,16 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms.v2 import functional
 
 from tascnet.build import Fusion, build_fusion
-from tascnet.checkpoint import load_checkpoint
 from tascnet.config import FusionConfig, InputConfig
 from tascnet.data.images import read_image, rgb_tensor
-from tascnet.data.transforms import size_to_fit
+from tascnet.data.transforms import resize_photo, size_to_fit
 from tascnet.fusion import semantic_from_stuff
 from tascnet.model.roi_flatten import roi_flatten
 from tascnet.model.tasc_loss import confidence_mask, doubt, residual, things_probability
 from tascnet.model.tascnet import STRIDE, Outputs, TASCNet
+from tascnet.opening import open_network
 from tascnet.structures import Instances, LabelSpace, PanopticSegmentation, Size
 
 Photo = str | Path | Image.Image | np.ndarray | Tensor
@@ -67,17 +66,17 @@ class Predictor:
     def from_checkpoint(
         cls, path: str | Path, device: torch.device | str = "cpu", fusion: FusionConfig | None = None
     ) -> Self:
-        """Load a checkpoint folder, or the newest checkpoint of a run folder.
+        """Load a checkpoint folder, the newest checkpoint of a run folder, or a file of weights made elsewhere.
 
         Args:
-            path: the folder.
+            path: the folder or file.
             device: where to compute.
             fusion: other fusion settings than those the checkpoint was trained with.
 
         Raises:
-            InputError: there is no usable checkpoint.
+            InputError: there is no usable network.
         """
-        checkpoint = load_checkpoint(path)
+        checkpoint = open_network(path)
         model = checkpoint.model.to(device)
         return cls(model, checkpoint.label_space, checkpoint.config.data.input, fusion or checkpoint.config.fusion)
 
@@ -96,7 +95,7 @@ class Predictor:
         size = Size(*image.shape[1:])
         input_size = size_to_fit(size, self._inputs.short_side or None, self._inputs.max_long_side)
         if input_size != size:
-            image = functional.resize(image, list(input_size), antialias=True)
+            image = resize_photo(image, input_size, self._inputs.resize_with)
         outputs = self.model(image[None].to(self.model.backbone.pixel_mean.device))
         assert isinstance(outputs, Outputs)  # for the type checker: no targets were given
         stuff_logits = outputs.stuff_logits_of(0, input_size)

@@ -2,7 +2,7 @@
 
 runs/NAME/
   config.yaml       the settings, complete
-  run.json          command, versions of packages, machine, git commit, start
+  run.json          command, versions of packages, machine, git commit, start; what was taken over from `training.init`
   metrics.jsonl     one line for each logged step and each validation
   tensorboard/      the same as curves
   checkpoints/      the newest checkpoints
@@ -15,7 +15,7 @@ import json
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -44,8 +44,14 @@ class RunFolder:
         self._curves: SummaryWriter | None = None
 
     @classmethod
-    def create(cls, path: Path, config: Config, command: str) -> "RunFolder":
+    def create(cls, path: Path, config: Config, command: str, initialization: Sequence[str] = ()) -> "RunFolder":
         """Make the folder and write what is known before the first step.
+
+        Args:
+            path: the folder.
+            config: the settings of the run.
+            command: what the user called.
+            initialization: what was decided when the network took over another's weights.
 
         Raises:
             InputError: it cannot be written to, or holds the checkpoints of an earlier run.
@@ -59,7 +65,8 @@ class RunFolder:
         make_folder(folder.checkpoints)
         make_folder(folder.pictures)
         write_text(path / "config.yaml", yaml.safe_dump(to_dict(config), sort_keys=False))
-        write_json(path / "run.json", _facts(command), indent=1)
+        facts = _facts(command) | ({"initialization": list(initialization)} if initialization else {})
+        write_json(path / "run.json", facts, indent=1)
         write_text(folder._metrics, "")
         return folder
 

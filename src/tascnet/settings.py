@@ -36,6 +36,7 @@ _NOT_NEGATIVE = (
     "data.input.load_short_side",
     "data.input.short_side",
     "model.things_head.box_convs",
+    "model.things_head.unused_classes",
     "model.things_head.sampling_ratio",
     "fusion.min_stuff_area",
     "loss.stuff",

@@ -25,6 +25,7 @@ from tascnet.errors import InputError
 from tascnet.evaluation import evaluate, write_cases
 from tascnet.model.tasc_loss import tasc_weight
 from tascnet.model.tascnet import TASCNet
+from tascnet.opening import open_network
 from tascnet.predictor import Predictor
 from tascnet.reports.report import Report
 from tascnet.reports.writing import write_report
@@ -32,6 +33,7 @@ from tascnet.run_folder import RunFolder
 from tascnet.settings import check, told_settings
 from tascnet.structures import LabelSpace, Target
 from tascnet.weights.imagenet import load_imagenet_weights
+from tascnet.weights.initialize import Network, initialize
 
 
 @dataclass
@@ -59,8 +61,8 @@ def train(config: Config, folder: Path, command: str, console: Console) -> Repor
     _check_device(config.training)
     train_set, val_set = _open_data(config)
     label_space = train_set.label_space
-    model = _new_model(config, label_space, console)
-    run = RunFolder.create(folder, config, command)
+    model, initialization = _new_model(config, label_space, console)
+    run = RunFolder.create(folder, config, command, initialization)
     return _Training(config, run, console, train_set, val_set, label_space, model, Progress()).run_to_the_end()
 
 
@@ -270,13 +272,23 @@ def _open_data(config: Config) -> tuple[PanopticDataset, PanopticDataset]:
     return train_set, val_set
 
 
-def _new_model(config: Config, label_space: LabelSpace, console: Console) -> TASCNet:
+def _new_model(config: Config, label_space: LabelSpace, console: Console) -> tuple[TASCNet, tuple[str, ...]]:
+    """The network with the weights that it starts from, and what was decided where they are another network's."""
     torch.manual_seed(config.training.seed)
     model = build_model(config, label_space)
-    if config.model.backbone.weights == "imagenet":
-        source = load_imagenet_weights(model.backbone, config.model.backbone.name)
-        say(console, f"backbone {config.model.backbone.name}: ImageNet weights from {source}")
-    return model
+    decisions: tuple[str, ...] = ()
+    needs_backbone = config.model.backbone.weights == "imagenet"
+    if config.training.init:
+        source = open_network(config.training.init)
+        known = Network(source.model, source.config, source.label_space)
+        initialization = initialize(Network(model, config, label_space), known)
+        decisions = (f"from {source.folder}", *source.decisions, *initialization.decisions)
+        say(console, "\n- ".join(("initialised " + decisions[0], *decisions[1:])))
+        needs_backbone &= not initialization.has_backbone
+    if needs_backbone:
+        weights = load_imagenet_weights(model.backbone, config.model.backbone.name)
+        say(console, f"backbone {config.model.backbone.name}: ImageNet weights from {weights}")
+    return model, decisions
 
 
 def _shown(value: float | None) -> str:

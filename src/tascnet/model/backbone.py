@@ -138,7 +138,9 @@ def group_norm(channels: int, max_groups: int = 16) -> nn.GroupNorm:
 
 def _feature_network(name: str, widths: Sequence[int]) -> Any:
     """The timm network with random weights, giving exactly the features at strides 4, 8, 16, 32."""
-    options = {"features_only": True, "pretrained": False} | ({"channels": tuple(widths)} if widths else {})
+    options: dict[str, Any] = {"features_only": True, "pretrained": False}
+    if widths:
+        options["channels"] = tuple(widths)
     if not timm.is_model(name):
         near = timm.list_models(f"*{name[:6]}*")[:5]
         raise InputError(

@@ -80,6 +80,7 @@ class ThingsHead(nn.Module):
         settings: RoISettings,
         num_box_convs: int = 0,
         norm: ConvNorm = "none",
+        num_unused_classes: int = 0,
     ):
         """Build it with random weights.
 
@@ -95,6 +96,7 @@ class ThingsHead(nn.Module):
             num_box_convs: 3x3 convolutions of the box branch, with one fully connected layer behind them; 0 for two
                 fully connected layers alone.
             norm: what follows the 3x3 convolutions of both branches.
+            num_unused_classes: box classes behind the things that no category has; they take part in the softmax.
         """
         super().__init__()
         self.strides = list(strides[:NUM_ROI_LEVELS])
@@ -106,7 +108,7 @@ class ThingsHead(nn.Module):
             self.box_head: nn.Module = FastRCNNConvFCHead(shape, convs, [box_channels], norm_layer(norm))
         else:
             self.box_head = TwoMLPHead(channels * BOX_POOL**2, box_channels)
-        self.box_predictor = FastRCNNPredictor(box_channels, num_things + 1)
+        self.box_predictor = FastRCNNPredictor(box_channels, 1 + num_things + num_unused_classes)
         self.mask_head = MaskRCNNHeads(
             channels, (mask_channels,) * num_mask_convs, dilation=1, norm_layer=norm_layer(norm)
         )
@@ -174,7 +176,10 @@ class ThingsHead(nn.Module):
         ]
 
     def box_branch(self, pyramid: Sequence[Tensor], boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """RoIs of all images, n in sum -> class logits (n, 1 + K_th), background first; box deltas (n, 4 + 4 K_th)."""
+        """RoIs of all images, n in sum -> class logits (n, 1 + K_th), background first; box deltas (n, 4 + 4 K_th).
+
+        Unused classes, if there are any, come behind the things.
+        """
         return self.box_layers(self._pool(pyramid, boxes, BOX_POOL))
 
     def mask_branch(self, pyramid: Sequence[Tensor], boxes: list[Tensor]) -> Tensor:
@@ -225,8 +230,9 @@ class ThingsHead(nn.Module):
         self, class_logits: Tensor, box_deltas: Tensor, proposals: Tensor, size: Size
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Boxes, labels and scores of one image's detections, best first."""
-        scores = class_logits.softmax(-1)[:, 1:]  # (n, K_th), background dropped
-        boxes = self.box_coder.decode_single(box_deltas, proposals).view(-1, self.num_things + 1, 4)[:, 1:]
+        things = slice(1, 1 + self.num_things)  # neither background nor unused classes
+        scores = class_logits.softmax(-1)[:, things]  # (n, K_th)
+        boxes = self.box_coder.decode_single(box_deltas, proposals).view(len(proposals), -1, 4)[:, things]
         roi, label = torch.where(scores > self.settings.score_threshold)
         score, box = scores[roi, label], clip_boxes_to_image(boxes[roi, label], size)
         keep = remove_small_boxes(box, min_size=1e-2)
