@@ -232,7 +232,7 @@ class ThingsHead(nn.Module):
         """Boxes, labels and scores of one image's detections, best first."""
         things = slice(1, 1 + self.num_things)  # neither background nor unused classes
         scores = class_logits.softmax(-1)[:, things]  # (n, K_th)
-        boxes = self.box_coder.decode_single(box_deltas, proposals).view(len(proposals), -1, 4)[:, things]
+        boxes = self.box_coder.decode_single(box_deltas, proposals).view(-1, class_logits.shape[1], 4)[:, things]
         roi, label = torch.where(scores > self.settings.score_threshold)
         score, box = scores[roi, label], clip_boxes_to_image(boxes[roi, label], size)
         keep = remove_small_boxes(box, min_size=1e-2)

@@ -166,7 +166,7 @@ def _config(ours: State, name: str, is_panoptic: bool, caffe_style: bool) -> Con
     return Config(
         data=DataConfig(
             val=DatasetConfig(format="coco", split="val2017"),
-            input=InputConfig(short_side=800, max_long_side=1333),
+            input=InputConfig(short_side=800, max_long_side=1333, resize_with="pillow"),
         ),
         model=ModelConfig(
             backbone=BackboneConfig(

@@ -21,6 +21,9 @@ State = dict[str, Tensor]
 _OLD_TORCH_FILE = pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2)[:-1]
 """How files of torch begin that are not zip archives: with a number that PyTorch chose, pickled."""
 
+_FIRST_OPCODES = (b"\x80", b"(", b"c", b"}", b"]")
+"""How pickles begin: with their protocol, or if it is an old one with a container or a name."""
+
 _WRAPPERS = ("model", "state_dict", "model_state_dict")
 """Entries of a checkpoint that hold the network, as detectron2 and the usual training loops write them."""
 
@@ -56,7 +59,7 @@ def _read(path: Path) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True)
         if start[8:9] == b"{":  # behind 8 bytes with the length of this header
             return load_file(path)
-        if start[:1] in (b"\x80", b"(", b"}", b"]"):  # the first opcode of a pickle
+        if start[:1] in _FIRST_OPCODES:
             return read_pickle(path.read_bytes())
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist. Check the path.") from error

@@ -56,6 +56,7 @@ class _Reader(pickle.Unpickler):
             ("collections", "OrderedDict"): lambda pairs=(): OrderedDict(pairs),
             ("builtins", "set"): lambda items=(): set(items),
             ("builtins", "frozenset"): lambda items=(): frozenset(items),
+            ("builtins", "bytes"): lambda: b"",  # how old protocols write none
             ("_codecs", "encode"): lambda text, encoding="latin1": _bytes_of(text),
             ("numpy", "ndarray"): lambda *_: None,  # only named, to say what `_reconstruct` shall make
             ("numpy", "dtype"): lambda name, *_: _Dtype(name),
