@@ -43,9 +43,10 @@ class Agreement(NamedTuple):
     same_segments: bool
 
 
-def compare(folder: Path) -> tuple[list[Difference], list[Agreement]]:
-    """All arrays and maps."""
+def compare(folder: Path, double: bool = False) -> tuple[list[Difference], list[Agreement]]:
+    """All arrays and maps; ours in double precision if asked for."""
     foreign = read_foreign(folder / "panoptic_fpn_tiny.pkl")
+    foreign.model.to(torch.float64 if double else torch.float32)
     golden = np.load(folder / "panoptic_fpn_tiny.npz")
     segments = json.loads((folder / "panoptic_fpn_tiny.json").read_text())["segments_info"]
     inputs = replace(foreign.config.data.input, short_side=SHORT_SIDE)
@@ -153,11 +154,15 @@ def main() -> None:
     beside_repository = Path(__file__).parents[2] / "shared" / "golden"
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--golden", type=Path, default=beside_repository)
-    folder = parser.parse_args().golden
+    parser.add_argument(
+        "--double", action="store_true", help="compute in double precision: what rounding there is, is theirs"
+    )
+    arguments = parser.parse_args()
+    folder = arguments.golden
     if not folder.is_dir():
         print(f"nothing to compare with: {folder} does not exist")
         return
-    differences, agreements = compare(folder)
+    differences, agreements = compare(folder, arguments.double)
     print("| array | largest difference | largest value | relative |\n|---|---|---|---|")
     for row in differences:
         print(f"| `{row.array}` | {row.largest:.1e} | {row.value:.4g} | {row.relative:.1e} |")

@@ -128,8 +128,8 @@ def test_plain_fpn_into_added_stages(tiny_config: Callable[[], Config]) -> None:
     result = initialize(target, source)
     after = state(target)
     assert result.decisions[:2] == (
-        "taken over: backbone, pyramid's laterals P2 P3 P4 P5, pyramid's outputs P2 P3 P4 P5, stuff head's levels P2 P3 "
-        "P4 P5 P6, proposals, box head, mask head, mask upsampling",
+        "taken over: backbone, pyramid's laterals P2 P3 P4 P5, pyramid's outputs P2 P3 P4 P5, stuff head's levels P2 "
+        "P3 P4 P5 P6, proposals, box head, mask head, mask upsampling",
         "initial values: added stages C6 C7, pyramid's laterals P6 P7, pyramid's outputs P6 P7, stuff head's levels P7",
     )
     assert any("stuff channels: initial values" in line for line in result.decisions)

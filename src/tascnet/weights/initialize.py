@@ -47,6 +47,7 @@ _FUNCTION_SETTINGS = (
     "things_head.anchor_ratios",
     "things_head.rounded_anchors",
     "things_head.aligned_rois",
+    "things_head.sampling_ratio",
 )
 """Settings of the model that change what weights mean but not their shapes."""
 
