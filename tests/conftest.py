@@ -1,6 +1,7 @@
 """What all tests share."""
 
 import os
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 from rich.console import Console
 from said import Said
+from zoo_layout import detectron2_state
 
 from tascnet.build import build_model, build_optimizer
 from tascnet.checkpoint import save_checkpoint
@@ -104,6 +106,16 @@ def tiny_coco(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for sample in samples:
         write_png(root / "mini" / f"{sample.name}.png", sample.image.permute(1, 2, 0).numpy())
     return root
+
+
+@pytest.fixture(scope="session")
+def panoptic_fpn_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A slim Panoptic FPN of COCO's categories, random, as detectron2's model zoo would hold it."""
+    torch.manual_seed(3)
+    state = {name: tensor.numpy() for name, tensor in detectron2_state(num_things=80, num_stuff=53).items()}
+    path = tmp_path_factory.mktemp("zoo") / "panoptic.pkl"
+    path.write_bytes(pickle.dumps({"model": state, "__author__": "test"}))
+    return path
 
 
 @pytest.fixture

@@ -151,7 +151,7 @@ def test_defaults_of_the_things_head_are_those_of_its_settings() -> None:
 
 def test_defaults_of_fusion_are_those_of_its_options() -> None:
     options = FusionOptions()
-    shared = [field.name for field in fields(FusionConfig) if field.name != "method"]
+    shared = [field.name for field in fields(FusionConfig) if field.name not in ("method", "via_input")]
     assert shared == [field.name for field in fields(FusionOptions)]
     assert [getattr(FusionConfig(), name) for name in shared] == [getattr(options, name) for name in shared]
 

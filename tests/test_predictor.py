@@ -10,12 +10,14 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 
 from tascnet.checkpoint import load_checkpoint
 from tascnet.config import FusionConfig, InputConfig
 from tascnet.data import read_ahead
 from tascnet.data.images import read_image
 from tascnet.data.streets import Streets
+from tascnet.data.transforms import resize_photo
 from tascnet.errors import InputError
 from tascnet.model.tascnet import Outputs
 from tascnet.predictor import Predictor
@@ -369,6 +371,24 @@ class TestStream:
             predictor.stream([tmp_path / "none"])
         with pytest.raises(InputError, match="batch_size is a number of photos"):
             predictor.stream(tmp_path, 0)
+
+
+class TestStuffViaTheInput:
+    def test_is_two_interpolations_one_after_the_other(self, tiny_run: Path):
+        """Stride 4 -> input of 90 x 70 pixels -> photo of 45 x 35: the best channel of each pixel."""
+        checkpoint = load_checkpoint(tiny_run)
+        inputs = InputConfig(short_side=70)
+        fusion = FusionConfig(score_threshold=1.0, min_stuff_area=1, unclaimed="stuff", via_input=True)
+        predictor = Predictor(checkpoint.model, checkpoint.label_space, inputs, fusion)
+        image = photo(45, 35)
+        resized = resize_photo(torch.from_numpy(image).permute(2, 0, 1), Size(90, 70))
+        with torch.inference_mode():
+            logits = checkpoint.model(resized[None]).stuff_logits[:, : len(checkpoint.label_space.stuff)]
+        at_input = interpolate(logits, scale_factor=4, mode="bilinear")[:, :, :90, :70]
+        wanted = interpolate(at_input, size=(45, 35), mode="bilinear")[0].argmax(0)
+        assert wanted.unique().numel() > 1
+        found = predictor(image).semantic_map(checkpoint.label_space)
+        assert (found == wanted).float().mean() > 0.999
 
 
 class TestFromCheckpoint:

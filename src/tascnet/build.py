@@ -14,6 +14,7 @@ from tascnet.config import (
     FusionConfig,
     InputConfig,
     OptimizerConfig,
+    StuffHeadConfig,
     ThingsHeadConfig,
 )
 from tascnet.data.cityscapes import Cityscapes
@@ -33,7 +34,7 @@ from tascnet.fusion import FusionOptions, fuse_mask_guided, fuse_unguided
 from tascnet.model.backbone import Backbone
 from tascnet.model.fpn import FPN
 from tascnet.model.rpn import RPN, RPNSettings
-from tascnet.model.stuff_head import StuffHead
+from tascnet.model.stuff_head import StuffHead, SummedStuffHead
 from tascnet.model.tascnet import TASCNet
 from tascnet.model.things_head import RoISettings, ThingsHead
 from tascnet.structures import Instances, LabelSpace, PanopticSegmentation, Size
@@ -149,21 +150,26 @@ def build_model(config: Config, label_space: LabelSpace) -> TASCNet:
         model.backbone.norm,
         model.backbone.added_channels if model.backbone.added_stages else None,
         model.backbone.freeze_stem,
+        model.backbone.widths,
+        model.backbone.stride_in_1x1,
     )
-    fpn = FPN(backbone.channels, backbone.strides, model.pyramid_channels)
+    fpn = FPN(backbone.channels, backbone.strides, model.pyramid_channels, model.pyramid_norm)
     return TASCNet(
         backbone=backbone,
         fpn=fpn,
-        stuff_head=StuffHead(
-            num_levels=len(fpn.strides),
-            in_channels=fpn.channels,
-            channels=model.stuff_head.channels,
-            num_outputs=num_stuff + (num_things if model.stuff_head.outputs == "all" else 1),
-        ),
+        stuff_head=build_stuff_head(model.stuff_head, fpn, num_stuff, num_things),
         things_head=build_things_head(model.things_head, fpn, num_things),
         num_stuff=num_stuff,
         tasc_normalization=config.loss.tasc_normalization,
     )
+
+
+def build_stuff_head(config: StuffHeadConfig, fpn: FPN, num_stuff: int, num_things: int) -> StuffHead | SummedStuffHead:
+    """The per-pixel classifier over a pyramid."""
+    num_outputs = num_stuff + (num_things if config.outputs == "all" else 1)
+    if config.merge == "sum":
+        return SummedStuffHead(fpn.channels, config.channels, num_outputs)
+    return StuffHead(len(fpn.strides), fpn.channels, config.channels, num_outputs)
 
 
 def build_things_head(config: ThingsHeadConfig, fpn: FPN, num_things: int) -> ThingsHead:
@@ -172,12 +178,21 @@ def build_things_head(config: ThingsHeadConfig, fpn: FPN, num_things: int) -> Th
     roi_settings = RoISettings(
         samples=config.roi_samples,
         sampling_ratio=config.sampling_ratio,
+        aligned=config.aligned_rois,
         score_threshold=config.score_threshold,
         nms_iou=config.nms_iou,
         max_detections=config.max_detections,
     )
     return ThingsHead(
-        rpn=RPN(fpn.channels, fpn.strides, config.anchor_sizes, config.anchor_ratios, rpn_settings),
+        rpn=RPN(
+            fpn.channels,
+            fpn.strides,
+            config.anchor_sizes,
+            config.anchor_ratios,
+            rpn_settings,
+            config.rpn_convs,
+            config.rounded_anchors,
+        ),
         channels=fpn.channels,
         strides=fpn.strides,
         num_things=num_things,
@@ -185,6 +200,9 @@ def build_things_head(config: ThingsHeadConfig, fpn: FPN, num_things: int) -> Th
         mask_channels=config.mask_channels,
         num_mask_convs=config.mask_convs,
         settings=roi_settings,
+        num_box_convs=config.box_convs,
+        norm=config.norm,
+        num_unused_classes=config.unused_classes,
     )
 
 

@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
 _COMPARED_FILES = ("predictions", "annotations", "prediction_folder", "annotation_folder")
 
-_NETWORK = "run folder, checkpoint folder, shared folder or .safetensors file, or owner/name on Hugging Face's hub"
+_NETWORK = (
+    "run folder, checkpoint folder, shared folder or .safetensors file, file of weights made elsewhere, a name that "
+    "tascnet weights list shows, or owner/name on Hugging Face's hub"
+)
 
 EXIT_PROBLEMS = 1
 EXIT_BAD_INPUT = 2
@@ -91,7 +94,7 @@ def _demo_parser() -> ArgumentParser:
 
 def _train_parser() -> ArgumentParser:
     parser = ArgumentParser(
-        usage="tascnet train [--config FILE] [--output FOLDER] [--SETTING VALUE ...]\n"
+        usage="tascnet train [--config FILE] [--init NETWORK] [--output FOLDER] [--SETTING VALUE ...]\n"
         "       tascnet train --resume FOLDER",
         description="Train a network. Settings come from --config FILE; any of them can be changed by a flag "
         "behind it.",
@@ -100,6 +103,9 @@ def _train_parser() -> ArgumentParser:
     parser.add_argument("--output", type=Path | None, default=None, help="run folder; default runs/NAME-DATE-TIME")
     parser.add_argument(
         "--resume", type=Path | None, default=None, help="go on with the run in this folder; all else is taken from it"
+    )
+    parser.add_argument(
+        "--init", type=str, default="", help="short for --training.init: start from this run, checkpoint or file"
     )
     parser.add_class_arguments(Config)
     return parser
@@ -460,6 +466,8 @@ def _weights(options: Namespace, command: str) -> None:
 
 def _config(options: Namespace) -> Config:
     values = options.as_dict()
+    if options.init:
+        values["training"]["init"] = options.init
     return from_dict({field.name: values[field.name] for field in fields(Config)})
 
 

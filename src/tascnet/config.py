@@ -21,6 +21,9 @@ class BackboneConfig:
         added_stages: add the stages C6 and C7 (strides 64 and 128); without them the pyramid is the plain FPN.
         added_channels: width of the added stages, channels.
         freeze_stem: do not train the layers up to C2; they keep their pretrained weights.
+        widths: of the four stages of a ResNet, where they are not 64, 128, 256, 512; empty for the network's own.
+        stride_in_1x1: bottlenecks halve the resolution in their first 1x1 convolution, as Caffe's ResNets do, not in
+            the 3x3 one; detectron2's ResNets need it.
     """
 
     name: str = "resnet50"
@@ -29,6 +32,8 @@ class BackboneConfig:
     added_stages: bool = True
     added_channels: int = 512
     freeze_stem: bool = False
+    widths: list[int] = field(default_factory=list)
+    stride_in_1x1: bool = False
 
 
 @dataclass
@@ -38,10 +43,13 @@ class StuffHeadConfig:
     Args:
         channels: width of its convolutions.
         outputs: "stuff+things" gives one channel for all things, "all" one for each category.
+        merge: how the levels come together; "concatenate" (TASCNet's head), or "sum" (Panoptic FPN's head, which reads
+            P2..P5 alone; its channels are a multiple of 32).
     """
 
     channels: int = 128
     outputs: Literal["stuff+things", "all"] = "stuff+things"
+    merge: Literal["concatenate", "sum"] = "concatenate"
 
 
 @dataclass
@@ -51,14 +59,21 @@ class ThingsHeadConfig:
     Args:
         anchor_sizes: side of the anchors on P2, P3, ..., pixels.
         anchor_ratios: height / width of the anchors.
+        rounded_anchors: sides of the anchors are brought to whole pixels (torchvision), or not (detectron2).
+        rpn_convs: 3x3 convolutions of the proposal network.
         rpn_samples: anchors an image that the losses look at.
         pre_nms: best anchors a level that enter NMS.
         post_nms: proposals an image.
         roi_samples: RoIs an image that the losses look at, a quarter of them objects.
         box_channels: width of the box branch.
+        box_convs: 3x3 convolutions of the box branch, before one fully connected layer; 0 for two fully connected ones.
+        unused_classes: box classes that no category has, kept for their part in the softmax; torchvision's COCO
+            networks have 10.
         mask_channels: width of the mask branch.
         mask_convs: number of its 3x3 convolutions.
+        norm: what follows the 3x3 convolutions of both branches.
         sampling_ratio: points a side that RoIAlign reads in each cell; 0 adapts to the size of the RoI.
+        aligned_rois: RoIAlign is half-pixel correct (detectron2), or not (torchvision).
         score_threshold: detections with a lower score are dropped.
         nms_iou: detections overlapping a better one of their category by more are dropped.
         max_detections: detections kept in an image.
@@ -66,14 +81,20 @@ class ThingsHeadConfig:
 
     anchor_sizes: list[int] = field(default_factory=lambda: [32, 64, 128, 256, 512])
     anchor_ratios: list[float] = field(default_factory=lambda: [0.5, 1.0, 2.0])
+    rounded_anchors: bool = True
+    rpn_convs: int = 1
     rpn_samples: int = 256
     pre_nms: int = 1000
     post_nms: int = 1000
     roi_samples: int = 512
     box_channels: int = 1024
+    box_convs: int = 0
+    unused_classes: int = 0
     mask_channels: int = 256
     mask_convs: int = 4
+    norm: Literal["none", "frozen_bn", "bn"] = "none"
     sampling_ratio: int = 2
+    aligned_rois: bool = True
     score_threshold: float = 0.05
     nms_iou: float = 0.5
     max_detections: int = 100
@@ -86,12 +107,14 @@ class ModelConfig:
     Args:
         backbone: image -> C2..C7.
         pyramid_channels: width of every pyramid level.
+        pyramid_norm: what follows the convolutions of the pyramid.
         stuff_head: pyramid -> per-pixel logits.
         things_head: pyramid -> objects.
     """
 
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     pyramid_channels: int = 256
+    pyramid_norm: Literal["none", "frozen_bn", "bn"] = "none"
     stuff_head: StuffHeadConfig = field(default_factory=StuffHeadConfig)
     things_head: ThingsHeadConfig = field(default_factory=ThingsHeadConfig)
 
@@ -108,6 +131,8 @@ class FusionConfig:
         mask_threshold: probability above which a pixel belongs to an instance.
         min_stuff_area: smaller stuff segments become VOID, pixels of the photo.
         unclaimed: what becomes of things pixels that no instance claims.
+        via_input: bring the stuff logits to the size of the network's input first, and from there to the photo's, as
+            detectron2 does; slower, and differs in few pixels.
     """
 
     method: Literal["mask-guided", "unguided"] = "unguided"
@@ -116,6 +141,7 @@ class FusionConfig:
     mask_threshold: float = 0.5
     min_stuff_area: int = 4096
     unclaimed: Literal["void", "stuff"] = "void"
+    via_input: bool = False
 
 
 @dataclass
@@ -180,6 +206,8 @@ class InputConfig:
         multi_scale: lengths of the short side, pixels, of which one is drawn for each sample in place of short_side
             (training); empty for short_side.
         max_long_side: upper bound of the long side, pixels.
+        resize_with: what brings photos to that size in prediction; torchvision, as in training, or Pillow, as
+            detectron2 does. They differ by 1 of 255 in few values, seldom visible in a result.
         load_short_side: photos of files are read with their short side reduced to this, pixels, their annotation
             too (training); 0 reads all of them. Photos of 20 megapixels then take a fraction of time and memory.
             About short_side times the largest scale_jitter loses nothing. Evaluation reads at full size.
@@ -195,6 +223,7 @@ class InputConfig:
     short_side: int = 0
     max_long_side: int = 4096
     multi_scale: list[int] = field(default_factory=list)
+    resize_with: Literal["torchvision", "pillow"] = "torchvision"
     load_short_side: int = 0
     scale_jitter: tuple[float, float] = (1.0, 1.0)
     crop: list[int] = field(default_factory=list)
@@ -272,6 +301,8 @@ class TrainingConfig:
         accelerator: where to compute; "auto" takes a GPU if there is one.
         channels_last: keep images with their channels innermost; quicker for depth-wise convolutions on CPUs.
         seed: of weights, order and augmentation.
+        init: start from this network: a run folder, a checkpoint, or a file of weights from elsewhere. What fits is
+            taken over, the rest starts at random, and both are told; docs/weights.md. Empty for none.
     """
 
     steps: int = 10000
@@ -283,6 +314,7 @@ class TrainingConfig:
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     channels_last: bool = True
     seed: int = 0
+    init: str = ""
 
 
 @dataclass

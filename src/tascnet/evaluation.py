@@ -10,7 +10,7 @@ from rich.console import Console
 
 from tascnet import visualize
 from tascnet.build import build_dataset, innermost
-from tascnet.checkpoint import check_label_space, load_checkpoint
+from tascnet.checkpoint import check_label_space
 from tascnet.data.cityscapes import Cityscapes
 from tascnet.data.cityscapes_labels import CITYSCAPES
 from tascnet.data.coco import CocoPanoptic
@@ -29,12 +29,12 @@ from tascnet.metrics import (
     SegmentationMetrics,
     match_segments,
 )
+from tascnet.opening import open_network
 from tascnet.predictor import Prediction, Predictor
 from tascnet.reports.report import Report, unannotated_note
 from tascnet.reports.writing import write_report
 from tascnet.settings import check_dataset, told_settings
 from tascnet.structures import LabelSpace, Size
-from tascnet.weights.catalog import resolve
 
 
 def evaluate(
@@ -152,7 +152,7 @@ def evaluate_checkpoint(
     """Evaluate a checkpoint and write report.json, report.md, best.png and worst.png.
 
     Args:
-        path: what `load_checkpoint` reads.
+        path: what `open_network` opens.
         data: fields of `DatasetConfig` that differ from the run's validation set.
         fusion: fields of `FusionConfig` that differ from the run's.
         output: folder for the results; by default `evaluation` in the folder `path`, or runs/NAME-evaluation where
@@ -167,8 +167,7 @@ def evaluate_checkpoint(
     Raises:
         InputError: the checkpoint or the data set cannot be used, or their categories differ.
     """
-    path = resolve(path, console)
-    checkpoint = load_checkpoint(path)
+    checkpoint = open_network(path, console)
     settings = check_dataset(replace(checkpoint.config.data.val, **data), "data")
     dataset = build_dataset(settings)
     check_label_space(checkpoint, dataset.label_space)
@@ -187,5 +186,5 @@ def evaluate_checkpoint(
 
 
 def _evaluation_of(network: Path) -> Path:
-    """Where the evaluation of a network that is no folder goes: beside the runs."""
+    """Where the evaluation of a network that is no folder goes: beside the runs, because files lie in caches, too."""
     return Path("runs") / f"{network.stem}-evaluation"

@@ -7,25 +7,25 @@ from rich.console import Console
 from rich.table import Table
 
 from tascnet.build import build_model
-from tascnet.checkpoint import Checkpoint, load_checkpoint
+from tascnet.checkpoint import Checkpoint
 from tascnet.config import Config
 from tascnet.display import say
 from tascnet.errors import InputError
 from tascnet.model.backbone import Backbone
 from tascnet.model.cost import Cost, cost_by_part, cost_of_two_networks
-from tascnet.network_files import SUFFIX
+from tascnet.opening import open_network
 from tascnet.origin import told
-from tascnet.provenance import with_what_its_run_knows
 from tascnet.settings import from_dict
 from tascnet.structures import Category, LabelSpace, Size
-from tascnet.weights.catalog import resolve
+
+_CONFIG_SUFFIXES = (".yaml", ".yml")
 
 
 def print_info(path: Path, height: int, width: int, num_stuff: int, num_things: int, console: Console) -> None:
     """Print parameters and multiply-adds by part, and those of two separate networks; of a checkpoint also its past.
 
     Args:
-        path: config file, or what `load_checkpoint` reads.
+        path: config file (YAML), or what `open_network` opens.
         height: of the input, pixels.
         width: of the input, pixels.
         num_stuff: stuff categories, for a config file: it does not say how many the data has.
@@ -37,11 +37,11 @@ def print_info(path: Path, height: int, width: int, num_stuff: int, num_things: 
     """
     if min(height, width, num_stuff, num_things) < 1:
         raise InputError("height, width, stuff and things must be at least 1.")
-    if _is_config(path):
+    if path.suffix in _CONFIG_SUFFIXES:
         label_space = _numbered_label_space(num_stuff, num_things)
         model = build_model(read_config(path), label_space)
     else:
-        checkpoint = with_what_its_run_knows(load_checkpoint(path))
+        checkpoint = open_network(path, console)
         model, label_space = checkpoint.model, checkpoint.label_space
         say(console, f"{checkpoint.folder}: after {checkpoint.progress['step']:.0f} steps")
         for name, text in told_facts(checkpoint).items():
@@ -95,10 +95,6 @@ def _normalization(backbone: Backbone) -> str:
         for values in (backbone.pixel_mean, backbone.pixel_std)
     )
     return f"red, green, blue of 0-255, less {mean}, divided by {std}"
-
-
-def _is_config(path: Path) -> bool:
-    return path.suffix in (".yaml", ".yml") or (path.is_file() and path.suffix != SUFFIX)
 
 
 def read_config(path: Path) -> Config:

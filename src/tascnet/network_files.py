@@ -28,6 +28,7 @@ from tascnet.settings import from_dict, to_dict
 
 FORMAT_VERSION = 1
 SUFFIX = ".safetensors"
+_TEXTS = {"config", "checkpoint"}  # in the metadata of a network's one file
 NUM_NAMED = 3  # so many of the tensors that differ are named
 
 
@@ -73,6 +74,15 @@ def read_network(path: Path) -> NetworkFiles:
     facts = _known_version(read_json(path / "checkpoint.json"), path / "checkpoint.json")
     config = _read_config(path / "config.yaml")
     return NetworkFiles(path, facts, config, read_tensors(path / "model.safetensors"))
+
+
+def is_network_file(path: Path) -> bool:
+    """Whether a file holds a network with its settings and facts, as `write_network_file` writes it."""
+    try:
+        with safe_open(path, "pt") as file:
+            return set(file.metadata() or {}) >= _TEXTS
+    except (SafetensorError, OSError):
+        return False
 
 
 def load_weights(model: nn.Module, files: NetworkFiles) -> None:
@@ -123,7 +133,7 @@ def _read_file(path: Path) -> NetworkFiles:
     tensors = read_tensors(path)
     with safe_open(path, "pt") as file:
         texts = file.metadata() or {}
-    if not {"config", "checkpoint"} <= set(texts):
+    if not set(texts) >= _TEXTS:
         raise InputError(
             f"{path} holds weights without settings and categories. Give the folder that it belongs to, "
             "with config.yaml and checkpoint.json, or a file that tascnet share has written."

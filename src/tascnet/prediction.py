@@ -15,14 +15,15 @@ from tascnet.data.cityscapes_labels import CITYSCAPES
 from tascnet.data.cityscapes_submission import write_instances, write_panoptic, write_semantic
 from tascnet.data.coco import write_coco_panoptic
 from tascnet.data.coco_json import read_image_ids
-from tascnet.data.images import list_images, write_png
+from tascnet.data.images import IMAGE_SUFFIXES, list_images, write_png
 from tascnet.device import choose_device
 from tascnet.display import Bar, progress_bar, say
 from tascnet.errors import InputError
 from tascnet.files import check_writable, make_folder
+from tascnet.hub import hub_id
 from tascnet.predictor import Prediction, Predictor
 from tascnet.structures import LabelSpace, PanopticSegmentation
-from tascnet.weights.catalog import DEFAULT_NETWORK, KNOWN, cached, is_network, resolve
+from tascnet.weights.catalog import DEFAULT_NETWORK, KNOWN, cached, is_network
 
 Benchmark = Literal["coco", "vistas", "cityscapes"]
 """Whose files are written."""
@@ -65,7 +66,8 @@ def network_and_photos(inputs: Sequence[Path], weights: str | None, console: Con
     first, rest = inputs[0], list(inputs[1:])
     if weights is not None:
         return weights, list(inputs)
-    if is_network(first) or holds_checkpoint(first):
+    is_on_hub = hub_id(first) is not None and first.suffix.lower() not in IMAGE_SUFFIXES
+    if is_network(first) or holds_checkpoint(first) or is_on_hub:
         if not rest:
             raise InputError(f"{first} is a network, and no photos are named. Name photos, or folders of photos.")
         return first, rest
@@ -103,7 +105,7 @@ def predict_files(
     All have the photos' own sizes. The JSON comes last: where there is one, it is complete.
 
     Args:
-        checkpoint: what `load_checkpoint` reads.
+        checkpoint: what `open_network` opens.
         paths: photos or folders of photos.
         output: folder for the results.
         names: write the categories' names into the overlays.
@@ -123,7 +125,7 @@ def predict_files(
     photos = list_images(paths)
     photo_of = dict(zip(unique_names(photos, PHOTO_SUFFIX if benchmark == "cityscapes" else ""), photos, strict=True))
     id_of = _image_ids(photo_of, benchmark, image_info)
-    predictor = Predictor.from_checkpoint(resolve(checkpoint, console), choose_device(device))
+    predictor = Predictor.from_checkpoint(checkpoint, choose_device(device))
     predictions = predictor.stream(photos, batch_size)
     check_writable(output)
     overlays = make_folder(output / "overlays")

@@ -11,22 +11,20 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms.v2 import functional
 
 from tascnet.build import Fusion, build_fusion
-from tascnet.checkpoint import load_checkpoint
 from tascnet.config import FusionConfig, InputConfig
 from tascnet.data.images import list_images, read_image, rgb_tensor
 from tascnet.data.read_ahead import read_ahead
-from tascnet.data.transforms import size_to_fit
+from tascnet.data.transforms import resize_photo, size_to_fit
 from tascnet.errors import InputError
 from tascnet.fusion import semantic_from_stuff
 from tascnet.model.roi_flatten import roi_flatten
 from tascnet.model.tasc_loss import confidence_mask, doubt, residual, things_probability
 from tascnet.model.tascnet import STRIDE, Outputs, TASCNet
+from tascnet.opening import open_network
 from tascnet.pretrained import described
 from tascnet.structures import Instances, LabelSpace, PanopticSegmentation, Size
-from tascnet.weights.catalog import resolve
 
 Photo = str | Path | Image.Image | np.ndarray | Tensor
 """A path, a Pillow image, an array (H, W, 3) uint8 RGB, or a tensor (3, H, W) uint8 RGB."""
@@ -90,24 +88,26 @@ class Predictor:
         self.label_space = label_space
         self._inputs = inputs
         self._score_threshold = fusion.score_threshold
+        self._via_input = fusion.via_input
         self._fuse: Fusion = build_fusion(fusion, label_space)
 
     @classmethod
     def from_checkpoint(
         cls, path: str | Path, device: torch.device | str = "cpu", fusion: FusionConfig | None = None
     ) -> Self:
-        """Load a checkpoint.
+        """Load a network.
 
         Args:
-            path: a run folder (its newest checkpoint), a checkpoint folder, the folder or the one file of a shared
-                network, or owner/name on Hugging Face's hub where there is no such folder here.
+            path: what `open_network` opens: a run folder (its newest checkpoint), a checkpoint folder, the folder or
+                the one file of a shared network, a file of weights made elsewhere, a name that `tascnet weights list`
+                shows, or owner/name on Hugging Face's hub.
             device: where to compute.
             fusion: other fusion settings than those the checkpoint was trained with.
 
         Raises:
-            InputError: there is no usable checkpoint, or it cannot be downloaded.
+            InputError: there is no usable network, or it cannot be downloaded.
         """
-        checkpoint = load_checkpoint(resolve(path))
+        checkpoint = open_network(path)
         model = checkpoint.model.to(device)
         return cls(model, checkpoint.label_space, checkpoint.config.data.input, fusion or checkpoint.config.fusion)
 
@@ -236,24 +236,27 @@ class Predictor:
         """The size that an image has when it enters the network."""
         return size_to_fit(Size(*image.shape[1:]), self._inputs.short_side or None, self._inputs.max_long_side)
 
+    def _resized(self, image: Tensor, size: Size) -> Tensor:
+        return image if size == tuple(image.shape[1:]) else resize_photo(image, size, self._inputs.resize_with)
+
     @torch.inference_mode()
     def _predict_together(self, images: Sequence[Tensor]) -> list[Prediction]:
         """The predictions of images (3, H, W) uint8 that enter the network at one size."""
         input_size = self._input_size(images[0])
         device = self.model.backbone.pixel_mean.device
         # cat, not stack, which would change the layout of the pixels in memory
-        outputs = self.model(torch.cat([_resized(image, input_size)[None].to(device) for image in images]))
+        outputs = self.model(torch.cat([self._resized(image, input_size)[None].to(device) for image in images]))
         assert isinstance(outputs, Outputs)  # for the type checker: no targets were given
-        return [
-            self._prediction(image, outputs.stuff_logits_of(index, input_size), outputs.instances[index], input_size)
-            for index, image in enumerate(images)
-        ]
+        return [self._prediction(image, outputs, index, input_size) for index, image in enumerate(images)]
 
-    def _prediction(self, image: Tensor, stuff_logits: Tensor, instances: Instances, input_size: Size) -> Prediction:
-        """What the outputs of the network for an image that entered it at `input_size` say of the image."""
+    def _prediction(self, image: Tensor, outputs: Outputs, index: int, input_size: Size) -> Prediction:
+        """What the outputs of the network for an image that entered it at `input_size`, `index` of its batch, say."""
+        stuff_logits, instances = outputs.stuff_logits_of(index, input_size), outputs.instances[index]
         size = Size(*image.shape[1:])
         in_photo = instances.resized(size.width / input_size.width, size.height / input_size.height)
         stuff_mask, things_mask = self._things_masks(stuff_logits, instances)
+        if self._via_input:
+            stuff_logits = outputs.stuff_logits_at_input(index, input_size)
         return Prediction(
             image=image.cpu(),
             segmentation=self._fuse(stuff_logits, in_photo, size),
@@ -280,12 +283,6 @@ def _read_or_error(photo: Photo) -> Tensor | InputError:
         return _read(photo)
     except InputError as error:
         return error
-
-
-def _resized(image: Tensor, size: Size) -> Tensor:
-    if size == tuple(image.shape[1:]):
-        return image
-    return functional.resize(image, list(size), antialias=True)
 
 
 def _check_batch_size(batch_size: int) -> None:

@@ -6,14 +6,14 @@ from typing import Any, Self
 from huggingface_hub import ModelCard, ModelHubMixin
 
 from tascnet.card import UNKNOWN_LICENCE, model_card
-from tascnet.checkpoint import Checkpoint, load_checkpoint
+from tascnet.checkpoint import Checkpoint
 from tascnet.config import Config
 from tascnet.errors import InputError
 from tascnet.hub import download, hub_id, in_a_sentence
 from tascnet.model import tascnet as network
 from tascnet.network_files import write_network
+from tascnet.opening import open_network
 from tascnet.origin import Measured, Origin
-from tascnet.provenance import with_what_its_run_knows
 from tascnet.sharing import in_precision, shared_facts, without_local_paths
 from tascnet.structures import LabelSpace
 
@@ -77,7 +77,7 @@ class TASCNet(network.TASCNet, ModelHubMixin):
         path, repo_id = pretrained_model_name_or_path, hub_id(pretrained_model_name_or_path)
         if repo_id is not None:
             path = download(repo_id, revision, cache_dir, force_download, local_files_only, token)
-        return cls.from_checkpoint(with_what_its_run_knows(load_checkpoint(path)))
+        return cls.from_checkpoint(open_network(path))
 
     def push_to_hub(self, repo_id: str, **options: Any) -> str:
         """Send weights, settings, categories and a model card to Hugging Face's hub.

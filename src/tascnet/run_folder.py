@@ -2,7 +2,7 @@
 
 runs/NAME/
   config.yaml       the settings, complete
-  run.json          command, versions of packages, machine, git commit, start
+  run.json          command, versions of packages, machine, git commit, start; where the first weights come from
   metrics.jsonl     one line for each logged step and each validation
   tensorboard/      the same as curves
   checkpoints/      the newest checkpoints
@@ -46,8 +46,14 @@ class RunFolder:
         self._curves: SummaryWriter | None = None
 
     @classmethod
-    def create(cls, path: Path, config: Config, command: str) -> "RunFolder":
+    def create(cls, path: Path, config: Config, command: str, first_weights: Sequence[str] = ()) -> "RunFolder":
         """Make the folder and write what is known before the first step.
+
+        Args:
+            path: the folder.
+            config: the settings of the run.
+            command: what the user called.
+            first_weights: where the network's weights come from, a sentence for each part.
 
         Raises:
             InputError: it cannot be written to, or holds the checkpoints of an earlier run.
@@ -61,7 +67,7 @@ class RunFolder:
         make_folder(folder.checkpoints)
         make_folder(folder.pictures)
         write_text(path / "config.yaml", yaml.safe_dump(to_dict(config), sort_keys=False))
-        write_json(path / "run.json", _facts(command), indent=1)
+        write_json(path / "run.json", _facts(command) | {"first_weights": list(first_weights)}, indent=1)
         write_text(folder._metrics, "")
         return folder
 

@@ -20,6 +20,7 @@ _POSITIVE = (
     "model.things_head.rpn_samples",
     "model.things_head.pre_nms",
     "model.things_head.post_nms",
+    "model.things_head.rpn_convs",
     "model.things_head.roi_samples",
     "model.things_head.box_channels",
     "model.things_head.mask_channels",
@@ -34,6 +35,8 @@ _NOT_NEGATIVE = (
     "data.workers",
     "data.input.load_short_side",
     "data.input.short_side",
+    "model.things_head.box_convs",
+    "model.things_head.unused_classes",
     "model.things_head.sampling_ratio",
     "fusion.min_stuff_area",
     "loss.stuff",
@@ -269,6 +272,9 @@ def _check_model(model: ModelConfig) -> None:
         ("model.backbone.added_channels", model.backbone.added_channels, 8),
     ):
         _require(name, channels, channels >= least, f"{least} or more")
+    widths = model.backbone.widths
+    if widths and (len(widths) != 4 or min(widths) < 1):
+        raise InputError(f"model.backbone.widths is {widths}; it must be four positive numbers, or empty.")
 
 
 def _value(config: Config, name: str) -> float:

@@ -13,14 +13,14 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from tascnet.card import model_card
-from tascnet.checkpoint import Checkpoint, facts_of, load_checkpoint
+from tascnet.checkpoint import Checkpoint, facts_of
 from tascnet.display import say
 from tascnet.errors import InputError
 from tascnet.files import atomic_folder, atomic_path
 from tascnet.hub import upload
 from tascnet.network_files import SUFFIX, write_network, write_network_file
+from tascnet.opening import open_network
 from tascnet.origin import Measured, Origin
-from tascnet.provenance import with_what_its_run_knows
 from tascnet.settings import from_dict, to_dict
 
 Precision = Literal["float32", "float16", "bfloat16"]
@@ -33,7 +33,7 @@ def share(
     """Write a network for others, send it to the hub, or both.
 
     Args:
-        path: what holds the network; anything that `load_checkpoint` reads.
+        path: anything that `open_network` opens.
         output: a new folder, or a new file if it ends with .safetensors; None to send only.
         precision: number format of the weights.
         licence: of the weights, as the hub abbreviates it.
@@ -44,7 +44,7 @@ def share(
         InputError: there is no usable network, the output exists or cannot be written, or the hub refuses.
     """
     _check_destination(output, push)
-    checkpoint = without_local_paths(with_what_its_run_knows(load_checkpoint(path)))
+    checkpoint = without_local_paths(open_network(path))
     if output is not None and output.suffix == SUFFIX:
         write_shared_file(checkpoint, output, precision)
     elif output is not None:

@@ -25,6 +25,7 @@ from tascnet.errors import InputError
 from tascnet.evaluation import evaluate, write_cases
 from tascnet.model.tasc_loss import tasc_weight
 from tascnet.model.tascnet import TASCNet
+from tascnet.opening import open_network
 from tascnet.origin import Origin
 from tascnet.predictor import Predictor
 from tascnet.provenance import with_what_its_run_knows
@@ -34,6 +35,7 @@ from tascnet.run_folder import RunFolder
 from tascnet.settings import check, told_settings
 from tascnet.structures import LabelSpace, Target
 from tascnet.weights.imagenet import load_imagenet_weights
+from tascnet.weights.initialize import Network, initialize
 
 
 @dataclass
@@ -62,8 +64,8 @@ def train(config: Config, folder: Path, command: str, console: Console) -> Repor
     train_set, val_set = _open_data(config)
     label_space = train_set.label_space
     model, weights = _new_model(config, label_space, console)
-    run = RunFolder.create(folder, config, command)
-    origin = run.origin([weights], told_settings(config.data.train))
+    run = RunFolder.create(folder, config, command, weights)
+    origin = run.origin(weights, told_settings(config.data.train))
     return _Training(config, run, console, train_set, val_set, label_space, model, Progress(), origin).run_to_the_end()
 
 
@@ -276,17 +278,27 @@ def _open_data(config: Config) -> tuple[PanopticDataset, PanopticDataset]:
     return train_set, val_set
 
 
-def _new_model(config: Config, label_space: LabelSpace, console: Console) -> tuple[TASCNet, str]:
-    """The network before its first step, and where its weights come from."""
+def _new_model(config: Config, label_space: LabelSpace, console: Console) -> tuple[TASCNet, tuple[str, ...]]:
+    """The network before its first step, and where its weights come from, a sentence for each part."""
     torch.manual_seed(config.training.seed)
     model = build_model(config, label_space)
     backbone = config.model.backbone
+    if config.training.init:
+        source = open_network(config.training.init, console)
+        known = Network(source.model, source.config, source.label_space)
+        initialization = initialize(Network(model, config, label_space), known)
+        decisions = (f"initialised from {source.folder}", *source.origin.weights, *initialization.decisions)
+        say(console, "\n- ".join(decisions))
+        if initialization.has_backbone:
+            return model, decisions
+    else:
+        decisions = ()
     weights = f"backbone {backbone.name}: random weights"
     if backbone.weights != "random":
-        source = load_imagenet_weights(model.backbone, backbone.name, backbone.weights)
-        weights = f"backbone {backbone.name}: pretrained weights from {source}"
+        source_of_backbone = load_imagenet_weights(model.backbone, backbone.name, backbone.weights)
+        weights = f"backbone {backbone.name}: pretrained weights from {source_of_backbone}"
         say(console, weights)
-    return model, weights
+    return model, (*decisions, weights)
 
 
 def _shown(value: float | None) -> str:

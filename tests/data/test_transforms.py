@@ -4,13 +4,15 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from tascnet.data.batch import collate
 from tascnet.data.coco import CocoPanoptic
 from tascnet.data.sample import Sample
-from tascnet.data.transforms import Augment, resize_short_side
+from tascnet.data.transforms import Augment, resize_photo, resize_short_side
 from tascnet.structures import Category, LabelSpace, PanopticSegmentation, Segment, Size
 
 LARGEST = 2**24 - 1
@@ -354,3 +356,13 @@ def test_real_pictures_keep_all_invariants(shared_data: Path) -> None:
         result.segmentation.validate(dataset.label_space)
         assert result.image.shape == (3, 288, 448)
         assert set(areas(result)) <= set(areas(original))
+
+
+def test_photos_are_resized_as_pillow_does() -> None:
+    """Asked for, exactly; torchvision rounds a few values the other way."""
+    pixels = np.random.default_rng(0).integers(0, 256, (97, 61, 3), dtype=np.uint8)
+    wanted = torch.from_numpy(np.array(Image.fromarray(pixels).resize((40, 50), Image.Resampling.BILINEAR)))
+    image = torch.from_numpy(pixels).permute(2, 0, 1)
+    assert torch.equal(resize_photo(image, Size(50, 40), "pillow").permute(1, 2, 0), wanted)
+    near = resize_photo(image, Size(50, 40)).permute(1, 2, 0)
+    assert int((near.int() - wanted.int()).abs().max()) <= 1

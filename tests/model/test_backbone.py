@@ -251,3 +251,32 @@ def test_an_unknown_name_is_refused_and_near_names_are_given() -> None:
 def test_a_network_that_does_not_fit_is_refused(name: str, reason: str) -> None:
     with pytest.raises(InputError, match=reason):
         Backbone(name)
+
+
+def test_strides_in_the_first_convolution_of_bottlenecks() -> None:
+    usual, moved = (Backbone("resnet50", stride_in_1x1=flag, added_channels=None) for flag in (False, True))
+    for name, tensor in usual.state_dict().items():
+        if name.endswith("bn3.weight"):
+            tensor.fill_(1)  # timm starts with residuals of zero
+    moved.load_state_dict(usual.state_dict())
+    halving = [
+        name for name, layer in moved.network.named_modules() if isinstance(layer, nn.Conv2d) and layer.stride == (2, 2)
+    ]
+    assert halving == ["conv1"] + [f"layer{n}.0.{part}" for n in (2, 3, 4) for part in ("conv1", "downsample.0")]
+    with torch.no_grad():
+        ours, theirs = moved.eval()(noise(64, 64)), usual.eval()(noise(64, 64))
+    assert [level.shape for level in ours] == [level.shape for level in theirs]
+    assert torch.equal(ours[0], theirs[0])
+    assert not torch.allclose(ours[1], theirs[1])
+
+
+def test_widths_of_the_stages() -> None:
+    assert Backbone("resnet50", widths=(8, 8, 16, 24), added_channels=None).channels == [32, 32, 64, 96]
+    assert Backbone("resnet18", widths=(8, 8, 16, 24), added_channels=None).channels == [8, 8, 16, 24]
+
+
+def test_what_only_some_networks_have() -> None:
+    with pytest.raises(InputError, match=r"'tf_efficientnet_lite0' is no ResNet; leave model\.backbone\.widths empty"):
+        Backbone(EFFICIENTNET, widths=(8, 8, 16, 24))
+    with pytest.raises(InputError, match=r"'resnet18' has no bottlenecks; set model\.backbone\.stride_in_1x1 to false"):
+        Backbone(RESNET, stride_in_1x1=True)

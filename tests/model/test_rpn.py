@@ -217,3 +217,14 @@ def test_sample_draws_each_candidate_equally_often() -> None:
     matched = torch.full((10,), BACKGROUND)
     drawn = torch.cat([sample(matched, 5, 0.5)[1] for _ in range(400)])
     assert all(150 < count < 250 for count in drawn.bincount(minlength=10))  # 200 each; deviation 10
+
+
+def test_anchors_that_are_not_rounded() -> None:
+    """Side 8: of ratio 1/2 it is 8 sqrt(2) wide and 8 / sqrt(2) high, of ratio 2 the other way round."""
+    network = RPN(6, STRIDES, ANCHOR_SIZES, RATIOS, EVERYTHING, rounded_anchors=False)
+    first = network.anchors(pyramid(16, 16))[0][:3]
+    long, short = 4 * 2**0.5, 2 * 2**0.5
+    wanted = torch.tensor([[-long, -short, long, short], [-4, -4, 4, 4], [-short, -long, short, long]])
+    torch.testing.assert_close(first, wanted)
+    rounded = rpn(EVERYTHING).anchors(pyramid(16, 16))[0][:3]
+    assert rounded.tolist() == [[-6, -3, 6, 3], [-4, -4, 4, 4], [-3, -6, 3, 6]]

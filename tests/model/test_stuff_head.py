@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the field's own abbreviation
 from torch import Tensor
 
-from tascnet.model.stuff_head import StuffHead, semantic_labels, stuff_loss
+from tascnet.errors import InputError
+from tascnet.model.stuff_head import StuffHead, SummedStuffHead, semantic_labels, stuff_loss
 from tascnet.structures import IGNORE
 
 SIZES = [(16, 24), (8, 12), (4, 6), (2, 3), (1, 2), (1, 1)]
@@ -99,3 +100,27 @@ def test_loss_of_void_is_zero_and_in_the_graph() -> None:
     assert loss.item() == 0
     loss.backward()
     assert torch.equal(logits.grad, torch.zeros_like(logits))
+
+
+def test_summed_levels_against_torchs_layers_one_by_one() -> None:
+    """P2 and P3 pass one convolution, P4 two, P5 three, each but P2's followed by a doubling; P6 is not read."""
+    torch.manual_seed(2)
+    stuff_head = SummedStuffHead(in_channels=6, channels=32, num_outputs=4)
+    generator = torch.Generator().manual_seed(1)
+    levels = [torch.randn(2, 6, 32 >> level, 48 >> level, generator=generator) for level in range(5)]
+    total = torch.zeros(())
+    for level, features in enumerate(levels[:4]):
+        for step in range(max(level, 1)):
+            convolution, norm, _ = stuff_head.levels[level][step * 2]
+            features = F.conv2d(features, convolution.weight, padding=1)
+            features = F.relu(F.group_norm(features, 32, norm.weight, norm.bias))
+            if level:
+                features = F.interpolate(features, scale_factor=2, mode="bilinear", align_corners=False)
+        total = total + features
+    wanted = F.conv2d(total, stuff_head.classifier.weight, stuff_head.classifier.bias)
+    torch.testing.assert_close(stuff_head(levels), wanted)
+
+
+def test_summed_levels_need_channels_for_their_groups() -> None:
+    with pytest.raises(InputError, match=r"model\.stuff_head\.channels is 48; .*a multiple of 32"):
+        SummedStuffHead(in_channels=6, channels=48, num_outputs=4)

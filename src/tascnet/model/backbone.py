@@ -1,11 +1,13 @@
 """Backbone: image -> C2..C5 of any timm network, and C6, C7 of two added stages (Figure 2, left)."""
 
+from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import Any, Literal
 
 import timm
 import torch
 from timm.layers import GroupNormAct, freeze_batch_norm_2d
+from timm.models.resnet import Bottleneck
 from torch import Tensor, nn
 
 from tascnet.errors import InputError
@@ -42,6 +44,8 @@ class Backbone(nn.Module):
         norm: Norm = "frozen_bn",
         added_channels: int | None = 512,
         freeze_stem: bool = False,
+        widths: Sequence[int] = (),
+        stride_in_1x1: bool = False,
     ):
         """Build the network with random weights.
 
@@ -54,12 +58,19 @@ class Backbone(nn.Module):
                 it has.
             added_channels: width of the two added stages C6 and C7; None leaves them out (plain FPN).
             freeze_stem: do not train the layers up to C2, as the field's standard recipe does with pretrained weights.
+            widths: of the four stages of a ResNet, for one that is slimmer or wider than its name says; ResNets of all
+                depths have 64, 128, 256, 512. Bottlenecks give four times as many channels.
+            stride_in_1x1: bottlenecks halve the resolution in their first 1x1 convolution, as the first ResNets did
+                and as weights made with Caffe expect, not in the 3x3 one.
 
         Raises:
-            InputError: timm does not know the name, its strides do not fit, or it does not take pictures of any size.
+            InputError: timm does not know the name, its strides do not fit, it does not take pictures of any size, or
+                it is no ResNet where one is needed.
         """
         super().__init__()
-        self.network: Any = _feature_network(name)
+        self.network: Any = _feature_network(name, widths)
+        if stride_in_1x1:
+            _move_strides(self.network, name)
         if norm == "frozen_bn":
             self.network = freeze_batch_norm_2d(self.network)
         elif norm == "sync_bn":
@@ -136,21 +147,26 @@ def group_norm(channels: int, max_groups: int = 16) -> nn.GroupNorm:
     return nn.GroupNorm(groups, channels)
 
 
-def _feature_network(name: str) -> Any:
+def _feature_network(name: str, widths: Sequence[int]) -> Any:
     """The timm network with random weights, giving exactly the features at strides 4, 8, 16, 32 of any picture."""
     _check_name(name)
+    settings: dict[str, Any] = {"features_only": True, "pretrained": False}
+    if widths:
+        settings["channels"] = tuple(widths)
     try:
-        network: Any = timm.create_model(name, features_only=True, pretrained=False)
+        network: Any = timm.create_model(name, **settings)
         reductions = network.feature_info.reduction()
         indices = [len(reductions) - 1 - reductions[::-1].index(stride) for stride in STRIDES]
     except _UNFIT as error:
+        if "'channels'" in str(error):
+            raise InputError(f"backbone '{name}' is no ResNet; leave model.backbone.widths empty.") from error
         raise InputError(
             f"backbone '{name}' has no features at strides 4, 8, 16 and 32 ({error}); choose another, such as resnet50."
         ) from error
     ways: list[dict[str, Any]] = [_ANY_SIZE, {}] if network.pretrained_cfg.get("fixed_input_size") else [{}]
     for options in ways:
         try:
-            network = timm.create_model(name, features_only=True, pretrained=False, out_indices=indices, **options)
+            network = timm.create_model(name, **settings, out_indices=indices, **options)
             _try_features(network)
         except _UNFIT:
             continue
@@ -203,6 +219,15 @@ def _try_features(network: Any) -> None:
     ]
     if [tuple(feature.shape) for feature in features] != expected:
         raise ValueError(f"its features are {[tuple(feature.shape) for feature in features]}")
+
+
+def _move_strides(network: nn.Module, name: str) -> None:
+    """Let the first 1x1 convolution of each bottleneck take the stride of its 3x3 convolution."""
+    bottlenecks = [module for module in network.modules() if isinstance(module, Bottleneck)]
+    if not bottlenecks:
+        raise InputError(f"backbone '{name}' has no bottlenecks; set model.backbone.stride_in_1x1 to false.")
+    for block in bottlenecks:
+        block.conv1.stride, block.conv2.stride = block.conv2.stride, block.conv1.stride
 
 
 def _freeze_up_to(network: nn.Module, last_module: str) -> None:

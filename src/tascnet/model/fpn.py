@@ -1,11 +1,26 @@
 """Feature pyramid: C2..C7 -> P2..P7, all with the same number of channels (Figure 2)."""
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Literal
 
 from torch import Tensor, nn
 from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
+from torchvision.ops.misc import FrozenBatchNorm2d
+
+ConvNorm = Literal["none", "frozen_bn", "bn"]
+"""What follows the convolutions of pyramid and heads."""
+
+
+def norm_layer(norm: ConvNorm) -> Callable[[int], nn.Module] | None:
+    """What torchvision's parts take as `norm_layer`: makes the norm of a number of channels; None for a bias alone."""
+    layers: dict[ConvNorm, Callable[[int], nn.Module] | None] = {
+        "none": None,
+        "frozen_bn": FrozenBatchNorm2d,
+        "bn": nn.BatchNorm2d,
+    }
+    return layers[norm]
 
 
 class FPN(nn.Module):
@@ -19,13 +34,18 @@ class FPN(nn.Module):
         strides: stride of each level in pixels, P2 first.
     """
 
-    def __init__(self, in_channels: Sequence[int], strides: Sequence[int], channels: int = 256):
+    def __init__(
+        self, in_channels: Sequence[int], strides: Sequence[int], channels: int = 256, norm: ConvNorm = "none"
+    ):
         super().__init__()
         plain = len(in_channels) == 4
         self.channels = channels
         self.strides = [*strides, strides[-1] * 2] if plain else list(strides)
         self.pyramid = FeaturePyramidNetwork(
-            list(in_channels), channels, extra_blocks=LastLevelMaxPool() if plain else None
+            list(in_channels),
+            channels,
+            extra_blocks=LastLevelMaxPool() if plain else None,
+            norm_layer=norm_layer(norm),
         )
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:

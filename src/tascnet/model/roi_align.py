@@ -6,8 +6,10 @@ from torch import Tensor
 from torchvision import ops
 
 
-def roi_align(features: Tensor, rois: Tensor, cells: int, scale: float, sampling_ratio: int) -> Tensor:
-    """RoIAlign without the half pixel that its first version was off by.
+def roi_align(
+    features: Tensor, rois: Tensor, cells: int, scale: float, sampling_ratio: int, aligned: bool = True
+) -> Tensor:
+    """RoIAlign, by default without the half pixel that its first version was off by.
 
     torchvision's, but where a processor trains: there its backward pass adds up one number after another, and took an
     eighth of the step of a small network. `_weighted_rows` gives the same numbers.
@@ -18,14 +20,16 @@ def roi_align(features: Tensor, rois: Tensor, cells: int, scale: float, sampling
         cells: cells a side.
         scale: pixels of the plane a pixel of the image.
         sampling_ratio: points a side that are read in each cell; 0 adapts to the size of the RoI.
+        aligned: a pixel's value is that of its centre; without, as torchvision's published networks were trained.
 
     Returns:
         (n, C, cells, cells), of the RoIs' number type: half precision would round their corners to whole pixels.
     """
     features = features.to(rois.dtype)
-    if sampling_ratio > 0 and features.device.type == "cpu" and features.requires_grad and torch.is_grad_enabled():
+    trains_on_cpu = features.device.type == "cpu" and features.requires_grad and torch.is_grad_enabled()
+    if trains_on_cpu and aligned and sampling_ratio > 0:
         return _weighted_rows(features, rois, cells, scale, sampling_ratio)
-    return ops.roi_align(features.contiguous(), rois, cells, scale, sampling_ratio, aligned=True)
+    return ops.roi_align(features.contiguous(), rois, cells, scale, sampling_ratio, aligned=aligned)
 
 
 def _weighted_rows(features: Tensor, rois: Tensor, cells: int, scale: float, sampling_ratio: int) -> Tensor:

@@ -50,6 +50,8 @@ class RPN(nn.Module):
         anchor_sizes: Sequence[int],
         anchor_ratios: Sequence[float],
         settings: RPNSettings,
+        num_convs: int = 1,
+        rounded_anchors: bool = True,
     ):
         """Build it for the first `len(anchor_sizes)` levels of the pyramid.
 
@@ -59,14 +61,18 @@ class RPN(nn.Module):
             anchor_sizes: side of the square anchor of each level, pixels.
             anchor_ratios: height / width of the anchors at each position.
             settings: see `RPNSettings`.
+            num_convs: 3x3 convolutions before the scores and shifts.
+            rounded_anchors: sides of the anchors are brought to whole pixels, as torchvision does.
         """
         super().__init__()
         self.strides = list(strides[: len(anchor_sizes)])
         self.settings = settings
-        self.head = RPNHead(channels, len(anchor_ratios))
+        self.head = RPNHead(channels, len(anchor_ratios), num_convs)
         self.anchor_generator = AnchorGenerator(
             tuple((size,) for size in anchor_sizes), (tuple(anchor_ratios),) * len(anchor_sizes)
         )
+        if not rounded_anchors:
+            self.anchor_generator.cell_anchors = [centred_anchors(size, anchor_ratios) for size in anchor_sizes]
         self.box_coder = BoxCoder((1.0, 1.0, 1.0, 1.0))
         self.matcher = Matcher(settings.high_iou, settings.low_iou, allow_low_quality_matches=True)
 
@@ -132,6 +138,13 @@ class RPN(nn.Module):
             box_loss = box_loss + F.smooth_l1_loss(image_deltas[positive], wanted, beta=BOX_LOSS_BETA, reduction="sum")
             num_sampled += len(sampled)
         return {"rpn_cls": cls_loss / max(num_sampled, 1), "rpn_box": box_loss / max(num_sampled, 1)}
+
+
+def centred_anchors(size: float, ratios: Sequence[float]) -> Tensor:
+    """Anchors around the origin, all of area `size` squared, not rounded: (ratios, 4)."""
+    half_heights = torch.tensor(ratios).sqrt() * size / 2
+    half_widths = (size / 2) ** 2 / half_heights
+    return torch.stack((-half_widths, -half_heights, half_widths, half_heights), dim=1)
 
 
 def match(matcher: Matcher, boxes: Tensor, candidates: Tensor) -> Tensor:

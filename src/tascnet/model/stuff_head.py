@@ -6,7 +6,11 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the field's own abbreviation
 from torch import Tensor, nn
 
+from tascnet.errors import InputError
 from tascnet.model.backbone import group_norm
+
+NUM_SUMMED_LEVELS = 4  # Panoptic FPN's head reads P2..P5
+SUMMED_GROUPS = 32  # of its group norms
 
 
 class StuffHead(nn.Module):
@@ -49,6 +53,52 @@ class StuffHead(nn.Module):
             logits = logits + part
         assert self.classifier.bias is not None  # for the type checker
         return logits + self.classifier.bias.view(1, -1, 1, 1)
+
+
+class SummedStuffHead(nn.Module):
+    """Panoptic FPN's semantic head: each of P2..P5 convolved and upsampled twofold until stride 4, then summed.
+
+    P2 and P3 pass one convolution, P4 two, P5 three. Coarser levels are not read. The channels of the output are those
+    of `StuffHead`.
+    """
+
+    def __init__(self, in_channels: int, channels: int, num_outputs: int):
+        """Build it with random weights.
+
+        Args:
+            in_channels: of every pyramid level.
+            channels: of its convolutions, a multiple of 32, the number of groups of its norms.
+            num_outputs: C.
+
+        Raises:
+            InputError: the channels do not divide into the groups.
+        """
+        if channels % SUMMED_GROUPS:
+            raise InputError(
+                f"model.stuff_head.channels is {channels}; with merge 'sum' it must be a multiple of {SUMMED_GROUPS}, "
+                "the number of groups of its norms."
+            )
+        super().__init__()
+        self.levels = nn.ModuleList(_climb(doublings, in_channels, channels) for doublings in range(NUM_SUMMED_LEVELS))
+        self.classifier = nn.Conv2d(channels, num_outputs, 1)
+
+    def forward(self, pyramid: Sequence[Tensor]) -> Tensor:
+        """P2, P3, P4, P5 (more are ignored) -> logits (B, C, h, w) at stride 4; each level half as high and wide."""
+        features: Tensor = self.levels[0](pyramid[0])
+        for level, level_features in zip(self.levels[1:], pyramid[1:NUM_SUMMED_LEVELS], strict=True):
+            features = features + level(level_features)
+        return self.classifier(features)
+
+
+def _climb(doublings: int, in_channels: int, channels: int) -> nn.Sequential:
+    """From one level to stride 4: convolution, norm, activation before each doubling, and once where there is none."""
+    steps: list[nn.Module] = []
+    for step in range(max(doublings, 1)):
+        convolution = nn.Conv2d(channels if step else in_channels, channels, 3, padding=1, bias=False)
+        steps.append(nn.Sequential(convolution, nn.GroupNorm(SUMMED_GROUPS, channels), nn.ReLU(inplace=True)))
+        if doublings:
+            steps.append(nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False))
+    return nn.Sequential(*steps)
 
 
 def stuff_loss(logits: Tensor, semantic: Tensor, stride: int, ignore: int) -> Tensor:

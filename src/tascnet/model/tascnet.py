@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from tascnet.model.backbone import Backbone
 from tascnet.model.fpn import FPN
 from tascnet.model.roi_flatten import roi_flatten
-from tascnet.model.stuff_head import StuffHead, semantic_labels, stuff_loss
+from tascnet.model.stuff_head import StuffHead, SummedStuffHead, semantic_labels, stuff_loss
 from tascnet.model.tasc_loss import Normalization, confidence_mask, tasc_loss, things_probability
 from tascnet.model.things_head import PositiveRoIs, ThingsHead
 from tascnet.structures import IGNORE, Instances, Size, Target
@@ -38,6 +38,11 @@ class Outputs:
         """(C, ceil(H / 4), ceil(W / 4)): the logits of one image without its padding."""
         return self.stuff_logits[image, :, : -(-size.height // STRIDE), : -(-size.width // STRIDE)]
 
+    def stuff_logits_at_input(self, image: int, size: Size) -> Tensor:
+        """(C, H, W): the logits of one image, bilinear at the resolution of the input; 16 times the memory."""
+        logits = self.stuff_logits[image : image + 1]
+        return F.interpolate(logits, scale_factor=STRIDE, mode="bilinear")[0, :, : size.height, : size.width]
+
 
 class TASCNet(nn.Module):
     """One network for things and stuff, kept consistent by a shared things mask.
@@ -50,7 +55,7 @@ class TASCNet(nn.Module):
         self,
         backbone: Backbone,
         fpn: FPN,
-        stuff_head: StuffHead,
+        stuff_head: StuffHead | SummedStuffHead,
         things_head: ThingsHead,
         num_stuff: int,
         tasc_normalization: Normalization = "active",

@@ -9,11 +9,12 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the field's own abbreviation
 from torch import Tensor, nn
 from torchvision.models.detection._utils import BoxCoder, Matcher
-from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead, FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.models.detection.roi_heads import fastrcnn_loss
 from torchvision.ops import batched_nms, clip_boxes_to_image, remove_small_boxes
 
+from tascnet.model.fpn import ConvNorm, norm_layer
 from tascnet.model.roi_align import roi_align
 from tascnet.model.rpn import RPN, match, sample
 from tascnet.structures import Instances, Size, Target
@@ -34,6 +35,7 @@ class RoISettings:
         positive_fraction: at most this share of them holds an object.
         positive_iou: RoIs with at least this IoU to an object are positive, all others background.
         sampling_ratio: points a side that RoIAlign reads in each cell; 0 adapts to the size of the RoI.
+        aligned: RoIAlign is half-pixel correct; torchvision's own detectors are trained without.
         score_threshold: detections with a lower score are dropped.
         nms_iou: detections that overlap a better one of their category by more are dropped.
         max_detections: best detections an image that are kept.
@@ -43,6 +45,7 @@ class RoISettings:
     positive_fraction: float = 0.25
     positive_iou: float = 0.5
     sampling_ratio: int = 2
+    aligned: bool = True
     score_threshold: float = 0.05
     nms_iou: float = 0.5
     max_detections: int = 100
@@ -62,7 +65,7 @@ class ThingsHead(nn.Module):
     """Region proposals, then a box branch (category, refined box) and a mask branch, made of torchvision's parts.
 
     torchvision's own `RoIHeads` does not fit: it forgets the mask logits in training, which RoI-Flatten needs, and
-    its RoIAlign is off by half a pixel. Box index 0 is the background inside this file; thing index k is box
+    its RoIAlign is always off by half a pixel. Box index 0 is the background inside this file; thing index k is box
     category k + 1.
     """
 
@@ -76,15 +79,40 @@ class ThingsHead(nn.Module):
         mask_channels: int,
         num_mask_convs: int,
         settings: RoISettings,
+        num_box_convs: int = 0,
+        norm: ConvNorm = "none",
+        num_unused_classes: int = 0,
     ):
+        """Build it with random weights.
+
+        Args:
+            rpn: proposes the boxes.
+            channels: of every pyramid level.
+            strides: of the levels, pixels.
+            num_things: K_th.
+            box_channels: width of the fully connected layers of the box branch.
+            mask_channels: width of the mask branch.
+            num_mask_convs: number of its 3x3 convolutions.
+            settings: see `RoISettings`.
+            num_box_convs: 3x3 convolutions of the box branch, with one fully connected layer behind them; 0 for two
+                fully connected layers alone.
+            norm: what follows the 3x3 convolutions of both branches.
+            num_unused_classes: box classes behind the things that no category has; they take part in the softmax.
+        """
         super().__init__()
         self.strides = list(strides[:NUM_ROI_LEVELS])
         self.num_things = num_things
         self.settings = settings
         self.rpn = rpn
-        self.box_head = TwoMLPHead(channels * BOX_POOL**2, box_channels)
-        self.box_predictor = FastRCNNPredictor(box_channels, num_things + 1)
-        self.mask_head = MaskRCNNHeads(channels, (mask_channels,) * num_mask_convs, dilation=1)
+        if num_box_convs:
+            shape, convs = (channels, BOX_POOL, BOX_POOL), [channels] * num_box_convs
+            self.box_head: nn.Module = FastRCNNConvFCHead(shape, convs, [box_channels], norm_layer(norm))
+        else:
+            self.box_head = TwoMLPHead(channels * BOX_POOL**2, box_channels)
+        self.box_predictor = FastRCNNPredictor(box_channels, 1 + num_things + num_unused_classes)
+        self.mask_head = MaskRCNNHeads(
+            channels, (mask_channels,) * num_mask_convs, dilation=1, norm_layer=norm_layer(norm)
+        )
         self.mask_predictor = MaskRCNNPredictor(mask_channels, mask_channels, num_things)
         self.box_coder = BoxCoder((10.0, 10.0, 5.0, 5.0))
         self.matcher = Matcher(settings.positive_iou, settings.positive_iou)
@@ -149,7 +177,10 @@ class ThingsHead(nn.Module):
         ]
 
     def box_branch(self, pyramid: Sequence[Tensor], boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """RoIs of all images, n in sum -> class logits (n, 1 + K_th), background first; box deltas (n, 4 + 4 K_th)."""
+        """RoIs of all images, n in sum -> class logits (n, 1 + K_th), background first; box deltas (n, 4 + 4 K_th).
+
+        Unused classes, if there are any, come behind the things.
+        """
         return self.box_layers(self._pool(pyramid, boxes, BOX_POOL))
 
     def mask_branch(self, pyramid: Sequence[Tensor], boxes: list[Tensor]) -> Tensor:
@@ -172,7 +203,14 @@ class ThingsHead(nn.Module):
         pooled = pyramid[0].new_zeros(len(rois), pyramid[0].shape[1], cells, cells)
         for level, stride in enumerate(self.strides):
             here = torch.where(level_of == level)[0]
-            read = roi_align(pyramid[level], rois[here], cells, 1 / stride, self.settings.sampling_ratio)
+            read = roi_align(
+                pyramid[level],
+                rois[here],
+                cells,
+                1 / stride,
+                self.settings.sampling_ratio,
+                self.settings.aligned,
+            )
             pooled = pooled.index_copy(0, here, read.to(pooled.dtype))
         return pooled
 
@@ -193,8 +231,9 @@ class ThingsHead(nn.Module):
         self, class_logits: Tensor, box_deltas: Tensor, proposals: Tensor, size: Size
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Boxes, labels and scores of one image's detections, best first."""
-        scores = class_logits.softmax(-1)[:, 1:]  # (n, K_th), background dropped
-        boxes = self.box_coder.decode_single(box_deltas, proposals).view(-1, self.num_things + 1, 4)[:, 1:]
+        things = slice(1, 1 + self.num_things)  # neither background nor unused classes
+        scores = class_logits.softmax(-1)[:, things]  # (n, K_th)
+        boxes = self.box_coder.decode_single(box_deltas, proposals).view(-1, class_logits.shape[1], 4)[:, things]
         roi, label = torch.where(scores > self.settings.score_threshold)
         score, box = scores[roi, label], clip_boxes_to_image(boxes[roi, label], size)
         keep = remove_small_boxes(box, min_size=1e-2)

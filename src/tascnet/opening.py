@@ -1,0 +1,38 @@
+"""What a user calls a network -> the network: of our own, or made elsewhere."""
+
+from pathlib import Path
+
+from rich.console import Console
+
+from tascnet.checkpoint import Checkpoint, load_checkpoint
+from tascnet.network_files import is_network_file
+from tascnet.origin import Origin
+from tascnet.provenance import with_what_its_run_knows
+from tascnet.weights.catalog import resolve
+from tascnet.weights.foreign import read_foreign
+
+
+def open_network(path: str | Path, console: Console | None = None) -> Checkpoint:
+    """Open a network: the one function that turns a name or a path into it.
+
+    Args:
+        path: a run folder (its newest checkpoint), a checkpoint folder, the folder or the one file of a shared network,
+            a file of weights made elsewhere (`weights.foreign`), a name that `tascnet weights list` shows, or
+            owner/name on Hugging Face's hub. What is known by name is downloaded once.
+        console: for the progress of a download.
+
+    Raises:
+        InputError: there is no usable network, or it cannot be downloaded.
+    """
+    path = resolve(path, console)
+    if not path.is_file() or is_network_file(path):
+        return with_what_its_run_knows(load_checkpoint(path))
+    foreign = read_foreign(path)
+    return Checkpoint(
+        path,
+        foreign.model,
+        foreign.config,
+        foreign.label_space,
+        progress={"step": 0.0, "seconds": 0.0},
+        origin=Origin(weights=(foreign.source, *foreign.decisions)),
+    )
