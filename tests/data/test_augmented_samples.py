@@ -30,7 +30,7 @@ def samples(draw: st.DrawFn, number: int) -> Sample:
     height, width = draw(sides), draw(sides)
     ids = np.zeros((height, width), np.int32)
     segments = {}
-    for segment_id in draw(st.lists(st.integers(1, 255), max_size=6, unique=True)):
+    for segment_id in draw(st.lists(st.integers(1, 9), max_size=6, unique=True)):
         top, left = draw(st.integers(0, height - 1)), draw(st.integers(0, width - 1))
         ids[top : top + draw(sides), left : left + draw(sides)] = segment_id
         category_id = draw(st.sampled_from(sorted(INDEX)))
