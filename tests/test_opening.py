@@ -31,7 +31,7 @@ def photo(tmp_path: Path) -> Path:
 
 def test_a_run_and_a_checkpoint(tiny_run: Path) -> None:
     assert open_network(tiny_run).folder == find_checkpoint(tiny_run)
-    assert open_network(str(find_checkpoint(tiny_run))).origin == ""
+    assert open_network(str(find_checkpoint(tiny_run))).origin.command
 
 
 def test_a_file(panoptic_fpn_file: Path) -> None:
@@ -39,7 +39,7 @@ def test_a_file(panoptic_fpn_file: Path) -> None:
     assert opened.folder == panoptic_fpn_file
     assert opened.label_space is COCO
     assert opened.progress["step"] == 0
-    assert len(opened.decisions) >= 4
+    assert len(opened.origin.weights) >= 5
 
 
 def test_the_same_tensors_in_another_kind_of_file(panoptic_fpn_file: Path, tmp_path: Path) -> None:
@@ -69,8 +69,8 @@ def test_predict_and_info(panoptic_fpn_file: Path, photo: Path, tmp_path: Path, 
     assert len(json.loads((tmp_path / "out" / "panoptic.json").read_text())["categories"]) == 133
     said = tascnet("info", panoptic_fpn_file, "--height", 64, "--width", 64)
     assert said.code == 0
-    assert "panoptic.pkl, detectron2's Panoptic FPN\n- " in said.out
-    assert "- stuff channels: things are first there, last here\n" in said.out
+    assert "panoptic.pkl, detectron2's Panoptic FPN" in said.out
+    assert "stuff channels: things are first there, last here" in said.out
 
 
 def test_evaluate_on_coco(panoptic_fpn_file: Path, shared_data: Path, tmp_path: Path, tascnet: Call) -> None:
@@ -132,7 +132,7 @@ def test_training_starts_from_a_panoptic_fpn_file(
     assert f"initialised from {panoptic_fpn_file}" in said.out.replace("\n", "")
     assert "- taken over: backbone, pyramid's laterals P2 P3 P4 P5" in said.out
     told = json.loads((run / "run.json").read_text())["first_weights"]
-    assert told[0] == f"from {panoptic_fpn_file}"
+    assert told[0] == f"initialised from {panoptic_fpn_file}"
     # of streets, COCO knows car, person, ... by name
     assert any(line.startswith("box classes: ") and "taken over by name" in line for line in told)
     assert yaml.safe_load((run / "config.yaml").read_text())["training"]["init"] == str(panoptic_fpn_file)

@@ -18,14 +18,14 @@ from tascnet.origin import told
 from tascnet.settings import from_dict
 from tascnet.structures import Category, LabelSpace, Size
 
-_CONFIG_SUFFIXES = (".yaml", ".yml")
+_CONFIG_SUFFIXES = (".yaml", ".yml", ".json")
 
 
 def print_info(path: Path, height: int, width: int, num_stuff: int, num_things: int, console: Console) -> None:
     """Print parameters and multiply-adds by part, and those of two separate networks; of a checkpoint also its past.
 
     Args:
-        path: config file (YAML), or what `open_network` opens.
+        path: config file (YAML or JSON), or what `open_network` opens.
         height: of the input, pixels.
         width: of the input, pixels.
         num_stuff: stuff categories, for a config file: it does not say how many the data has.

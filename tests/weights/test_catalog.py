@@ -31,9 +31,16 @@ from tascnet.weights.catalog import (
     resolve,
 )
 from tascnet.weights.download import Digest
+from tascnet.weights.layout import Foreign
 
-OPENER = "tascnet.predictor.load_checkpoint"
-"""Where the path of a network becomes the network."""
+READER = "tascnet.opening.read_foreign"
+"""What reads a file that is not our own."""
+
+
+def foreign(run: Path) -> Foreign:
+    """The network of a run, as if it came from elsewhere."""
+    checkpoint = load_checkpoint(run)
+    return Foreign(checkpoint.model, checkpoint.config, checkpoint.label_space, (), "a file")
 
 
 @pytest.fixture(autouse=True)
@@ -146,7 +153,7 @@ class TestResolve:
 
     def test_python_takes_names_too(self, tiny: Server, tiny_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         opened: list[Path] = []
-        monkeypatch.setattr(OPENER, lambda path: opened.append(path) or load_checkpoint(tiny_run))
+        monkeypatch.setattr(READER, lambda path: opened.append(path) or foreign(tiny_run))
         predictor = Predictor.from_checkpoint("tiny")
         assert len(predictor.label_space.categories) > 1
         assert [path.name for path in opened] == ["tiny.bin"]
@@ -214,7 +221,7 @@ class TestPredict:
     def opened(self, tiny_run: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
         """Paths of the networks that were opened; each is the one of a tiny run."""
         paths: list[Path] = []
-        monkeypatch.setattr(OPENER, lambda path: paths.append(path) or load_checkpoint(tiny_run))
+        monkeypatch.setattr(READER, lambda path: paths.append(path) or foreign(tiny_run))
         return paths
 
     def test_known_weights_are_downloaded_once(
@@ -251,7 +258,7 @@ class TestPredict:
         for network in (tiny_run, checkpoint, tmp_path / "weights.pth", "tiny"):
             said = tascnet("predict", network, photo, "--output", tmp_path / "out")
             assert said.code == 0, said.err
-        assert [path.name for path in opened] == [tiny_run.name, checkpoint.name, "weights.pth", "tiny.bin"]
+        assert [path.name for path in opened] == ["weights.pth", "tiny.bin"]  # the others are of our own
 
     def test_where_no_network_is_named(
         self, tascnet: Callable[..., Said], tiny: Server, opened: list[Path], photo: Path, tmp_path: Path

@@ -69,7 +69,7 @@ def test_panoptic_fpn_of_coco(panoptic_fpn: Checkpoint) -> None:
     assert panoptic_fpn.config.fusion.method == "unguided"
     assert panoptic_fpn.model.backbone.pixel_mean.flatten().tolist() == pytest.approx([123.675, 116.28, 103.53])
     assert panoptic_fpn.model.backbone.pixel_std.flatten().tolist() == [1, 1, 1]
-    assert panoptic_fpn.origin == "panoptic.pkl, detectron2's Panoptic FPN"
+    assert panoptic_fpn.origin.weights[0] == "panoptic.pkl, detectron2's Panoptic FPN"
 
 
 def test_background_and_things_change_places(panoptic_fpn: Checkpoint, panoptic_fpn_file: Path) -> None:

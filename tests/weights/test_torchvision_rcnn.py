@@ -140,8 +140,8 @@ def test_what_has_no_counterpart_is_told(tmp_path: Path) -> None:
     path = tmp_path / "mask_rcnn.pth"
     torch.save(network(maskrcnn_resnet50_fpn_v2, num_classes=3).state_dict(), path)
     opened = open_network(path)
-    assert opened.origin == "mask_rcnn.pth, torchvision's Mask R-CNN v2"
-    assert any(line.startswith("stuff head: a Mask R-CNN has none") for line in opened.decisions)
+    assert opened.origin.weights[0] == "mask_rcnn.pth, torchvision's Mask R-CNN v2"
+    assert any(line.startswith("stuff head: a Mask R-CNN has none") for line in opened.origin.weights)
     assert not opened.config.model.backbone.added_stages
     mean = opened.model.backbone.pixel_mean.flatten().tolist()
     assert mean == pytest.approx([123.675, 116.28, 103.53])
