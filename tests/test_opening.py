@@ -15,17 +15,25 @@ from safetensors.torch import load_file, save_file
 from said import Said
 
 from tascnet.checkpoint import find_checkpoint, load_checkpoint
+from tascnet.config import Config
+from tascnet.data.coco import write_coco_panoptic
 from tascnet.data.coco_categories import COCO
 from tascnet.errors import InputError
 from tascnet.opening import open_network
+from tascnet.prediction import PredictedPhoto
+from tascnet.settings import to_dict
+from tascnet.structures import PanopticSegmentation, Segment
 
 Call = Callable[..., Said]
+
+NARROW = (12, 240)
+"""Height and width of a photo that is small at the zoo's size, too: its long side is brought to 1333 pixels."""
 
 
 @pytest.fixture
 def photo(tmp_path: Path) -> Path:
     path = tmp_path / "photo.png"
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)).save(path)
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (*NARROW, 3), dtype=np.uint8)).save(path)
     return path
 
 
@@ -73,9 +81,17 @@ def test_predict_and_info(panoptic_fpn_file: Path, photo: Path, tmp_path: Path, 
     assert "stuff channels: things are first there, last here" in said.out
 
 
-def test_evaluate_on_coco(panoptic_fpn_file: Path, shared_data: Path, tmp_path: Path, tascnet: Call) -> None:
-    root = shared_data / "coco_mini"
-    options = ["--data.root", root, "--data.num_images", 1, "--device", "cpu", "--output", tmp_path / "out"]
+def test_evaluate_on_coco(panoptic_fpn_file: Path, photo: Path, tmp_path: Path, tascnet: Call) -> None:
+    height, width = NARROW
+    id_map = torch.ones(height, width, dtype=torch.int32)
+    id_map[:, width // 2 :] = 2
+    segmentation = PanopticSegmentation.from_id_map(id_map, [Segment(1, 1, 0), Segment(2, 187, 0)])
+    item = PredictedPhoto("photo", 1, segmentation)
+    annotations, photos = tmp_path / "coco" / "annotations", tmp_path / "coco" / "val2017"
+    write_coco_panoptic(annotations / "panoptic_val2017.json", COCO, [item], lambda _: "photo.png")
+    photos.mkdir()
+    photo.rename(photos / "photo.png")
+    options = ["--data.root", tmp_path / "coco", "--device", "cpu", "--output", tmp_path / "out"]
     said = tascnet("evaluate", panoptic_fpn_file, *options)
     assert said.code == 0, said.err
     assert (tmp_path / "out" / "report.json").is_file()
@@ -99,11 +115,9 @@ def test_a_malicious_file_on_the_command_line(tmp_path: Path, photo: Path, tascn
 
 
 @pytest.fixture
-def fine_tuning(tiny_config: Callable[..., object], tiny_coco: Path, tmp_path: Path) -> Path:
+def fine_tuning(tiny_config: Callable[[], Config], tmp_path: Path) -> Path:
     """Settings of one step on streets, with a plain FPN as wide as the zoo file's."""
-    from tascnet.settings import to_dict
-
-    values = to_dict(tiny_config())  # type: ignore[arg-type]
+    values = to_dict(tiny_config())
     values["model"]["backbone"] |= {
         "name": "resnet50",
         "weights": "imagenet",

@@ -37,7 +37,7 @@ def print_info(path: Path, height: int, width: int, num_stuff: int, num_things: 
     """
     if min(height, width, num_stuff, num_things) < 1:
         raise InputError("height, width, stuff and things must be at least 1.")
-    if path.suffix in _CONFIG_SUFFIXES:
+    if path.suffix in _CONFIG_SUFFIXES and not path.is_dir():
         label_space = _numbered_label_space(num_stuff, num_things)
         model = build_model(read_config(path), label_space)
     else:
