@@ -105,13 +105,13 @@ class TestTheRunFolder:
 def test_the_origin_of_the_weights_is_told_and_kept(
     tiny_config: Callable[[], Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(module, "load_imagenet_weights", lambda backbone, name: f"a shelf with {name}")
+    monkeypatch.setattr(module, "load_imagenet_weights", lambda backbone, name, weights: f"a shelf with {name}")
     config = tiny_config()
     config.model.backbone.weights = "imagenet"
     config.training.steps = 1
     console = Console(file=StringIO(), width=200)
     train(config, tmp_path / "run", "tascnet train", console)
-    told = "backbone test_efficientnet: ImageNet weights from a shelf with test_efficientnet"
+    told = "backbone test_efficientnet: pretrained weights from a shelf with test_efficientnet"
     assert told in console.file.getvalue()  # type: ignore[attr-defined]
     assert load_checkpoint(tmp_path / "run").origin.weights == (told,)
 

@@ -155,10 +155,11 @@ def load_optimizer(folder: Path, optimizer: optim.Optimizer) -> None:
         InputError: the file is missing or cut short.
     """
     tensors = read_tensors(folder / "training.safetensors")
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Any]] = {}
     for name, tensor in tensors.items():
-        parameter, key = name.split(".", 1)
-        state.setdefault(int(parameter), {})[key] = tensor
+        number, key = name.split(".", 1)
+        state.setdefault(int(number), {})[key] = _laid_out_as(parameters[int(number)], tensor)
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
@@ -187,6 +188,13 @@ def _optimizer_tensors(optimizer: optim.Optimizer) -> dict[str, Tensor]:
         for key, value in values.items()
         if value is not None
     }
+
+
+def _laid_out_as(parameter: Tensor, tensor: Tensor) -> Tensor:
+    """The tensor in the parameter's memory format: fused optimisers go through both as they lie in memory."""
+    if tensor.shape != parameter.shape:
+        return tensor
+    return torch.empty_like(parameter, dtype=tensor.dtype, device="cpu").copy_(tensor)
 
 
 def _checkpoints(path: Path) -> list[Path]:
