@@ -45,7 +45,7 @@ from tascnet.model.rpn import RPNSettings
 from tascnet.model.tascnet import TASCNet
 from tascnet.model.things_head import RoISettings
 from tascnet.structures import Category, Instances, LabelSpace, Size
-from tascnet.training import _open_data as open_data
+from tascnet.training.run import _open_data as open_data
 
 SKY, ROAD, CAR, MAN, DOG = (
     Category(10, "sky", is_thing=False),

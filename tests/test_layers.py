@@ -34,6 +34,7 @@ LAYERS = {
     "training": 9,
     "demo": 10,
     "cli": 11,
+    "__main__": 12,
 }
 """Part -> layer. A part is a module or a sub-package; inside a sub-package, imports are free of cycles."""
 

@@ -13,7 +13,6 @@ import torch
 from rich.console import Console
 from safetensors.torch import load_file
 
-from tascnet import training as module
 from tascnet.checkpoint import load_checkpoint
 from tascnet.config import Config, DatasetConfig
 from tascnet.data.coco import write_coco_panoptic
@@ -22,6 +21,7 @@ from tascnet.errors import InputError
 from tascnet.evaluation import evaluate_checkpoint
 from tascnet.structures import PanopticSegmentation, Size
 from tascnet.training import Progress, resume, total_loss, train
+from tascnet.training import run as module
 
 QUIET = Console(quiet=True)
 LOSSES = {"rpn_cls", "rpn_box", "cls", "box", "mask", "stuff", "tasc", "total"}

@@ -5,13 +5,14 @@
       config.yaml             the settings of the run
       checkpoint.json         format version, step, categories
       training.safetensors    the optimiser's state
+      ...                     what else a training needs to go on, see training/state.py
 
 No file is a pickle. A checkpoint is written under another name and renamed when it is complete.
 """
 
 import json
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from tascnet import __version__
 from tascnet.build import build_model
 from tascnet.config import Config
 from tascnet.errors import InputError
-from tascnet.files import atomic_folder, read_json
+from tascnet.files import UNFINISHED, atomic_folder, read_json
 from tascnet.model.tascnet import TASCNet
 from tascnet.settings import from_dict, to_dict
 from tascnet.structures import LabelSpace
@@ -60,9 +61,23 @@ def save_checkpoint(
     optimizer: optim.Optimizer,
     config: Config,
     label_space: LabelSpace,
-    progress: dict[str, float],
+    progress: Mapping[str, float],
+    write_more: Callable[[Path], None] = lambda folder: None,
+    keep_last: int = NUM_KEPT,
+    keep_also: Collection[str] = (),
 ) -> Path:
-    """Write `folder`/step_NNNNNN atomically and remove all but the newest two; return its path.
+    """Write `folder`/step_NNNNNN atomically and remove old ones; return its path.
+
+    Args:
+        folder: of all checkpoints of a run.
+        model: the network.
+        optimizer: its optimiser.
+        config: the settings of the run.
+        label_space: the network's categories.
+        progress: `step` and `seconds` so far.
+        write_more: writes further files into the checkpoint, after all others.
+        keep_last: so many of the newest checkpoints stay.
+        keep_also: names of others that stay, too.
 
     Raises:
         InputError: it cannot be written (no permission, disk full); the earlier checkpoints are as they were.
@@ -76,18 +91,26 @@ def save_checkpoint(
     }
     try:
         with atomic_folder(final) as temporary:
-            save_file(_contiguous(model.state_dict()), temporary / "model.safetensors")
-            save_file(_contiguous(_optimizer_tensors(optimizer)), temporary / "training.safetensors")
+            write_tensors(temporary / "model.safetensors", model.state_dict())
+            write_tensors(temporary / "training.safetensors", _optimizer_tensors(optimizer))
             (temporary / "config.yaml").write_text(yaml.safe_dump(to_dict(config), sort_keys=False), encoding="utf-8")
             (temporary / "checkpoint.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
+            write_more(temporary)
     except (OSError, SafetensorError) as error:
         raise InputError(
             f"cannot write the checkpoint {final}: {error}. Check permission and free space; "
             "tascnet train --resume goes on from the checkpoint before."
         ) from error
-    for old in _by_step(folder.glob("step_*"))[:-NUM_KEPT]:
-        shutil.rmtree(old)
+    for old in _by_step(folder.glob("step_*"))[:-keep_last]:
+        if old.name not in keep_also:
+            _remove(old)
     return final
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what a process that was killed left in the folder of a run's checkpoints, half written or half removed."""
+    for leftover in folder.glob(f"{UNFINISHED}*"):
+        shutil.rmtree(leftover, ignore_errors=True)
 
 
 def find_checkpoint(path: str | Path) -> Path:
@@ -99,6 +122,15 @@ def find_checkpoint(path: str | Path) -> Path:
     path = Path(path)
     if (path / "checkpoint.json").is_file():
         return path
+    return find_checkpoints(path)[-1]
+
+
+def find_checkpoints(path: Path) -> list[Path]:
+    """The checkpoints of a run folder, the newest last.
+
+    Raises:
+        InputError: there is none.
+    """
     files = [*path.glob("step_*/checkpoint.json"), *path.glob("checkpoints/step_*/checkpoint.json")]
     found = _by_step(file.parent for file in files)
     if not found:
@@ -106,7 +138,7 @@ def find_checkpoint(path: str | Path) -> Path:
         raise InputError(
             f"{path} {what}. Give a run folder or a checkpoint folder (with checkpoint.json and model.safetensors)."
         )
-    return found[-1]
+    return found
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:
@@ -133,7 +165,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         ) from error
     config = _read_config(folder / "config.yaml")
     model = build_model(config, label_space)
-    _load_weights(model, folder / "model.safetensors")
+    load_weights(model, folder / "model.safetensors")
     return Checkpoint(folder, model.eval(), config, label_space, progress)
 
 
@@ -168,7 +200,12 @@ def check_label_space(checkpoint: Checkpoint, label_space: LabelSpace) -> None:
         )
 
 
-def _load_weights(model: nn.Module, file: Path) -> None:
+def load_weights(model: nn.Module, file: Path) -> None:
+    """Load all weights and buffers of a network.
+
+    Raises:
+        InputError: the file is missing, cut short, or another network's.
+    """
     state = _read_tensors(file)
     wanted = model.state_dict()
     missing, unexpected = sorted(set(wanted) - set(state)), sorted(set(state) - set(wanted))
@@ -218,9 +255,16 @@ def _optimizer_tensors(optimizer: optim.Optimizer) -> dict[str, Tensor]:
     }
 
 
-def _contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """safetensors stores plain row-major tensors that share no memory."""
-    return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
+def write_tensors(file: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write tensors by name. safetensors stores plain row-major tensors that share no memory."""
+    save_file({name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}, file)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a checkpoint; under another name first, so that half of one is never taken for a whole."""
+    doomed = folder.with_name(f"{UNFINISHED}{folder.name}")
+    folder.rename(doomed)
+    shutil.rmtree(doomed)
 
 
 def _by_step(folders: Iterable[Path]) -> list[Path]:
