@@ -155,7 +155,7 @@ class RunFolder:
                 file.write(json.dumps({"step": step, **values}) + "\n")
         except OSError as error:
             raise InputError(
-                f"cannot write to {self._metrics}: {error.strerror}. Check permission and free space; "
+                f"cannot write to {self._metrics}: {error.strerror}. Check permission and free space. "
                 f"{self.how_to_go_on()}"
             ) from error
         if self._curves is None:
