@@ -53,7 +53,8 @@ def main() -> None:
         while kills < arguments.kills:
             number = min(arguments.kills_per_run, arguments.kills - kills)
             run = folder / f"run {runs}"
-            moments = [kill(run, config, dice.uniform(0, duration)) for _ in range(number)]
+            steps = sorted(dice.randrange(arguments.steps) for _ in range(number))
+            moments = [kill(run, config, step, dice.uniform(0, duration / arguments.steps)) for step in steps]
             in_process(run, config).join()
             is_equal = result(run) == reference
             kills, runs, equal = kills + number, runs + 1, equal + is_equal
@@ -91,9 +92,11 @@ def train_or_resume(folder: Path, config: Config) -> None:
         train(config, folder, "kill_test", QUIET)
 
 
-def kill(folder: Path, config: Config, seconds: float) -> str:
-    """Start or go on, and kill after so many seconds; the step of the newest checkpoint then."""
+def kill(folder: Path, config: Config, step: int, seconds: float) -> str:
+    """Start or go on, and kill so many seconds after a step; returns the number of steps that were taken by then."""
     process = in_process(folder, config)
+    while steps_logged(folder) < step and process.exitcode is None:
+        time.sleep(0.005)
     process.join(timeout=seconds)
     if process.exitcode is not None:
         return "the end"

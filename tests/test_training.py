@@ -663,15 +663,6 @@ class TestRefused:
         config.training.devices = 3
         self.assert_refused(config, tmp_path / "run", r"training.devices is 3, but this machine has 2 processor cores")
 
-    def test_sharing_the_network_without_a_gpu(
-        self, tiny_config: Callable[[], Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ):
-        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-        monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-        config = tiny_config()
-        config.training.strategy, config.training.accelerator = "fsdp", "auto"
-        self.assert_refused(config, tmp_path / "run", r"training.strategy is fsdp, which needs GPUs")
-
     def test_settings_that_cannot_be(self, tiny_config: Callable[[], Config], tmp_path: Path):
         config = tiny_config()
         config.fusion.score_threshold = 7

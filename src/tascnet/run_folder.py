@@ -127,6 +127,12 @@ class RunFolder:
         lines = self._metrics.read_text(encoding="utf-8").splitlines()
         return any(_step_of(line) == step and "val/pq" in line for line in lines)
 
+    def forget_validation(self, step: int) -> None:
+        """Drop the metrics of a validation that is made again."""
+        lines = self._metrics.read_text(encoding="utf-8").splitlines()
+        kept = [line for line in lines if not (_step_of(line) == step and "val/pq" in line)]
+        write_text(self._metrics, "".join(line + "\n" for line in kept))
+
     def best(self) -> Best | None:
         """The best checkpoint so far; None before the first validation."""
         file = self.checkpoints / "best.json"

@@ -219,16 +219,6 @@ def _check_training(config: Config) -> None:
     """Check what does not go together, whatever the machine."""
     training = config.training
     _require("training.ema_decay", training.ema_decay, 0 <= training.ema_decay < 1, "from 0 to less than 1")
-    if training.strategy == "fsdp" and training.accelerator in ("cpu", "mps"):
-        raise InputError(
-            f"training.strategy is fsdp, which needs GPUs, but training.accelerator is {training.accelerator}. "
-            "Set the strategy to ddp."
-        )
-    if training.strategy == "fsdp" and training.ema_decay:
-        raise InputError(
-            f"training.ema_decay is {training.ema_decay}, but with training.strategy fsdp no process holds the whole "
-            "network to average it. Set ema_decay to 0, or the strategy to ddp."
-        )
     if config.data.on_bad_sample == "skip" and config.data.keep_in_memory:
         raise InputError(
             "data.on_bad_sample is skip, but data.keep_in_memory reads every picture before the first step. Set "

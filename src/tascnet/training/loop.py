@@ -297,6 +297,8 @@ class Training:
         self.wrapped.train()
         step, pq = self.progress.step, summary["pq"]
         if self.team.is_first:
+            if self.run.was_validated_at(step):
+                self.run.forget_validation(step)  # the run had come to its end before
             self.run.log(step, figures)
             self.run.offer_best(step, pq, weights)
             shown = "  ".join(f"{name} {_shown(value)}" for name, value in report.summary().items())

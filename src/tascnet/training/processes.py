@@ -91,9 +91,7 @@ def _cause(error: ProcessExitedException | ProcessRaisedException, received: lis
     if told:
         return told[0]
     if isinstance(error, ProcessExitedException) and error.signal_name:
-        how = (
-            f"process {error.error_index} of the {number} was ended by {error.signal_name}; the others have ended, too."
-        )
+        how = f"process {error.error_index} of {number} was ended by {error.signal_name}; the others have ended, too."
         return InputError(" ".join([how, *(str(lost).split("). ", 1)[-1] for lost in errors[:1])]))
     return errors[0] if errors else error
 

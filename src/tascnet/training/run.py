@@ -167,10 +167,6 @@ def _check_machine(training: TrainingConfig) -> None:
             "training.precision is 16-mixed, but processors do not compute in it. "
             "Set it to 32-true, or training.accelerator to a GPU."
         )
-    if training.strategy == "fsdp" and device.type != "cuda":
-        raise InputError(
-            f"training.strategy is fsdp, which needs GPUs, but this machine computes on {device.type}. Set it to ddp."
-        )
     available = {"cuda": torch.cuda.device_count(), "mps": 1, "cpu": os.cpu_count() or 1}[device.type]
     if training.devices > available and not Place.from_environment():
         kind = "processor cores" if device.type == "cpu" else f"{device.type} devices"

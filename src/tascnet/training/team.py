@@ -1,17 +1,21 @@
 """The processes that train together, seen from one of them: what they agree on, and who starts them."""
 
+import logging
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
 
+import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments import LightningEnvironment, TorchElasticEnvironment
-from lightning_fabric.strategies import DDPStrategy, FSDPStrategy, Strategy
+from lightning_fabric.strategies import DDPStrategy, Strategy
 from torch import Tensor, distributed
+from torch.distributed.rendezvous import rendezvous
 
 from tascnet.config import TrainingConfig
+from tascnet.device import choose_device
 from tascnet.errors import InputError
 
 T = TypeVar("T")
@@ -47,11 +51,14 @@ class Team:
 
     def __init__(self, training: TrainingConfig, place: Place):
         """Meet the other processes; each must call this."""
+        logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+        if TorchElasticEnvironment.detect():
+            _meet(choose_device(training.accelerator).type)
         self.fabric = Fabric(
             accelerator=training.accelerator,
             devices=place.on_machine,
             num_nodes=place.processes // place.on_machine,
-            strategy=_strategy(training, place),
+            strategy=_strategy(place),
             precision=training.precision,
             plugins=_environment(place),
         )
@@ -100,9 +107,25 @@ class Team:
         return outcome
 
 
-def _strategy(training: TrainingConfig, place: Place) -> Strategy | str:
-    if training.strategy == "fsdp":
-        return FSDPStrategy(timeout=PATIENCE, state_dict_type="full", sharding_strategy="FULL_SHARD")
+def _meet(device: str) -> None:
+    """Meet the processes that torchrun has started.
+
+    torchrun started again keeps the addresses of the processes before: each attempt needs its own place for them.
+    """
+    if device == "cuda":
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    store, process, processes = next(rendezvous("env://"))
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    distributed.init_process_group(
+        "nccl" if device == "cuda" else "gloo",
+        store=distributed.PrefixStore(f"attempt {attempt}", store),
+        rank=process,
+        world_size=processes,
+        timeout=PATIENCE,
+    )
+
+
+def _strategy(place: Place) -> Strategy | str:
     return "auto" if place.processes == 1 else DDPStrategy(timeout=PATIENCE, gradient_as_bucket_view=True)
 
 
