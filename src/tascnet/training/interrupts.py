@@ -17,7 +17,7 @@ class Interrupts:
     """
 
     def __init__(self, then: Callable[[], None] = lambda: None) -> None:
-        """Args: then: called when one comes."""
+        """Nothing changes before the block is entered; `then` is called when a signal comes."""
         self.asked = False
         self._then = then
         self._before: dict[signal.Signals, Any] = {}

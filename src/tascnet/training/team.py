@@ -52,7 +52,7 @@ class Team:
     def __init__(self, training: TrainingConfig, place: Place):
         """Meet the other processes; each must call this."""
         logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-        if TorchElasticEnvironment.detect():
+        if place.processes > 1 and TorchElasticEnvironment.detect():
             _meet(choose_device(training.accelerator).type)
         self.fabric = Fabric(
             accelerator=training.accelerator,
@@ -110,7 +110,8 @@ class Team:
 def _meet(device: str) -> None:
     """Meet the processes that torchrun has started.
 
-    torchrun started again keeps the addresses of the processes before: each attempt needs its own place for them.
+    Where torchrun starts them again, the addresses of those before are still in its store: each attempt needs its own
+    place for them.
     """
     if device == "cuda":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
