@@ -586,9 +586,12 @@ class TestKinds:
         config.data.batch_size, config.training.accumulate = 1, 2
         apart = metrics(run(config, tmp_path / "apart"))
         for name in ("rpn_cls", "rpn_box", "cls", "stuff", "total"):
-            values = [[line[f"loss/{name}"] for line in lines[:2]] for lines in (together, apart)]
-            assert values[0] == pytest.approx(values[1], rel=1e-5), name
-        assert together[0]["loss/stuff"] != together[1]["loss/stuff"]
+            first, second = ([line[f"loss/{name}"] for line in lines[:2]] for lines in (together, apart))
+            assert first[0] == pytest.approx(second[0], rel=1e-5), name
+            # positive RoIs may differ in number, so the mask loss's gradient differs a little
+            assert first[1] == pytest.approx(second[1], rel=1e-4), name
+        # a gradient twice as large would show
+        assert abs(together[1]["loss/total"] / together[0]["loss/total"] - 1) > 1e-3
 
     @pytest.mark.parametrize("fails", [False, True])
     def test_compiling_falls_back(

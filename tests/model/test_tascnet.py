@@ -274,7 +274,7 @@ def test_a_batch_is_its_images_one_by_one() -> None:
         divisors = Divisors()
         alone = model(images[image][None], [targets[image]], seeds=[seeds[image]], average=divisors)
         for name in LOSSES:
-            sums[name] += float(alone[name])
+            sums[name] += alone[name].item()
         for name, count in zip(COUNTED, divisors.counts, strict=True):
             counts[name] += count
     assert counts["rpn"] == 80

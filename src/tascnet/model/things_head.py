@@ -252,7 +252,7 @@ def box_losses(
     """
     divisor = average(torch.tensor(len(classes), device=classes.device))
     positive = torch.where(classes > 0)[0]
-    predicted = box_deltas.view(len(classes), -1, 4)[positive, classes[positive]]
+    predicted = box_deltas.unflatten(1, (-1, 4))[positive, classes[positive]]
     cls_loss = F.cross_entropy(class_logits, classes, reduction="sum")
     box_loss = F.smooth_l1_loss(predicted, deltas[positive], beta=BOX_LOSS_BETA, reduction="sum")
     return cls_loss / divisor, box_loss / divisor

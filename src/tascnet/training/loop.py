@@ -119,8 +119,8 @@ class Training:
         """
         go_on = self.run.how_to_go_on
         with explained(lambda: self.loading, self.team.processes, go_on), Interrupts() as self.interrupts:
-            if self._is_due(self.config.training.validate_every) and not self.run.was_validated_at(self.progress.step):
-                self._validate()  # the run was ended between a checkpoint and its validation
+            if self._lacks_validation():
+                self._validate()
             with progress_bar(self.console, "training", self.config.training.steps, self.progress.step) as bar:
                 self._take_steps(bar)
             return self._finish()
@@ -259,6 +259,11 @@ class Training:
         )
         parts = "  ".join(f"{name} {losses[name]:.2f}" for name in ("total", "stuff", "cls", "mask", "tasc"))
         bar.update(step, f"{parts}  lr {lr:.1e}  {images_per_second:.1f} images/s")
+
+    def _lacks_validation(self) -> bool:
+        """Whether the run was ended between a checkpoint and its validation; the last one is part of the end."""
+        due = self._is_due(self.config.training.validate_every) and self.progress.share(self.config) < 1
+        return due and not self.run.was_validated_at(self.progress.step)
 
     def _is_due(self, every: int) -> bool:
         return every > 0 and self.progress.step > 0 and self.progress.step % every == 0
