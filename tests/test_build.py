@@ -45,7 +45,7 @@ from tascnet.model.rpn import RPNSettings
 from tascnet.model.tascnet import TASCNet
 from tascnet.model.things_head import RoISettings
 from tascnet.structures import Category, Instances, LabelSpace, Size
-from tascnet.training import _open_data as open_data
+from tascnet.training.run import _open_data as open_data
 
 SKY, ROAD, CAR, MAN, DOG = (
     Category(10, "sky", is_thing=False),
@@ -253,6 +253,29 @@ def test_fusion_is_the_one_that_was_asked_for(options: dict[str, Any], expected:
 
 
 # Optimiser
+
+
+@pytest.mark.parametrize(("lr_batch", "images", "factor"), [(0, 64, 1.0), (16, 16, 1.0), (16, 64, 4.0), (16, 2, 0.125)])
+def test_the_learning_rate_follows_the_images_of_a_step(
+    model: TASCNet, lr_batch: int, images: int, factor: float
+) -> None:
+    optimizer = build_optimizer(OptimizerConfig(lr=0.2, lr_batch=lr_batch), model, images)
+    assert all(group["initial_lr"] == pytest.approx(0.2 * factor) for group in optimizer.param_groups)
+
+
+def test_each_stage_of_the_backbone_has_its_rate(model: TASCNet) -> None:
+    asked = OptimizerConfig(lr=1.0, backbone_lr_factor=0.8, backbone_layer_decay=0.5)
+    rates = {
+        id(parameter): group["lr"]
+        for group in build_optimizer(asked, model).param_groups
+        for parameter in group["params"]
+    }
+    expected = {"layer1": 0.1, "layer2": 0.2, "layer3": 0.4, "layer4": 0.8}
+    for name, parameter in model.named_parameters():
+        if id(parameter) in rates:
+            part = name.removeprefix("backbone.network.").split(".")[0]
+            stem = 0.1 if part in ("conv1", "bn1") else 1.0
+            assert rates[id(parameter)] == pytest.approx(expected.get(part, stem)), name
 
 
 def test_groups_of_the_optimiser(model: TASCNet) -> None:

@@ -154,7 +154,6 @@ class TestSaving:
             save_file(tensors, path, *metadata)
 
         monkeypatch.setattr(network_files, "save_file", interrupted)
-        monkeypatch.setattr(module, "save_file", interrupted)
         with pytest.raises(error):
             saved.save(3)
         assert len(calls) == call
@@ -166,7 +165,7 @@ class TestSaving:
             raise OSError(28, "No space left on device")
 
         saved.save(1)
-        monkeypatch.setattr(module, "save_file", no_space)
+        monkeypatch.setattr(network_files, "save_file", no_space)
         with pytest.raises(InputError, match=r"step_000002: .*No space left on device.*free space.*--resume"):
             saved.save(2)
         assert names(saved.folder) == ["step_000001"]

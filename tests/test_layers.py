@@ -43,6 +43,7 @@ LAYERS = {
     "training": 13,
     "demo": 14,
     "cli": 15,
+    "__main__": 16,
 }
 """Part -> layer. A part is a module or a sub-package; inside a sub-package, imports are free of cycles."""
 

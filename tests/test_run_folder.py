@@ -48,6 +48,29 @@ def test_metrics_are_lines_and_curves(run: RunFolder):
     assert b"val/ap" not in content
 
 
+def test_metrics_that_cannot_be_written(run: RunFolder):
+    (run.path / "metrics.jsonl").unlink()
+    (run.path / "metrics.jsonl").mkdir()
+    with pytest.raises(
+        InputError, match=r"cannot write to .*metrics.jsonl: Is a directory. Check .* free space. There"
+    ):
+        run.log(1, {"lr": 1.0})
+
+
+def test_how_to_go_on(run: RunFolder):
+    assert run.how_to_go_on() == "There is no checkpoint yet: start it again."
+    (run.checkpoints / "step_000500").mkdir()
+    assert run.how_to_go_on() == f"Go on with: tascnet train --resume {run.path}"
+
+
+def test_bad_batches_of_steps_that_are_taken_again_are_forgotten(run: RunFolder):
+    run.bad_batches.mkdir()
+    for step in (3, 4, 5):
+        (run.bad_batches / f"step_00000{step}.json").write_text("{}")
+    run.forget_after(4)  # step 4 is the next to be taken
+    assert [path.name for path in run.bad_batches.iterdir()] == ["step_000003.json"]
+
+
 def test_closing_a_run_that_never_logged(run: RunFolder):
     run.close()
     assert not (run.path / "tensorboard").exists()

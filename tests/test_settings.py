@@ -9,7 +9,7 @@ import yaml
 
 from tascnet.config import Config, DatasetConfig
 from tascnet.errors import InputError
-from tascnet.settings import check, check_dataset, check_file, from_dict, to_dict
+from tascnet.settings import check, check_dataset, check_file, first_difference, from_dict, to_dict
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 STREETS = {"format": "streets", "num_images": 3}
@@ -167,6 +167,12 @@ IMPOSSIBLE = [
     ("optimizer.warmup_steps", -1),
     ("optimizer.milestones", [0.5, 89]),
     ("optimizer.poly_power", -1),
+    ("optimizer.lr_batch", -1),
+    ("optimizer.backbone_layer_decay", 1.1),
+    ("training.accumulate", 0),
+    ("training.devices", 0),
+    ("training.ema_decay", 1.0),
+    ("training.keep_last", 0),
     ("training.steps", 0),
     ("training.max_minutes", -1),
     ("training.validate_every", -1),
@@ -181,6 +187,22 @@ def test_an_impossible_value_is_named(name: str, value: object):
     named = name.removesuffix(".format")
     with pytest.raises(InputError, match=rf"{named}\b.*(it must be|give|say how many)"):
         from_dict(config_with(name, value))
+
+
+def test_what_cannot_be_skipped_is_named():
+    values = config_with("data.on_bad_sample", "skip")
+    values["data"]["keep_in_memory"] = True
+    with pytest.raises(InputError, match=r"on_bad_sample is skip, but data.keep_in_memory"):
+        from_dict(values)
+
+
+def test_the_first_difference_of_two_runs():
+    first, second = from_dict(config_with("training.steps", 5)), from_dict(config_with("training.steps", 6))
+    assert first_difference(first, first) == ""
+    assert first_difference(first, second) == "training.steps is 5, there it is 6"
+    second = from_dict(config_with("training.resume_if_exists", True))
+    second.training.steps = 5
+    assert first_difference(first, second) == ""
 
 
 def number_names(settings: object, prefix: str = "") -> list[str]:

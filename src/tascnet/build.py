@@ -219,14 +219,27 @@ def build_fusion(config: FusionConfig, label_space: LabelSpace) -> Fusion:
     return partial(_fuse, fuse, label_space, options)
 
 
-def build_optimizer(config: OptimizerConfig, model: TASCNet) -> optim.Optimizer:
-    """The optimiser; biases and norms are not decayed, the backbone has its own learning rate."""
-    in_backbone = {id(parameter) for parameter in model.backbone.network.parameters()}
+def build_optimizer(config: OptimizerConfig, model: TASCNet, images_per_step: int = 0) -> optim.Optimizer:
+    """The optimiser; biases and norms are not decayed, the backbone's stages have their own learning rates.
+
+    Args:
+        config: which one.
+        model: whose weights.
+        images_per_step: over all processes, for the linear rule; 0 takes the learning rate as it is.
+    """
+    base = config.lr
+    if config.lr_batch and images_per_step:
+        base *= images_per_step / config.lr_batch
+    factors = {
+        id(parameter): config.backbone_lr_factor * config.backbone_layer_decay**depth
+        for depth, stage in enumerate(reversed(model.backbone.stages()))
+        for parameter in stage
+    }
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for parameter in model.parameters():
         if not parameter.requires_grad:
             continue
-        lr = config.lr * (config.backbone_lr_factor if id(parameter) in in_backbone else 1)
+        lr = base * factors.get(id(parameter), 1)
         weight_decay = config.weight_decay if parameter.ndim > 1 else 0
         groups.setdefault((lr, weight_decay), []).append(parameter)
     parameters = [
@@ -234,8 +247,8 @@ def build_optimizer(config: OptimizerConfig, model: TASCNet) -> optim.Optimizer:
         for (lr, weight_decay), members in groups.items()
     ]
     if config.name == "adamw":
-        return optim.AdamW(parameters, lr=config.lr, fused=True)
-    return optim.SGD(parameters, lr=config.lr, momentum=config.momentum)
+        return optim.AdamW(parameters, lr=base, fused=True)
+    return optim.SGD(parameters, lr=base, momentum=config.momentum)
 
 
 def learning_rate_factor(config: OptimizerConfig, step: int, progress: float) -> float:

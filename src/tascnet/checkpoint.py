@@ -5,30 +5,30 @@
       config.yaml             the settings of the run
       checkpoint.json         format version, step, categories, origin
       training.safetensors    the optimiser's state
+      ...                     what else a training needs to go on, see training/state.py
 
 No file is a pickle. A checkpoint is written under another name and renamed when it is complete. Without the last file
 it is a network to be shared; such a network can also be one file (network_files.py).
 """
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import Tensor, nn, optim
 
 from tascnet import __version__
 from tascnet.build import build_model
 from tascnet.config import Config
 from tascnet.errors import InputError
-from tascnet.files import atomic_folder
+from tascnet.files import UNFINISHED, atomic_folder
 from tascnet.hub import download, hub_id
 from tascnet.model.tascnet import TASCNet
-from tascnet.network_files import SUFFIX, contiguous, load_weights, read_network, read_tensors, write_network
+from tascnet.network_files import SUFFIX, load_weights, read_network, read_tensors, write_network, write_tensors
 from tascnet.origin import Measured, Origin
 from tascnet.structures import LabelSpace
 
@@ -64,10 +64,25 @@ def save_checkpoint(
     optimizer: optim.Optimizer,
     config: Config,
     label_space: LabelSpace,
-    progress: dict[str, float],
+    progress: Mapping[str, float],
     origin: Origin = Origin(),  # noqa: B008 - frozen
+    write_more: Callable[[Path], None] = lambda folder: None,
+    keep_last: int = NUM_KEPT,
+    keep_also: Collection[str] = (),
 ) -> Path:
-    """Write `folder`/step_NNNNNN atomically and remove all but the newest two; return its path.
+    """Write `folder`/step_NNNNNN atomically and remove old ones; return its path.
+
+    Args:
+        folder: of all checkpoints of a run.
+        model: the network.
+        optimizer: its optimiser.
+        config: the settings of the run.
+        label_space: the network's categories.
+        progress: `step` and `seconds` so far.
+        origin: where the network comes from.
+        write_more: writes further files into the checkpoint, after all others.
+        keep_last: so many of the newest checkpoints stay.
+        keep_also: names of others that stay, too.
 
     Raises:
         InputError: it cannot be written (no permission, disk full); the earlier checkpoints are as they were.
@@ -76,25 +91,33 @@ def save_checkpoint(
     try:
         with atomic_folder(final) as temporary:
             write_network(temporary, model.state_dict(), config, facts_of(label_space, progress, origin))
-            save_file(contiguous(_optimizer_tensors(optimizer)), temporary / "training.safetensors")
+            write_tensors(temporary / "training.safetensors", _optimizer_tensors(optimizer))
+            write_more(temporary)
     except (OSError, SafetensorError) as error:
         raise InputError(
             f"cannot write the checkpoint {final}: {error}. Check permission and free space; "
             "tascnet train --resume goes on from the checkpoint before."
         ) from error
-    for old in _by_step(folder.glob("step_*"))[:-NUM_KEPT]:
-        shutil.rmtree(old)
+    for old in _by_step(folder.glob("step_*"))[:-keep_last]:
+        if old.name not in keep_also:
+            _remove(old)
     return final
 
 
-def facts_of(label_space: LabelSpace, progress: dict[str, float], origin: Origin) -> dict[str, Any]:
+def facts_of(label_space: LabelSpace, progress: Mapping[str, float], origin: Origin) -> dict[str, Any]:
     """What a checkpoint says beside settings and weights, as plain values."""
     return {
         "tascnet": __version__,
-        "progress": progress,
+        "progress": dict(progress),
         "categories": label_space.to_list(),
         "origin": origin.to_dict(),
     }
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what a process that was killed left in the folder of a run's checkpoints, half written or half removed."""
+    for leftover in folder.glob(f"{UNFINISHED}*"):
+        shutil.rmtree(leftover, ignore_errors=True)
 
 
 def find_checkpoint(path: str | Path) -> Path:
@@ -107,6 +130,15 @@ def find_checkpoint(path: str | Path) -> Path:
     path = Path(path) if repo_id is None else download(repo_id)
     if path.is_file() and path.suffix == SUFFIX:
         return path
+    return find_checkpoints(path)[-1]
+
+
+def find_checkpoints(path: Path) -> list[Path]:
+    """A checkpoint folder by itself, or the checkpoints of a run folder, the newest last.
+
+    Raises:
+        InputError: there is none.
+    """
     found = _checkpoints(path)
     if not found:
         what = "does not exist" if not path.exists() else "holds no checkpoint"
@@ -114,7 +146,7 @@ def find_checkpoint(path: str | Path) -> Path:
             f"{path} {what}. Give a run folder or a checkpoint folder (with checkpoint.json and model.safetensors), "
             "a network in one .safetensors file, or owner/name on Hugging Face's hub."
         )
-    return found[-1]
+    return found
 
 
 def holds_checkpoint(path: str | Path) -> bool:
@@ -143,7 +175,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             f"{where} lacks a usable entry ({type(error).__name__}: {error}). Use another checkpoint."
         ) from error
     model = build_model(files.config, label_space)
-    load_weights(model, files)
+    load_weights(model, files.tensors, files.path)
     origin, measured = Origin.from_dict(facts.get("origin")), Measured.from_dict(facts.get("measured"))
     return Checkpoint(files.path, model.eval(), files.config, label_space, progress, origin, measured)
 
@@ -203,6 +235,13 @@ def _checkpoints(path: Path) -> list[Path]:
         return [path]
     files = [*path.glob("step_*/checkpoint.json"), *path.glob("checkpoints/step_*/checkpoint.json")]
     return _by_step(file.parent for file in files)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a checkpoint; under another name first, so that half of one is never taken for a whole."""
+    doomed = folder.with_name(f"{UNFINISHED}{folder.name}")
+    folder.rename(doomed)
+    shutil.rmtree(doomed)
 
 
 def _by_step(folders: Iterable[Path]) -> list[Path]:

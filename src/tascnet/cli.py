@@ -3,6 +3,7 @@
 Only what parses arguments is imported here; each verb imports what it needs, so that `tascnet --help` is quick.
 """
 
+import os
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence, Set
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_type_hints
 from jsonargparse import ArgumentParser, Namespace
 
 from tascnet.config import Config, DatasetConfig, FusionConfig, InputConfig
-from tascnet.errors import InputError
+from tascnet.errors import InputError, Interrupted
 from tascnet.settings import check_file, from_dict
 
 if TYPE_CHECKING:
@@ -54,6 +55,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except InputError as error:
         print(f"tascnet: error: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
+    except Interrupted as stopped:
+        print(f"tascnet: stopped: {stopped}", file=sys.stderr)
+        return EXIT_INTERRUPTED
     except KeyboardInterrupt:
         print("tascnet: interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
@@ -479,7 +483,7 @@ def _given(options: Namespace) -> dict[str, Any]:
 def _console() -> "Console":
     from rich.console import Console  # noqa: PLC0415
 
-    return Console()
+    return Console(quiet=os.environ.get("RANK", "0") != "0")  # of the processes that torchrun starts, the first speaks
 
 
 if __name__ == "__main__":

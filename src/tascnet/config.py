@@ -241,10 +241,12 @@ class DataConfig:
         train: the training set.
         val: the validation set.
         input: photos -> input of the network.
-        batch_size: images a step and process.
+        batch_size: images of a batch; each process takes one a step, or training.accumulate of them.
         repeat_threshold: images with a category that is in a smaller share of the images (0-1) than this come several
             times an epoch: sqrt(threshold / share) times for the rarest category of the image; 0 shows each once.
-        workers: processes that load data; 0 loads in the training process.
+        workers: processes that load data, for each process that trains; 0 loads in the training process.
+        on_bad_sample: a training sample that cannot be read ends the run, or another takes its place and the report
+            says so.
         keep_in_memory: read every training image before the first step and hold it; for small data sets.
     """
 
@@ -254,6 +256,7 @@ class DataConfig:
     batch_size: int = 2
     repeat_threshold: float = 0.0
     workers: int = 0
+    on_bad_sample: Literal["fail", "skip"] = "fail"
     keep_in_memory: bool = False
 
 
@@ -264,9 +267,13 @@ class OptimizerConfig:
     Args:
         name: stochastic gradient descent with momentum, or AdamW.
         lr: learning rate after the warm-up.
+        lr_batch: images of a step that `lr` is meant for; with k times as many, k times `lr` is used (the linear rule,
+            Goyal et al. 2017). Steps and warm-up stay as they are given. 0 uses `lr` as it is.
         momentum: of SGD.
         weight_decay: not applied to biases and norms.
         backbone_lr_factor: the backbone's learning rate is `lr` times this.
+        backbone_layer_decay: from the stage of C5 to those of C4, C3, C2 its learning rate falls by this factor each,
+            0-1; 1 gives all the same.
         clip_norm: gradients are scaled down to this norm; 0 for no clipping.
         warmup_steps: the learning rate rises linearly over these steps.
         schedule: course after the warm-up.
@@ -276,9 +283,11 @@ class OptimizerConfig:
 
     name: Literal["sgd", "adamw"] = "sgd"
     lr: float = 0.01
+    lr_batch: int = 0
     momentum: float = 0.9
     weight_decay: float = 1e-4
     backbone_lr_factor: float = 1.0
+    backbone_layer_decay: float = 1.0
     clip_norm: float = 0.0
     warmup_steps: int = 500
     schedule: Literal["multi_step", "poly", "cosine"] = "multi_step"
@@ -299,6 +308,15 @@ class TrainingConfig:
         log_every: steps between lines of metrics.
         precision: number format; on CPUs bf16 can be ten times slower than 32-true.
         accelerator: where to compute; "auto" takes a GPU if there is one.
+        devices: GPUs of this machine that train together, or processes on a CPU; torchrun brings its own number.
+        accumulate: batches whose gradients are added up to one step; a step then takes batch_size x accumulate images
+            of each process.
+        compile: compile the dense parts of the network; where that fails, a message says so and training goes on.
+        ema_decay: keep an average of the weights that forgets at this rate a step, 0-1, and measure it beside them;
+            0 keeps none. 0.999 suits a training of 10,000 steps.
+        keep_last: so many of the newest checkpoints are kept, and the one with the best PQ.
+        resume_if_exists: go on with the run in the output folder if it holds a checkpoint; for machines that start a
+            command again after a failure.
         channels_last: keep images with their channels innermost; quicker for depth-wise convolutions on CPUs.
         seed: of weights, order and augmentation.
         init: start from this network: a run folder, a checkpoint, or a file of weights from elsewhere. What fits is
@@ -312,6 +330,12 @@ class TrainingConfig:
     log_every: int = 20
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    devices: int = 1
+    accumulate: int = 1
+    compile: bool = False
+    ema_decay: float = 0.0
+    keep_last: int = 2
+    resume_if_exists: bool = False
     channels_last: bool = True
     seed: int = 0
     init: str = ""

@@ -1,4 +1,4 @@
-"""The one error that is the user's to mend: reported as a sentence, never as a traceback."""
+"""What ends a command and is no fault of the program: reported as a sentence, never as a traceback."""
 
 
 class InputError(ValueError):
@@ -7,3 +7,7 @@ class InputError(ValueError):
     The message is one sentence or two: the file or setting, what was found, what was wanted, what to do.
     The command line prints it and exits with code 2; in Python it is a `ValueError`.
     """
+
+
+class Interrupted(KeyboardInterrupt):
+    """A long job that was asked to stop has stopped in good order; the message says how to go on with it."""

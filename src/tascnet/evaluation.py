@@ -50,36 +50,90 @@ def evaluate(
     Raises:
         InputError: the data set is empty, or a file of it cannot be used.
     """
+    part = evaluate_part(predictor, dataset, 0, 1, on_image)
+    return join_parts([part], dataset)
+
+
+class EvaluatedPart:
+    """The metrics of some pictures of a data set; they can be sent between processes, and joined."""
+
+    def __init__(self, label_space: LabelSpace):
+        self.metrics = SegmentationMetrics(label_space)
+        self.miou, self.ap = MeanIoU(label_space), AveragePrecision(label_space)
+        self.cityscapes_ap = CityscapesAveragePrecision(label_space) if label_space == CITYSCAPES else None
+        self.doubts: list[float] = []
+        self.seconds = 0.0
+
+    def merge(self, other: "EvaluatedPart") -> None:
+        """Add the pictures of another part behind those already here."""
+        self.metrics.merge(other.metrics)
+        self.miou.merge(other.miou)
+        self.ap.merge(other.ap)
+        if self.cityscapes_ap is not None and other.cityscapes_ap is not None:
+            self.cityscapes_ap.merge(other.cityscapes_ap)
+        self.doubts += other.doubts
+        self.seconds += other.seconds
+
+
+def evaluate_part(
+    predictor: Predictor,
+    dataset: PanopticDataset,
+    part: int,
+    parts: int,
+    on_image: Callable[[int, int], None] = lambda done, total: None,
+) -> EvaluatedPart:
+    """Predict the pictures of one part of a data set and compare; the parts differ in size by one at most.
+
+    Args:
+        predictor: its categories must be the data set's.
+        dataset: with at least one picture.
+        part: which of the parts, from 0.
+        parts: how many there are.
+        on_image: called after each picture with the number done and the total.
+
+    Raises:
+        InputError: the data set is empty, or a file of it cannot be used.
+    """
     if len(dataset) == 0:
         raise InputError("the data set to evaluate on has no images; check data.val.")
-    label_space = predictor.label_space
-    metrics, miou, ap = SegmentationMetrics(label_space), MeanIoU(label_space), AveragePrecision(label_space)
-    cityscapes_ap = CityscapesAveragePrecision(label_space) if label_space == CITYSCAPES else None
-    source = innermost(dataset)
-    doubts: list[float] = []
-    seconds = 0.0
-    for index in range(len(dataset)):
+    label_space, source = predictor.label_space, innermost(dataset)
+    found = EvaluatedPart(label_space)
+    indices = range(len(dataset) * part // parts, len(dataset) * (part + 1) // parts)
+    for done, index in enumerate(indices, start=1):
         sample = dataset[index]
         started = time.perf_counter()
         prediction = predictor.predict(sample.image)
-        seconds += time.perf_counter() - started
-        metrics.update(prediction.segmentation, sample.segmentation, sample.name)
-        miou.update(prediction.semantic, sample.segmentation.semantic_map(label_space))
-        ap.update(prediction.instances, sample.segmentation, sample.name)
-        if cityscapes_ap is not None:
+        found.seconds += time.perf_counter() - started
+        found.metrics.update(prediction.segmentation, sample.segmentation, sample.name)
+        found.miou.update(prediction.semantic, sample.segmentation.semantic_map(label_space))
+        found.ap.update(prediction.instances, sample.segmentation, sample.name)
+        if found.cityscapes_ap is not None:
             void = source.excusing_void(index) if isinstance(source, Cityscapes) else None
-            cityscapes_ap.update(prediction.instances, sample.segmentation, sample.name, void)
-        doubts.append(prediction.doubt)
-        on_image(index + 1, len(dataset))
+            found.cityscapes_ap.update(prediction.instances, sample.segmentation, sample.name, void)
+        found.doubts.append(prediction.doubt)
+        on_image(done, len(indices))
+    return found
+
+
+def join_parts(parts: Sequence[EvaluatedPart], dataset: PanopticDataset) -> Report:
+    """The report of a whole data set, to the last bit the same however many parts it was evaluated in.
+
+    Args:
+        parts: all of them, in their order; they are used up.
+        dataset: that they are parts of.
+    """
+    whole, *others = parts
+    for other in others:
+        whole.merge(other)
     return Report(
-        label_space=label_space,
-        segmentation=metrics.compute(),
-        miou=miou.compute(),
-        ap=ap.compute(),
-        cityscapes_ap=None if cityscapes_ap is None else cityscapes_ap.compute(),
-        mean_doubt=sum(doubts) / len(doubts),
-        seconds_per_image=seconds / len(dataset),
-        notes=_notes(dataset, source),
+        label_space=whole.metrics.label_space,
+        segmentation=whole.metrics.compute(),
+        miou=whole.miou.compute(),
+        ap=whole.ap.compute(),
+        cityscapes_ap=None if whole.cityscapes_ap is None else whole.cityscapes_ap.compute(),
+        mean_doubt=sum(whole.doubts) / len(whole.doubts),
+        seconds_per_image=whole.seconds / len(dataset),
+        notes=_notes(dataset, innermost(dataset)),
     )
 
 

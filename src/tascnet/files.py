@@ -13,6 +13,9 @@ import yaml
 
 from tascnet.errors import InputError
 
+UNFINISHED = ".writing-"
+"""How the names of folders begin that are not complete, or are on their way out."""
+
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
@@ -58,7 +61,7 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     make_folder(path.parent)
     try:
-        temporary = Path(tempfile.mkdtemp(prefix=".writing-", dir=path.parent))
+        temporary = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=path.parent))
     except OSError as error:
         raise InputError(
             f"cannot write in {path.parent}: {error.strerror}. Choose a folder that you may write to."
@@ -72,6 +75,7 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
         if path.exists():
             shutil.rmtree(path)
         temporary.rename(path)
+        _flush_to_disk(path.parent)  # the new name, too
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise

@@ -13,6 +13,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import yaml
@@ -52,7 +53,7 @@ class NetworkFiles:
 def write_network(folder: Path, tensors: Mapping[str, Tensor], config: Config, facts: Mapping[str, Any]) -> None:
     """Write the three files into a folder that is there, each whole or not at all."""
     with atomic_path(folder / "model.safetensors") as temporary:
-        save_file(contiguous(tensors), temporary, {"format": "pt"})
+        write_tensors(temporary, tensors)
     write_text(folder / "config.yaml", yaml.safe_dump(to_dict(config), sort_keys=False))
     write_json(folder / "checkpoint.json", _versioned(facts), indent=1)
 
@@ -60,7 +61,7 @@ def write_network(folder: Path, tensors: Mapping[str, Tensor], config: Config, f
 def write_network_file(path: Path, tensors: Mapping[str, Tensor], config: Config, facts: Mapping[str, Any]) -> None:
     """Write all into one file."""
     texts = {"config": json.dumps(to_dict(config)), "checkpoint": json.dumps(_versioned(facts))}
-    save_file(contiguous(tensors), path, {"format": "pt"} | texts)
+    write_tensors(path, tensors, texts)
 
 
 def read_network(path: Path) -> NetworkFiles:
@@ -85,13 +86,18 @@ def is_network_file(path: Path) -> bool:
         return False
 
 
-def load_weights(model: nn.Module, files: NetworkFiles) -> None:
-    """Put the tensors into a network, in the network's own number format.
+def load_weights(model: nn.Module, found: Mapping[str, Tensor], path: Path) -> None:
+    """Put all tensors into a network, in the network's own number format.
+
+    Args:
+        model: the network.
+        found: name -> tensor.
+        path: where they come from, for the error.
 
     Raises:
         InputError: names or shapes differ; it names the first of each kind.
     """
-    found, wanted = files.tensors, model.state_dict()
+    wanted = model.state_dict()
     missing, unexpected = sorted(set(wanted) - set(found)), sorted(set(found) - set(wanted))
     reshaped = [
         f"{name} has shape {tuple(found[name].shape)}, not {tuple(tensor.shape)}"
@@ -104,7 +110,7 @@ def load_weights(model: nn.Module, files: NetworkFiles) -> None:
             f"{len(names)} {how} ({first_few(names, NUM_NAMED)})" for how, names in differing.items() if names
         )
         raise InputError(
-            f"the weights in {files.path} are not those of the network that its settings describe. Of "
+            f"the weights in {path} are not those of the network that its settings describe. Of "
             f"{len(wanted)} tensors: {counts}. Restore the original files."
         )
     model.load_state_dict(dict(found))
@@ -124,9 +130,10 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
         raise InputError(f"{file} cannot be read ({error}); it may be cut short. Use another checkpoint.") from error
 
 
-def contiguous(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """safetensors stores plain row-major tensors that share no memory."""
-    return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
+def write_tensors(file: Path, tensors: Mapping[str, Tensor], texts: Mapping[str, str] = MappingProxyType({})) -> None:
+    """Write a safetensors file, with texts in its metadata. It stores plain row-major tensors that share no memory."""
+    plain = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
+    save_file(plain, file, {"format": "pt", **texts})
 
 
 def _read_file(path: Path) -> NetworkFiles:

@@ -5,7 +5,8 @@ runs/NAME/
   run.json          command, versions of packages, machine, git commit, start; where the first weights come from
   metrics.jsonl     one line for each logged step and each validation
   tensorboard/      the same as curves
-  checkpoints/      the newest checkpoints
+  checkpoints/      the newest checkpoints and the best one, which best.json names
+  bad_batches/      steps that were not applied because a loss was not finite
   report.json       the final evaluation
   report.md         the same to read
   pictures/         its best and worst cases
@@ -19,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import yaml
@@ -28,11 +29,27 @@ from torch.utils.tensorboard import SummaryWriter
 from tascnet import __version__
 from tascnet.config import Config
 from tascnet.errors import InputError
-from tascnet.files import check_writable, make_folder, read_json, write_json, write_text
+from tascnet.files import check_writable, make_folder, read_json, read_yaml, write_json, write_text
 from tascnet.origin import Origin
-from tascnet.settings import to_dict
+from tascnet.settings import from_dict, to_dict
 
 PACKAGES = ("torch", "torchvision", "timm", "lightning-fabric", "numpy", "pillow")
+
+
+class Best(NamedTuple):
+    """The checkpoint of a run with the highest PQ on the validation set.
+
+    Attributes:
+        checkpoint: name of its folder.
+        step: its step.
+        pq: in percent.
+        weights: "raw", or "ema" where the averaged weights have it.
+    """
+
+    checkpoint: str
+    step: int
+    pq: float
+    weights: str
 
 
 class RunFolder:
@@ -42,6 +59,7 @@ class RunFolder:
         self.path = path
         self.checkpoints = path / "checkpoints"
         self.pictures = path / "pictures"
+        self.bad_batches = path / "bad_batches"
         self._metrics = path / "metrics.jsonl"
         self._curves: SummaryWriter | None = None
 
@@ -59,7 +77,7 @@ class RunFolder:
             InputError: it cannot be written to, or holds the checkpoints of an earlier run.
         """
         folder = cls(check_writable(path))
-        if any(folder.checkpoints.glob("step_*")):
+        if cls.holds_checkpoints(path):
             raise InputError(
                 f"{path} holds the checkpoints of an earlier run. Choose another --output, or go on with that run: "
                 f"tascnet train --resume {path}."
@@ -98,21 +116,81 @@ class RunFolder:
         """
         return Origin.of_run(read_json(self.path / "run.json"), weights, data)
 
+    @staticmethod
+    def holds_checkpoints(path: Path) -> bool:
+        """Whether a run in this folder can go on."""
+        return any(path.glob("checkpoints/step_*"))
+
+    def config(self) -> Config:
+        """The settings of the run.
+
+        Raises:
+            InputError: config.yaml is missing or not valid.
+        """
+        return from_dict(read_yaml(self.path / "config.yaml"))
+
     def forget_after(self, step: int) -> None:
         """Drop the metrics of steps that a resumed run will take again, and a line that was cut short."""
         lines = self._metrics.read_text(encoding="utf-8").splitlines() if self._metrics.exists() else []
         kept = [line for line in lines if 0 < _step_of(line) <= step]
         write_text(self._metrics, "".join(line + "\n" for line in kept))
+        for file in self.bad_batches.glob("step_*.json"):
+            if int(file.stem.removeprefix("step_")) >= step:
+                file.unlink()
+
+    def was_validated_at(self, step: int) -> bool:
+        """Whether the metrics hold a validation at that step."""
+        lines = self._metrics.read_text(encoding="utf-8").splitlines()
+        return any(_step_of(line) == step and "val/pq" in line for line in lines)
+
+    def forget_validation(self, step: int) -> None:
+        """Drop the metrics of a validation that is made again."""
+        lines = self._metrics.read_text(encoding="utf-8").splitlines()
+        kept = [line for line in lines if not (_step_of(line) == step and "val/pq" in line)]
+        write_text(self._metrics, "".join(line + "\n" for line in kept))
+
+    def best(self) -> Best | None:
+        """The best checkpoint so far; None before the first validation."""
+        file = self.checkpoints / "best.json"
+        return Best(**read_json(file)) if file.is_file() else None
+
+    def offer_best(self, step: int, pq: float | None, weights: str) -> None:
+        """Remember the checkpoint of that step if no earlier one has as high a PQ.
+
+        Args:
+            step: of the checkpoint.
+            pq: in percent; None where there is none.
+            weights: "raw", or "ema" for the averaged ones.
+        """
+        best = self.best()
+        if pq is not None and (best is None or pq > best.pq or best.step >= step):
+            write_json(self.checkpoints / "best.json", Best(f"step_{step:06d}", step, pq, weights)._asdict(), indent=1)
 
     def log(self, step: int, values: Mapping[str, float | None]) -> None:
-        """Append one line of metrics, and the same to the curves; None is left out of the curves."""
-        with self._metrics.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": step, **values}) + "\n")
+        """Append one line of metrics, and the same to the curves; None is left out of the curves.
+
+        Raises:
+            InputError: the disk is full, or the file cannot be written to any more.
+        """
+        try:
+            with self._metrics.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"step": step, **values}) + "\n")
+        except OSError as error:
+            raise InputError(
+                f"cannot write to {self._metrics}: {error.strerror}. Check permission and free space. "
+                f"{self.how_to_go_on()}"
+            ) from error
         if self._curves is None:
             self._curves = SummaryWriter(str(self.path / "tensorboard"), purge_step=step)
         for name, value in values.items():
             if value is not None:
                 self._curves.add_scalar(name, value, step)
+
+    def how_to_go_on(self) -> str:
+        """A sentence for somebody whose run has ended before its time."""
+        if not self.holds_checkpoints(self.path):
+            return "There is no checkpoint yet: start it again."
+        return f"Go on with: tascnet train --resume {self.path}"
 
     def close(self) -> None:
         """Write out what is still in memory."""

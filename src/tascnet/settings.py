@@ -27,6 +27,9 @@ _POSITIVE = (
     "model.things_head.mask_convs",
     "model.things_head.max_detections",
     "optimizer.lr",
+    "training.accumulate",
+    "training.devices",
+    "training.keep_last",
     "training.steps",
     "training.checkpoint_every",
     "training.log_every",
@@ -44,6 +47,7 @@ _NOT_NEGATIVE = (
     "loss.tasc_warmup_steps",
     "optimizer.weight_decay",
     "optimizer.backbone_lr_factor",
+    "optimizer.lr_batch",
     "optimizer.clip_norm",
     "optimizer.warmup_steps",
     "optimizer.poly_power",
@@ -62,6 +66,7 @@ _SHARES = (
     "fusion.score_threshold",
     "fusion.overlap_threshold",
     "fusion.mask_threshold",
+    "optimizer.backbone_layer_decay",
     "optimizer.momentum",
 )
 WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
@@ -88,6 +93,7 @@ def check(config: Config) -> Config:
     _check_model(config.model)
     for milestone in config.optimizer.milestones:
         _require("a number in optimizer.milestones", milestone, 0 <= milestone <= 1, "from 0 to 1")
+    _check_training(config)
     check_dataset(config.data.train, "data.train")
     check_dataset(config.data.val, "data.val")
     return config
@@ -144,6 +150,11 @@ def from_dict(values: dict[str, Any]) -> Config:
         raise InputError(f"the settings are not valid: {error}") from error
 
 
+def first_difference(config: Config, other: Config) -> str:
+    """The first setting in which two runs differ, with both values; empty where they are the same run."""
+    return _first_difference(to_dict(config), to_dict(other), "")
+
+
 def check_file(path: str | Path, also: Collection[str] = ()) -> None:
     """Check the names in a configuration file; a misspelt group with nothing in it gets lost where files are merged.
 
@@ -168,6 +179,16 @@ def _parser() -> ArgumentParser:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(Config)
     return parser
+
+
+def _first_difference(values: Mapping[str, Any], others: Mapping[str, Any], prefix: str) -> str:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            if inner := _first_difference(value, others[name], f"{prefix}{name}."):
+                return inner
+        elif value != others[name] and prefix + name != "training.resume_if_exists":
+            return f"{prefix}{name} is {value}, there it is {others[name]}"
+    return ""
 
 
 def _check_groups(values: Mapping[str, Any], group: type, prefix: str = "") -> None:
@@ -244,6 +265,17 @@ def _largest_sides(data: DataConfig) -> tuple[float, float]:
     short_side, long_side = sorted((data.train.height, data.train.width))  # their size is known
     factor = min(wanted / short_side if wanted else 1, long / long_side) * largest_factor
     return short_side * factor, long_side * factor
+
+
+def _check_training(config: Config) -> None:
+    """Check what does not go together, whatever the machine."""
+    training = config.training
+    _require("training.ema_decay", training.ema_decay, 0 <= training.ema_decay < 1, "from 0 to less than 1")
+    if config.data.on_bad_sample == "skip" and config.data.keep_in_memory:
+        raise InputError(
+            "data.on_bad_sample is skip, but data.keep_in_memory reads every picture before the first step. Set "
+            "keep_in_memory to false, or remove the pictures that `tascnet data check` names."
+        )
 
 
 def _check_model(model: ModelConfig) -> None:

@@ -243,3 +243,49 @@ def test_two_images_are_learnt() -> None:
     first, last = course[0], {name: sum(step[name] for step in course[-5:]) / 5 for name in LOSSES}
     assert sum(last.values()) < sum(first.values()) / 3
     assert all(last[name] < first[name] for name in ("rpn_cls", "rpn_box", "cls", "mask", "stuff"))
+
+
+class Divisors:
+    """Records the counts that losses ask an average for, and divides by 1: the losses are sums then."""
+
+    def __init__(self) -> None:
+        self.counts: list[int] = []
+
+    def __call__(self, count: Tensor) -> Tensor:
+        self.counts.append(int(count))
+        return torch.ones(())
+
+
+COUNTED = ("rpn", "roi", "mask", "stuff", "tasc")
+"""In this order the losses ask for their averages."""
+COUNT_OF = dict(zip(LOSSES, ("rpn", "rpn", "roi", "roi", "mask", "stuff", "tasc"), strict=True))
+
+
+def test_a_batch_is_its_images_one_by_one() -> None:
+    """What each image draws depends on its seed alone, and each loss is a sum over all images by a count over all."""
+    model = network()
+    model.things_head.rpn.settings = RPNSettings(samples=40, pre_nms=100, post_nms=50)
+    model.things_head.settings = RoISettings(samples=16)
+    images, targets, seeds = noise(2, *IMAGE), scenes(), [11, 22]
+    together = model(images, targets, seeds=seeds)
+    sums = dict.fromkeys(LOSSES, 0.0)
+    counts = dict.fromkeys(COUNTED, 0)
+    for image in (0, 1):
+        divisors = Divisors()
+        alone = model(images[image][None], [targets[image]], seeds=[seeds[image]], average=divisors)
+        for name in LOSSES:
+            sums[name] += alone[name].item()
+        for name, count in zip(COUNTED, divisors.counts, strict=True):
+            counts[name] += count
+    assert counts["rpn"] == 80
+    assert counts["roi"] == 32
+    for name in LOSSES:
+        assert float(together[name]) == pytest.approx(sums[name] / max(counts[COUNT_OF[name]], 1), rel=1e-4), name
+
+
+def test_another_seed_draws_others() -> None:
+    model = network()
+    model.things_head.rpn.settings = RPNSettings(samples=40, pre_nms=100, post_nms=50)
+    images, targets = noise(2, *IMAGE), scenes()
+    losses = [float(model(images, targets, seeds=seeds)["rpn_cls"]) for seeds in ([1, 2], [1, 2], [3, 2])]
+    assert losses[0] == losses[1] != losses[2]

@@ -5,10 +5,11 @@ import math
 import pytest
 import torch
 from torch import Tensor
+from torchvision.models.detection.roi_heads import fastrcnn_loss
 from torchvision.ops import box_iou, clip_boxes_to_image, roi_align
 
 from tascnet.model.rpn import RPN, RPNSettings
-from tascnet.model.things_head import MASK_POOL, RoISettings, ThingsHead, mask_targets, roi_level
+from tascnet.model.things_head import MASK_POOL, RoISettings, ThingsHead, box_losses, mask_targets, roi_level
 from tascnet.structures import IGNORE, Instances, Size, Target
 
 STRIDES = [4, 8, 16, 32, 64, 128]
@@ -261,6 +262,21 @@ def test_class_and_box_loss_worked_out_by_hand() -> None:
     assert losses["cls"].item() == pytest.approx((2 * (partition - 3) + partition) / 3, rel=1e-5)
     # smooth L1, turning point 1/9: 0.05^2 / 2 x 9, and 2 - 1/18; two RoIs of three
     assert losses["box"].item() == pytest.approx(2 * (0.05**2 * 4.5 + 2 - 1 / 18) / 3, rel=1e-5)
+
+
+def test_box_losses_equal_torchvisions() -> None:
+    generator = torch.Generator().manual_seed(7)
+    logits, deltas = torch.randn(9, 4, generator=generator), torch.randn(9, 16, generator=generator)
+    classes, wanted = torch.tensor([0, 3, 1, 0, 0, 2, 2, 0, 1]), torch.randn(9, 4, generator=generator)
+    reference = fastrcnn_loss(logits, deltas, [classes], [wanted])
+    assert [float(loss) for loss in box_losses(logits, deltas, classes, wanted)] == pytest.approx(
+        [float(loss) for loss in reference], rel=1e-6
+    )
+
+
+def test_box_losses_without_a_roi_are_zero() -> None:
+    losses = box_losses(torch.zeros(0, 4), torch.zeros(0, 16), torch.zeros(0, dtype=torch.int64), torch.zeros(0, 4))
+    assert [float(loss) for loss in losses] == [0, 0]
 
 
 def test_sampled_rois_are_a_quarter_objects() -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from difflib import get_close_matches
+from itertools import accumulate
 from typing import Any, Literal
 
 import timm
@@ -93,6 +94,14 @@ class Backbone(nn.Module):
         """Set the input normalisation; `mean` and `std` of red, green, blue in units of 0-1."""
         self.register_buffer("pixel_mean", torch.tensor(mean).view(3, 1, 1) * 255)
         self.register_buffer("pixel_std", torch.tensor(std).view(3, 1, 1) * 255)
+
+    def stages(self) -> list[list[nn.Parameter]]:
+        """The parameters of the network by the level they lead to, C2 to C5: the stem with C2, no added stages."""
+        names = [name for name, _ in self.network.named_parameters()]
+        ends = list(accumulate((_end_of(names, name) for name in self.network.feature_info.module_name()), max))
+        ends[-1] = len(names)
+        parameters = list(self.network.parameters())
+        return [parameters[first:last] for first, last in zip([0, *ends[:-1]], ends, strict=True)]
 
     def normalize(self, images: Tensor) -> Tensor:
         """(..., 3, H, W) of 0-255, any number type -> the same, as the network expects it."""
@@ -232,13 +241,17 @@ def _move_strides(network: nn.Module, name: str) -> None:
 
 def _freeze_up_to(network: nn.Module, last_module: str) -> None:
     """Exclude from training all parameters from the input up to the end of a module, in order of definition."""
-    prefixes = (last_module + ".", last_module.replace(".", "_") + ".")  # timm flattens the names of some networks
-    parameters = list(network.named_parameters())
-    inside = [index for index, (name, _) in enumerate(parameters) if name.startswith(prefixes)]
-    if not inside:
+    end = _end_of([name for name, _ in network.named_parameters()], last_module)
+    if not end:
         raise InputError(f"this backbone has no module {last_module}; set model.backbone.freeze_stem to false.")
-    for _, parameter in parameters[: inside[-1] + 1]:
+    for parameter in list(network.parameters())[:end]:
         parameter.requires_grad_(False)
+
+
+def _end_of(names: list[str], module: str) -> int:
+    """The number of parameters, in order of definition, up to the end of a module; 0 where it has none."""
+    prefixes = (module + ".", module.replace(".", "_") + ".")  # timm flattens the names of some networks
+    return 1 + max((index for index, name in enumerate(names) if name.startswith(prefixes)), default=-1)
 
 
 def _with_group_norm(module: nn.Module) -> nn.Module:

@@ -11,6 +11,7 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.rpn import RPNHead
 from torchvision.ops import batched_nms, box_iou, clip_boxes_to_image, remove_small_boxes
 
+from tascnet.model.averaging import Average, own_count
 from tascnet.structures import Size, Target
 
 BACKGROUND = Matcher.BELOW_LOW_THRESHOLD
@@ -77,9 +78,21 @@ class RPN(nn.Module):
         self.matcher = Matcher(settings.high_iou, settings.low_iou, allow_low_quality_matches=True)
 
     def forward(
-        self, pyramid: Sequence[Tensor], image_sizes: Sequence[Size], targets: Sequence[Target] | None = None
+        self,
+        pyramid: Sequence[Tensor],
+        image_sizes: Sequence[Size],
+        targets: Sequence[Target] | None = None,
+        generators: Sequence[torch.Generator | None] | None = None,
+        average: Average = own_count,
     ) -> tuple[list[Tensor], dict[str, Tensor]]:
         """Propose boxes, and compute the losses where targets are given.
+
+        Args:
+            pyramid: the levels, each (B, channels, h, w).
+            image_sizes: height and width of each image's content.
+            targets: one an image.
+            generators: one an image, on the CPU; they draw the anchors that the losses look at. None: torch's own.
+            average: what a loss's sum is divided by.
 
         Returns:
             Proposals of each image, (n, 4) with n <= post_nms, best first, without gradient; and the losses
@@ -98,7 +111,14 @@ class RPN(nn.Module):
         losses = (
             {}
             if targets is None
-            else self._losses(torch.cat(logits, 1), torch.cat(deltas, 1), torch.cat(anchors), targets)
+            else self._losses(
+                torch.cat(logits, 1),
+                torch.cat(deltas, 1),
+                torch.cat(anchors),
+                targets,
+                generators or [None] * len(targets),
+                average,
+            )
         )
         return proposals, losses
 
@@ -124,12 +144,20 @@ class RPN(nn.Module):
         keep = batched_nms(box.float(), score.float(), level_of, self.settings.nms_iou)[: self.settings.post_nms]
         return box[keep]
 
-    def _losses(self, logits: Tensor, deltas: Tensor, anchors: Tensor, targets: Sequence[Target]) -> dict[str, Tensor]:
+    def _losses(
+        self,
+        logits: Tensor,
+        deltas: Tensor,
+        anchors: Tensor,
+        targets: Sequence[Target],
+        generators: Sequence[torch.Generator | None],
+        average: Average,
+    ) -> dict[str, Tensor]:
         """Binary cross entropy over sampled anchors; smooth L1 over the positive ones; both per sampled anchor."""
         cls_loss, box_loss, num_sampled = logits.sum() * 0, deltas.sum() * 0, 0
-        for image_logits, image_deltas, target in zip(logits, deltas, targets, strict=True):
+        for image_logits, image_deltas, target, generator in zip(logits, deltas, targets, generators, strict=True):
             matched = match(self.matcher, target.boxes, anchors)
-            positive, negative = sample(matched, self.settings.samples, self.settings.positive_fraction)
+            positive, negative = sample(matched, self.settings.samples, self.settings.positive_fraction, generator)
             sampled = torch.cat((positive, negative))
             is_object = torch.zeros_like(image_logits[sampled])
             is_object[: len(positive)] = 1
@@ -137,7 +165,8 @@ class RPN(nn.Module):
             cls_loss = cls_loss + F.binary_cross_entropy_with_logits(image_logits[sampled], is_object, reduction="sum")
             box_loss = box_loss + F.smooth_l1_loss(image_deltas[positive], wanted, beta=BOX_LOSS_BETA, reduction="sum")
             num_sampled += len(sampled)
-        return {"rpn_cls": cls_loss / max(num_sampled, 1), "rpn_box": box_loss / max(num_sampled, 1)}
+        divisor = average(torch.tensor(num_sampled, device=logits.device))
+        return {"rpn_cls": cls_loss / divisor, "rpn_box": box_loss / divisor}
 
 
 def centred_anchors(size: float, ratios: Sequence[float]) -> Tensor:
@@ -154,17 +183,22 @@ def match(matcher: Matcher, boxes: Tensor, candidates: Tensor) -> Tensor:
     return matcher(box_iou(boxes, candidates))
 
 
-def sample(matched: Tensor, number: int, positive_fraction: float) -> tuple[Tensor, Tensor]:
-    """Draw at most `number` candidates, at most a share of them positive: indices of positives and of negatives."""
+def sample(
+    matched: Tensor, number: int, positive_fraction: float, generator: torch.Generator | None = None
+) -> tuple[Tensor, Tensor]:
+    """Draw at most `number` candidates, at most a share of them positive: indices of positives and of negatives.
+
+    The generator is one of the CPU, so that a seed draws the same on every device; None is torch's own.
+    """
     positive = torch.where(matched >= 0)[0]
     negative = torch.where(matched == BACKGROUND)[0]
     num_positive = min(len(positive), int(number * positive_fraction))
     num_negative = min(len(negative), number - num_positive)
-    return _draw(positive, num_positive), _draw(negative, num_negative)
+    return _draw(positive, num_positive, generator), _draw(negative, num_negative, generator)
 
 
-def _draw(candidates: Tensor, number: int) -> Tensor:
-    return candidates[torch.randperm(len(candidates), device=candidates.device)[:number]]
+def _draw(candidates: Tensor, number: int, generator: torch.Generator | None) -> Tensor:
+    return candidates[torch.randperm(len(candidates), generator=generator)[:number].to(candidates.device)]
 
 
 def _anchor_rows(level: Tensor, values: int) -> Tensor:

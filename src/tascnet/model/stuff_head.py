@@ -7,6 +7,7 @@ import torch.nn.functional as F  # noqa: N812 - the field's own abbreviation
 from torch import Tensor, nn
 
 from tascnet.errors import InputError
+from tascnet.model.averaging import Average, own_count
 from tascnet.model.backbone import group_norm
 
 NUM_SUMMED_LEVELS = 4  # Panoptic FPN's head reads P2..P5
@@ -101,7 +102,7 @@ def _climb(doublings: int, in_channels: int, channels: int) -> nn.Sequential:
     return nn.Sequential(*steps)
 
 
-def stuff_loss(logits: Tensor, semantic: Tensor, stride: int, ignore: int) -> Tensor:
+def stuff_loss(logits: Tensor, semantic: Tensor, stride: int, ignore: int, average: Average = own_count) -> Tensor:
     """Cross entropy at the resolution of the logits, VOID ignored.
 
     Args:
@@ -109,13 +110,14 @@ def stuff_loss(logits: Tensor, semantic: Tensor, stride: int, ignore: int) -> Te
         semantic: (B, H, W) semantic index at the resolution of the images.
         stride: H / h.
         ignore: the value of VOID in `semantic`.
+        average: what the sum is divided by, from the number of pixels that are not VOID.
 
     Returns:
         The mean over the pixels that are not VOID; zero where all are.
     """
     labels = semantic_labels(semantic, logits.shape[1], stride)
     total = F.cross_entropy(logits, labels, ignore_index=ignore, reduction="sum")
-    return total / (labels != ignore).sum().clamp(min=1)
+    return total / average((labels != ignore).sum())
 
 
 def semantic_labels(semantic: Tensor, num_outputs: int, stride: int) -> Tensor:

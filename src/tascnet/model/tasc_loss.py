@@ -8,6 +8,8 @@ from typing import Literal
 
 from torch import Tensor
 
+from tascnet.model.averaging import Average, own_count
+
 Normalization = Literal["valid", "active"]
 """Over which pixels the loss is averaged: all that are not VOID, or those of them that either head calls things."""
 
@@ -35,7 +37,11 @@ def confidence_mask(probability: Tensor) -> Tensor:
 
 
 def tasc_loss(
-    stuff_things: Tensor, roi_things: Tensor, valid: Tensor, normalization: Normalization = "valid"
+    stuff_things: Tensor,
+    roi_things: Tensor,
+    valid: Tensor,
+    normalization: Normalization = "valid",
+    average: Average = own_count,
 ) -> Tensor:
     """Things and Stuff Consistency: the mean squared difference of the two things masks (section 5 of the method).
 
@@ -47,6 +53,7 @@ def tasc_loss(
         roi_things: (..., h, w) M_th.
         valid: (..., h, w) bool, True where the annotation is not VOID.
         normalization: "valid" averages over valid pixels; "active" over valid pixels where either mask is above 0.
+        average: what the sum is divided by, from the number of those pixels.
 
     Returns:
         A scalar, 0..1; 0 (part of the graph) where no pixel counts.
@@ -55,7 +62,7 @@ def tasc_loss(
         raise ValueError(f"normalization is '{normalization}'; it must be 'valid' or 'active'.")
     counted = valid if normalization == "valid" else valid & ((stuff_things > 0) | (roi_things > 0))
     squared = (stuff_things - roi_things).square().where(counted, 0)
-    return squared.sum() / counted.sum().clamp(min=1)
+    return squared.sum() / average(counted.sum())
 
 
 def tasc_weight(step: int, weight: float, warmup_steps: int) -> float:

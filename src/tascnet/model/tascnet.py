@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the field's own abbreviation
 from torch import Tensor, nn
 
+from tascnet.model.averaging import Average, own_count
 from tascnet.model.backbone import Backbone
 from tascnet.model.fpn import FPN
 from tascnet.model.roi_flatten import roi_flatten
@@ -73,6 +74,8 @@ class TASCNet(nn.Module):
         images: Tensor,
         targets: Sequence[Target] | None = None,
         image_sizes: Sequence[Size] | None = None,
+        seeds: Sequence[int] | None = None,
+        average: Average = own_count,
     ) -> Outputs | dict[str, Tensor]:
         """Predict, or compute the losses.
 
@@ -80,6 +83,9 @@ class TASCNet(nn.Module):
             images: (B, 3, H, W) red, green, blue, 0-255, any number type.
             targets: one an image, at the size of the (padded) images; with them come losses.
             image_sizes: height and width of each image's content in the upper left corner; all of it by default.
+            seeds: one an image, of the draw of anchors and RoIs that the losses look at: an image draws the same
+                whatever batch it is in. Without them, torch's own generator draws.
+            average: what each loss's sum is divided by; processes that train together agree on it.
 
         Returns:
             Without targets `Outputs`; with targets a scalar for each name in `LOSSES`, not yet weighted.
@@ -90,10 +96,11 @@ class TASCNet(nn.Module):
         stuff_logits = self.stuff_head(pyramid)
         if targets is None:
             return Outputs(stuff_logits, self.things_head.detect(pyramid, image_sizes))
-        losses, positives = self.things_head.losses(pyramid, image_sizes, targets)
+        generators = None if seeds is None else [torch.Generator().manual_seed(seed) for seed in seeds]
+        losses, positives = self.things_head.losses(pyramid, image_sizes, targets, generators, average)
         semantic = torch.stack([_pad_map(target.semantic, stuff_logits.shape[-2:]) for target in targets])
-        losses["stuff"] = stuff_loss(stuff_logits, semantic, STRIDE, IGNORE)
-        losses["tasc"] = self._tasc_loss(stuff_logits, positives, semantic)
+        losses["stuff"] = stuff_loss(stuff_logits, semantic, STRIDE, IGNORE, average)
+        losses["tasc"] = self._tasc_loss(stuff_logits, positives, semantic, average)
         return losses
 
     def _prepare(self, images: Tensor, image_sizes: Sequence[Size]) -> Tensor:
@@ -105,13 +112,15 @@ class TASCNet(nn.Module):
         height, width = images.shape[-2:]
         return F.pad(normalized, (0, -width % PAD_MULTIPLE, 0, -height % PAD_MULTIPLE))
 
-    def _tasc_loss(self, stuff_logits: Tensor, positives: Sequence[PositiveRoIs], semantic: Tensor) -> Tensor:
+    def _tasc_loss(
+        self, stuff_logits: Tensor, positives: Sequence[PositiveRoIs], semantic: Tensor, average: Average
+    ) -> Tensor:
         """L_TASC between the stuff head's things mask and the flattened masks of the things head."""
         size = Size(*stuff_logits.shape[-2:])
         things_mask = torch.stack([roi_flatten(rois.masks, rois.boxes, size, STRIDE) for rois in positives])
         stuff_mask = confidence_mask(things_probability(stuff_logits, self.num_stuff))
         valid = semantic_labels(semantic, stuff_logits.shape[1], STRIDE) != IGNORE
-        return tasc_loss(stuff_mask, things_mask, valid, self.tasc_normalization)
+        return tasc_loss(stuff_mask, things_mask, valid, self.tasc_normalization, average)
 
 
 def _pad_map(semantic: Tensor, plane: Sequence[int]) -> Tensor:

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from torchvision.models.detection._utils import BoxCoder, Matcher
 from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead, FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
-from torchvision.models.detection.roi_heads import fastrcnn_loss
 from torchvision.ops import batched_nms, clip_boxes_to_image, remove_small_boxes
 
+from tascnet.model.averaging import Average, own_count
 from tascnet.model.fpn import ConvNorm, norm_layer
 from tascnet.model.roi_align import roi_align
-from tascnet.model.rpn import RPN, match, sample
+from tascnet.model.rpn import BOX_LOSS_BETA, RPN, match, sample
 from tascnet.structures import Instances, Size, Target
 
 NUM_ROI_LEVELS = 4  # RoIAlign reads P2..P5
@@ -126,18 +126,36 @@ class ThingsHead(nn.Module):
             nn.init.zeros_(layer.bias)
 
     def losses(
-        self, pyramid: Sequence[Tensor], image_sizes: Sequence[Size], targets: Sequence[Target]
+        self,
+        pyramid: Sequence[Tensor],
+        image_sizes: Sequence[Size],
+        targets: Sequence[Target],
+        generators: Sequence[torch.Generator | None] | None = None,
+        average: Average = own_count,
     ) -> tuple[dict[str, Tensor], list[PositiveRoIs]]:
-        """The five Mask R-CNN losses (`rpn_cls`, `rpn_box`, `cls`, `box`, `mask`) and each image's positive RoIs."""
-        proposals, losses = self.rpn(pyramid, image_sizes, targets)
-        rois = [
-            self._sample_rois(image_proposals, target)
-            for image_proposals, target in zip(proposals, targets, strict=True)
-        ]
+        """The five Mask R-CNN losses and each image's positive RoIs.
+
+        Args:
+            pyramid: the levels, each (B, channels, h, w).
+            image_sizes: height and width of each image's content.
+            targets: one an image.
+            generators: one an image, on the CPU; they draw anchors and RoIs for the losses. None: torch's own.
+            average: what a loss's sum is divided by.
+
+        Returns:
+            `rpn_cls`, `rpn_box`, `cls`, `box`, `mask`; the RoIs for RoI-Flatten.
+        """
+        generators = generators or [None] * len(targets)
+        proposals, losses = self.rpn(pyramid, image_sizes, targets, generators, average)
+        rois = [self._sample_rois(*image) for image in zip(proposals, targets, generators, strict=True)]
 
         class_logits, box_deltas = self.box_branch(pyramid, [roi.boxes for roi in rois])
-        losses["cls"], losses["box"] = fastrcnn_loss(
-            class_logits, box_deltas, [roi.classes for roi in rois], [roi.deltas for roi in rois]
+        losses["cls"], losses["box"] = box_losses(
+            class_logits,
+            box_deltas,
+            torch.cat([roi.classes for roi in rois]),
+            torch.cat([roi.deltas for roi in rois]),
+            average,
         )
 
         # the positives come first among the RoIs of each image
@@ -152,7 +170,7 @@ class ThingsHead(nn.Module):
             ]
         )
         total = F.binary_cross_entropy_with_logits(mask_logits, wanted.to(mask_logits.dtype), reduction="sum")
-        losses["mask"] = total / max(wanted.numel(), 1)
+        losses["mask"] = total / average(torch.tensor(wanted.numel(), device=total.device))
         masks = mask_logits.sigmoid().split([len(image_boxes) for image_boxes in boxes])
         return losses, [PositiveRoIs(*positive) for positive in zip(boxes, masks, strict=True)]
 
@@ -215,11 +233,13 @@ class ThingsHead(nn.Module):
         return pooled
 
     @torch.no_grad()
-    def _sample_rois(self, proposals: Tensor, target: Target) -> "_SampledRoIs":
+    def _sample_rois(
+        self, proposals: Tensor, target: Target, generator: torch.Generator | None = None
+    ) -> "_SampledRoIs":
         """Draw the RoIs of one image that the losses look at; the annotated boxes are among the candidates."""
         candidates = torch.cat((proposals, target.boxes.to(proposals.dtype)))
         matched = match(self.matcher, target.boxes, candidates)
-        positive, negative = sample(matched, self.settings.samples, self.settings.positive_fraction)
+        positive, negative = sample(matched, self.settings.samples, self.settings.positive_fraction, generator)
         instances = matched[positive]
         deltas = candidates.new_zeros(len(positive) + len(negative), 4)
         deltas[: len(positive)] = self.box_coder.encode_single(target.boxes[instances], candidates[positive])
@@ -249,6 +269,26 @@ class _SampledRoIs(NamedTuple):
     classes: Tensor  # (n,) 0 background, thing index + 1
     deltas: Tensor  # (n, 4) from RoI to annotated box; only the positives' count
     instances: Tensor  # (positives,) index of the annotated instance
+
+
+def box_losses(
+    class_logits: Tensor, box_deltas: Tensor, classes: Tensor, deltas: Tensor, average: Average = own_count
+) -> tuple[Tensor, Tensor]:
+    """Cross entropy over all RoIs; smooth L1 of the annotated class's box over the positive ones; both per RoI.
+
+    Args:
+        class_logits: (n, 1 + K_th), background first.
+        box_deltas: (n, 4 + 4 K_th).
+        classes: (n,) 0 background, thing index + 1.
+        deltas: (n, 4) from RoI to annotated box; only the positives' count.
+        average: what both sums are divided by, from the number of RoIs.
+    """
+    divisor = average(torch.tensor(len(classes), device=classes.device))
+    positive = torch.where(classes > 0)[0]
+    predicted = box_deltas.unflatten(1, (-1, 4))[positive, classes[positive]]
+    cls_loss = F.cross_entropy(class_logits, classes, reduction="sum")
+    box_loss = F.smooth_l1_loss(predicted, deltas[positive], beta=BOX_LOSS_BETA, reduction="sum")
+    return cls_loss / divisor, box_loss / divisor
 
 
 def roi_level(boxes: Tensor, num_levels: int) -> Tensor:

@@ -33,6 +33,7 @@ class Report:
         mean_doubt: mean over the pictures of |M_st - M_th| where either head sees things.
         seconds_per_image: inference alone, without reading and measuring.
         notes: sentences without which the figures would mislead.
+        ema: headline figures of the averaged weights, in percent, as `summary` gives them; None where there are none.
     """
 
     label_space: LabelSpace
@@ -43,6 +44,7 @@ class Report:
     mean_doubt: float | None = None
     seconds_per_image: float | None = None
     notes: tuple[str, ...] = ()
+    ema: Mapping[str, float | None] | None = None
 
     @property
     def num_images(self) -> int:
@@ -85,6 +87,8 @@ class Report:
             }
         if self.mean_doubt is not None:
             values["mean_doubt"] = self.mean_doubt
+        if self.ema is not None:
+            values["ema"] = dict(self.ema)
         values["images"] = self.num_images
         if self.seconds_per_image is not None:
             values["seconds_per_image"] = self.seconds_per_image

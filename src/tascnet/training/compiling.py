@@ -1,0 +1,38 @@
+"""The dense parts of the network, compiled by torch; where that fails, they run as they are."""
+
+import torch
+from rich.console import Console
+
+from tascnet.display import say
+from tascnet.model.tascnet import TASCNet
+from tascnet.structures import Size
+
+TRIAL = Size(64, 64)
+
+
+def compile_dense_parts(model: TASCNet, device: torch.device, console: Console) -> bool:
+    """Compile backbone, pyramid and stuff head; the things head branches on its data and stays as it is.
+
+    Compiling is tried at once on a small image, forward and backward. Names of weights do not change.
+
+    Returns:
+        Whether they are compiled.
+    """
+    parts = (model.backbone.network, model.fpn, model.stuff_head)
+    for part in parts:
+        part.compile()
+    model.eval()  # statistics of batch norm stay as they are
+    try:
+        with torch.random.fork_rng():
+            logits = model.stuff_head(model.fpn(model.backbone(torch.zeros(1, 3, *TRIAL, device=device))))
+            logits.sum().backward()
+    except Exception as error:
+        for part in parts:
+            part._compiled_call_impl = None
+        reason = " ".join(str(error).split())[:200]
+        say(console, f"torch.compile failed ({type(error).__name__}: {reason}); training goes on without it.")
+        return False
+    finally:
+        model.zero_grad()
+        model.train()
+    return True

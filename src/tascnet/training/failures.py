@@ -1,0 +1,58 @@
+"""What ends a training from outside -> one sentence: no memory, a dead worker, a dead process."""
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import distributed
+
+from tascnet.errors import InputError
+
+_NO_MEMORY = ("out of memory", "can't allocate memory", "Cannot allocate memory", "not enough memory")
+_PEER_GONE = ("gloo", "Connection closed by peer", "Connection reset by peer", "Broken pipe", "NCCL", "TCPStore")
+
+
+class ProcessLostError(InputError):
+    """Another process of the same training has ended; what ended it is the interesting error."""
+
+
+@contextmanager
+def explained(batch: Callable[[], str], processes: int, go_on: Callable[[], str]) -> Iterator[None]:
+    """Within the block, errors of the machine become an `InputError`; errors of this program stay as they are.
+
+    Args:
+        batch: says how large the batch was.
+        processes: that train together.
+        go_on: says how to go on.
+
+    Raises:
+        InputError: memory ran out, a process that loads data died, or another process of the training did.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except (RuntimeError, MemoryError) as error:
+        explanation = _explanation(error, batch(), processes, go_on())
+        if explanation is None:
+            raise
+        raise explanation from error
+
+
+def _explanation(error: BaseException, batch: str, processes: int, go_on: str) -> InputError | None:
+    text = str(error)
+    if isinstance(error, torch.OutOfMemoryError | MemoryError) or any(words in text for words in _NO_MEMORY):
+        return InputError(
+            f"memory ran out at a batch of {batch}. Lower data.batch_size (training.accumulate makes up for it), "
+            f"data.input.crop or data.input.short_side, or set training.precision to bf16-mixed on a GPU. {go_on}"
+        )
+    if found := re.search(r"DataLoader worker \(pid\(?s?\)? ?([\d, ]+)\)(.*)", text):
+        how = found.group(2).strip(" .") or "ended"
+        return InputError(
+            f"a process that loads data (pid {found.group(1).strip()}) {how}. If that was not you, memory ran out: "
+            f"lower data.workers or data.batch_size. {go_on}"
+        )
+    if processes > 1 and (isinstance(error, distributed.DistError) or any(words in text for words in _PEER_GONE)):
+        return ProcessLostError(f"another process of this training has ended ({text.splitlines()[0][:200]}). {go_on}")
+    return None

@@ -1,0 +1,358 @@
+"""The training loop: batches -> steps of the optimiser; validation and checkpoints on the way; a report at the end."""
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from tascnet.build import build_optimizer, build_stream, learning_rate_factor
+from tascnet.checkpoint import save_checkpoint
+from tascnet.config import Config
+from tascnet.data.batch import Batch
+from tascnet.data.stream import PanopticDataset
+from tascnet.display import Bar, progress_bar, say
+from tascnet.errors import Interrupted
+from tascnet.evaluation import evaluate_part, join_parts, write_cases
+from tascnet.model.tasc_loss import tasc_weight
+from tascnet.model.tascnet import TASCNet
+from tascnet.origin import Origin
+from tascnet.predictor import Predictor
+from tascnet.reports.report import Report
+from tascnet.reports.writing import write_report
+from tascnet.run_folder import RunFolder
+from tascnet.settings import told_settings
+from tascnet.structures import LabelSpace, Target
+from tascnet.training.batches import Shares, by_step, image_seeds, load_batches
+from tascnet.training.compiling import compile_dense_parts
+from tascnet.training.ema import average_of
+from tascnet.training.failures import explained
+from tascnet.training.guard import MAX_IN_A_ROW, diagnosis, is_finite, plain, write_bad_batch
+from tascnet.training.interrupts import Interrupts
+from tascnet.training.state import Progress, SavedState, write_state
+from tascnet.training.team import Team
+
+
+def total_loss(losses: dict[str, Tensor], stuff_weight: float, consistency_weight: float) -> Tensor:
+    """L = L_rpn_cls + L_rpn_box + L_cls + L_box + L_mask + lambda_s L_stuff + lambda_c L_TASC."""
+    weights = {"stuff": stuff_weight, "tasc": consistency_weight}
+    return torch.stack([weights.get(name, 1.0) * loss for name, loss in losses.items()]).sum()
+
+
+class _Sealed:
+    """Targets on their way through Fabric.
+
+    In mixed precision Fabric converts whatever collection it knows, and refuses frozen dataclasses in it; the
+    network wants targets as they are.
+    """
+
+    def __init__(self, targets: list[Target]):
+        self._targets = targets
+
+    def __len__(self) -> int:
+        return len(self._targets)
+
+    def __iter__(self) -> Iterator[Target]:
+        return iter(self._targets)
+
+    def __getitem__(self, index: int) -> Target:
+        return self._targets[index]
+
+
+class Training:
+    """The parts of one run, as one of its processes holds them, and the loop over them."""
+
+    def __init__(
+        self,
+        config: Config,
+        run: RunFolder,
+        console: Console,
+        team: Team,
+        train_set: PanopticDataset,
+        val_set: PanopticDataset,
+        label_space: LabelSpace,
+        model: TASCNet,
+        shares: Shares,
+        origin: Origin,
+        saved: SavedState | None = None,
+    ):
+        """Bring the parts together.
+
+        Args:
+            config: settings.
+            run: where everything is written.
+            console: where progress is shown.
+            team: the processes that train together.
+            train_set, val_set: data sets of the same categories.
+            label_space: the network's; categories in the order of its channels.
+            model: the network, on the CPU.
+            shares: which process loads what.
+            origin: where the network comes from.
+            saved: where to go on; None starts anew.
+        """
+        self.config, self.run, self.console, self.team, self.shares = config, run, console, team, shares
+        self.train_set, self.val_set, self.label_space = train_set, val_set, label_space
+        self.origin = origin
+        self.progress = saved.progress if saved else Progress()
+        self.progress.images_per_step = shares.images_per_step
+        self.command = run.command()  # now, because the report at the end must not fail for it
+        self.fabric, self.loading = team.fabric, "unknown size"
+        if config.training.channels_last:
+            model = model.to(memory_format=torch.channels_last)
+        optimizer = build_optimizer(config.optimizer, model, shares.images_per_step)
+        self.model = model.to(self.fabric.device)
+        if config.training.compile:
+            compile_dense_parts(model, self.fabric.device, console)
+        self.ema = average_of(model, config.training.ema_decay)
+        self.wrapped, self.optimizer = self.fabric.setup(model, optimizer)
+        self.scaler = getattr(self.fabric.strategy.precision, "scaler", None)
+        if saved:
+            saved.restore(self.optimizer, self.ema and self.ema.module, self.scaler)
+
+    def run_to_the_end(self) -> Report:
+        """Train, save, validate, write the report.
+
+        Raises:
+            InputError: a sample cannot be read, nothing can be written, memory runs out, the losses are not finite.
+            Interrupted: Ctrl-C or SIGTERM came; a checkpoint of the last step has been written.
+        """
+        go_on = self.run.how_to_go_on
+        with explained(lambda: self.loading, self.team.processes, go_on), Interrupts() as self.interrupts:
+            if self._lacks_validation():
+                self._validate()
+            with progress_bar(self.console, "training", self.config.training.steps, self.progress.step) as bar:
+                self._take_steps(bar)
+            return self._finish()
+
+    def _take_steps(self, bar: Bar) -> None:
+        training = self.config.training
+        self.wrapped.train()
+        started = time.perf_counter() - self.progress.seconds
+        for batches in self._batches():
+            losses, stop = self._step(batches, time.perf_counter() - started)
+            done = self.progress.share(self.config) >= 1
+            self._report_step(losses, bar)
+            validate = self._is_due(training.validate_every) and not done
+            if self._is_due(training.checkpoint_every) or validate or done or stop:
+                self._save()
+            if stop and not done:
+                raise Interrupted(f"step {self.progress.step} is saved. {self.run.how_to_go_on()}")
+            if validate:
+                self._validate()
+                started = time.perf_counter() - self.progress.seconds
+            if done:
+                break
+
+    def _step(self, batches: list[Batch], seconds: float) -> tuple[dict[str, float], bool]:
+        """One step of the optimiser: its losses, and whether a process was asked to stop.
+
+        Its random numbers depend on the step alone, so a resumed run repeats them. Processes average their gradients
+        and agree on the losses, so that all of them apply the step, or none.
+        """
+        torch.manual_seed(self.config.training.seed * 1_000_003 + self.progress.step)
+        self._set_learning_rates()
+        sums = [self._add_gradients(batch, round_) for round_, batch in enumerate(batches)]
+        own = {name: torch.stack([losses[name] for losses in sums]).mean() for name in sums[0]}
+        norm = self._clip_gradients()
+        values = [*own.values(), norm, *norm.new_tensor([self.interrupts.asked, seconds])]
+        *means, norm_value, stop, self.progress.seconds = self.team.mean(torch.stack(values))
+        losses = dict(zip(own, means, strict=True))
+        overflow = self.scaler is not None and self.scaler.get_scale() > 1  # the scaler skips it, and lowers the scale
+        if is_finite(losses, 0 if overflow else norm_value):
+            self.optimizer.step()
+            self.progress.bad_in_a_row = 0
+            if self.ema is not None:
+                self.ema.update(self.model, self.progress.step)
+        else:
+            self._refuse(batches, sums, losses, norm_value)
+        self.optimizer.zero_grad()
+        self.progress.step += 1
+        return losses, stop > 0
+
+    def _add_gradients(self, batch: Batch, round_: int) -> dict[str, Tensor]:
+        """Forward and backward of one batch; the losses."""
+        config, step, rounds = self.config, self.progress.step, self.shares.rounds
+        images = batch.images
+        self.loading = f"{len(images)} images of {images.shape[2]} x {images.shape[3]} pixels"
+        if config.training.channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        seeds = image_seeds(config.training.seed, self.shares.positions(step, round_))
+        with self.fabric.no_backward_sync(self.wrapped, enabled=round_ < rounds - 1):
+            losses: dict[str, Tensor] = self.wrapped(
+                images, _Sealed(batch.targets), batch.image_sizes, seeds, self.team.average
+            )
+            consistency = tasc_weight(step, config.loss.tasc, config.loss.tasc_warmup_steps)
+            losses["total"] = total_loss(losses, config.loss.stuff, consistency)
+            self.fabric.backward(losses["total"] / rounds)
+        return {name: loss.detach() for name, loss in losses.items()}
+
+    def _set_learning_rates(self) -> None:
+        factor = learning_rate_factor(self.config.optimizer, self.progress.step, self.progress.share(self.config))
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * factor
+
+    def _clip_gradients(self) -> Tensor:
+        """Scale the gradients down to the largest norm that is allowed; their norm before that."""
+        norm = self.fabric.clip_gradients(
+            self.wrapped,
+            self.optimizer,
+            max_norm=self.config.optimizer.clip_norm or math.inf,
+            error_if_nonfinite=False,
+        )
+        assert norm is not None  # for the type checker: a largest norm was given
+        return norm
+
+    def _refuse(
+        self, batches: list[Batch], sums: list[dict[str, Tensor]], losses: dict[str, float], norm: float
+    ) -> None:
+        """Leave the weights as they are, write down what the step was made of, and give up at the third in a row."""
+        self.progress.bad_steps += 1
+        self.progress.bad_in_a_row += 1
+        if self.scaler is not None:
+            self.scaler.update()
+        own = [
+            {"images": batch.names, "losses": plain({name: float(loss) for name, loss in values.items()})}
+            for batch, values in zip(batches, sums, strict=True)
+        ]
+        images = [batch for batches_of in self.team.gather(own) for batch in batches_of]
+        folder, step = self.run.bad_batches, self.progress.step
+        self.team.first_does(lambda: write_bad_batch(folder, step, losses, norm, images))
+        say(self.console, f"step {step} was not applied: its losses or gradients are not finite numbers, see {folder}")
+        if self.progress.bad_in_a_row >= MAX_IN_A_ROW:
+            raise diagnosis(losses, norm, max(group["lr"] for group in self.optimizer.param_groups), folder)
+
+    def _batches(self) -> Iterator[list[Batch]]:
+        """The batches of each step, from where the run stands to the last; raises where a sample cannot be read."""
+        config = self.config
+        steps = range(self.progress.step, config.training.steps)
+        num_samples = config.training.steps * self.shares.images_per_step
+        loader = load_batches(
+            build_stream(config.data, self.train_set, num_samples, config.training.seed, self.console),
+            self.shares,
+            steps,
+            self.label_space,
+            config.data.workers,
+            pin_memory=self.fabric.device.type == "cuda",
+            skip=config.data.on_bad_sample == "skip",
+        )
+        loaded: Any = self.fabric.setup_dataloaders(loader, use_distributed_sampler=False)
+        for batches in by_step(loaded, self.shares.rounds):
+            self._note_problems([problem for batch in batches for problem in batch.problems])
+            yield [batch.or_raise() for batch in batches]
+
+    def _note_problems(self, problems: list[str]) -> None:
+        for problem in problems:
+            if problem not in self.progress.skipped:
+                say(self.console, f"skipped: {problem}")
+                self.progress.skipped.append(problem)
+
+    def _report_step(self, losses: dict[str, float], bar: Bar) -> None:
+        step, training = self.progress.step, self.config.training
+        if (step % training.log_every and step != 1) or not self.team.is_first:
+            return
+        values = {f"loss/{name}": loss if math.isfinite(loss) else None for name, loss in losses.items()}
+        images_per_second = step * self.shares.images_per_step / self.progress.seconds
+        lr = max(group["lr"] for group in self.optimizer.param_groups)
+        self.run.log(
+            step, values | {"lr": lr, "images_per_second": images_per_second, "seconds": self.progress.seconds}
+        )
+        parts = "  ".join(f"{name} {losses[name]:.2f}" for name in ("total", "stuff", "cls", "mask", "tasc"))
+        bar.update(step, f"{parts}  lr {lr:.1e}  {images_per_second:.1f} images/s")
+
+    def _lacks_validation(self) -> bool:
+        """Whether the run was ended between a checkpoint and its validation; the last one is part of the end."""
+        due = self._is_due(self.config.training.validate_every) and self.progress.share(self.config) < 1
+        return due and not self.run.was_validated_at(self.progress.step)
+
+    def _is_due(self, every: int) -> bool:
+        return every > 0 and self.progress.step > 0 and self.progress.step % every == 0
+
+    def _save(self) -> None:
+        """Write a checkpoint, one for all processes."""
+        self.progress.skipped = sorted({reason for own in self.team.gather(self.progress.skipped) for reason in own})
+        best = self.run.best()
+        scaler = self.scaler.state_dict() if self.scaler is not None else {}
+        ema = self.ema and self.ema.module
+        self.team.first_does(
+            lambda: save_checkpoint(
+                self.run.checkpoints,
+                self.model,
+                self.optimizer,
+                self.config,
+                self.label_space,
+                {"step": self.progress.step, "seconds": self.progress.seconds},
+                self.origin,
+                write_more=lambda folder: write_state(folder, self.progress, ema, scaler),
+                keep_last=self.config.training.keep_last,
+                keep_also=[best.checkpoint] if best else [],
+            )
+        )
+
+    def _validate(self) -> Report:
+        """PQ and the rest on the validation set, of the weights and of their average."""
+        report = self._evaluate(self.model, "validation")
+        summary, weights = report.summary(), "raw"
+        figures = {f"val/{name}": value for name, value in summary.items()}
+        if self.ema is not None:
+            ema = self._evaluate(self.ema.module, "validation of the average").summary()
+            figures |= {f"val_ema/{name}": value for name, value in ema.items()}
+            report = replace(report, ema=ema)
+            if (ema["pq"] or 0) > (summary["pq"] or 0):
+                summary, weights = ema, "ema"
+        self.wrapped.train()
+        step, pq = self.progress.step, summary["pq"]
+        if self.team.is_first:
+            if self.run.was_validated_at(step):
+                self.run.forget_validation(step)  # the run had come to its end before
+            self.run.log(step, figures)
+            self.run.offer_best(step, pq, weights)
+            shown = "  ".join(f"{name} {_shown(value)}" for name, value in report.summary().items())
+            average = f"  of the average: pq {_shown(report.ema['pq'])}" if report.ema else ""
+            say(self.console, f"step {step}, {self.progress.seconds / 60:.1f} min: {shown}{average}")
+        return report
+
+    def _evaluate(self, model: TASCNet, title: str) -> Report:
+        """Each process evaluates a part of the validation set; all get the whole report."""
+        predictor, team = self._predictor(model), self.team
+        with progress_bar(self.console, title, len(self.val_set) // team.processes) as bar:
+            part = evaluate_part(
+                predictor, self.val_set, team.process, team.processes, lambda done, _: self._evaluated(bar, done)
+            )
+        return join_parts(team.gather(part), self.val_set)
+
+    def _evaluated(self, bar: Bar, done: int) -> None:
+        """Called after each picture; a wish to stop is granted at once, because the checkpoint is written already."""
+        bar.update(done)
+        if self.interrupts.asked:
+            raise Interrupted(f"step {self.progress.step} is saved. {self.run.how_to_go_on()}")
+
+    def _finish(self) -> Report:
+        """The report, and pictures of the best and the worst cases."""
+        report = self._validate()
+        notes = _notes(self.progress)
+        report = replace(report, notes=(*report.notes, *notes))
+        if self.team.is_first:
+            write_report(report, self.run.path, self.command, told_settings(self.config.data.val))
+            write_cases(report, self._predictor(self.model), self.val_set, self.run.pictures)
+            self.run.close()
+        self.team.fabric.barrier()
+        return report
+
+    def _predictor(self, model: TASCNet) -> Predictor:
+        return Predictor(model, self.label_space, self.config.data.input, self.config.fusion)
+
+
+def _notes(progress: Progress) -> Iterator[str]:
+    """What a reader of the report must know of the training."""
+    if progress.bad_steps:
+        yield f"{progress.bad_steps} training steps were not applied, because losses or gradients were not finite."
+    if progress.skipped:
+        yield f"{len(progress.skipped)} training samples could not be read and were replaced: {progress.skipped[0]}"
+
+
+def _shown(value: float | None) -> str:
+    return "-" if value is None or math.isnan(value) else f"{value:.1f}"

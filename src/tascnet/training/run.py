@@ -1,0 +1,223 @@
+"""A config and a folder -> data sets, network, processes, and the loop over them; or the same from a checkpoint."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from tascnet.build import build_dataset, build_model
+from tascnet.checkpoint import Checkpoint, check_label_space, find_checkpoints, load_checkpoint, remove_leftovers
+from tascnet.config import Config, TrainingConfig
+from tascnet.data.stream import PanopticDataset
+from tascnet.device import choose_device
+from tascnet.display import say
+from tascnet.errors import InputError
+from tascnet.model.tascnet import TASCNet
+from tascnet.opening import open_network
+from tascnet.provenance import with_what_its_run_knows
+from tascnet.reports.report import Report
+from tascnet.run_folder import RunFolder
+from tascnet.settings import check, first_difference, told_settings
+from tascnet.structures import LabelSpace
+from tascnet.training.batches import Shares
+from tascnet.training.loop import Training
+from tascnet.training.processes import start
+from tascnet.training.state import SavedState, read_state
+from tascnet.training.team import Place, Team
+from tascnet.weights.imagenet import load_imagenet_weights
+from tascnet.weights.initialize import Network, initialize
+
+
+def train(config: Config, folder: Path, command: str, console: Console) -> Report:
+    """Train from the start, into a new run folder; in `training.devices` processes, or in those of torchrun.
+
+    Where torchrun has started the processes again, or `training.resume_if_exists` is set, a run that is in the folder
+    already goes on.
+
+    Raises:
+        InputError: the config, a file of the data set or the folder cannot be used.
+        Interrupted: it was asked to stop; the message says how to go on.
+    """
+    check(config)
+    _check_machine(config.training)
+    if _shall_resume(config.training) and RunFolder.holds_checkpoints(folder):
+        _check_same_run(config, RunFolder.open(folder).config(), folder)
+        return resume(folder, console)
+    return _in_processes(config.training, _train_here, (config, folder, command), console)
+
+
+def resume(folder: Path, console: Console) -> Report:
+    """Go on with an interrupted run from its newest usable checkpoint.
+
+    Raises:
+        InputError: the folder is no run folder, holds no usable checkpoint, or its data has changed.
+        Interrupted: it was asked to stop; the message says how to go on.
+    """
+    config = RunFolder.open(folder).config()
+    find_checkpoints(folder)
+    _check_machine(config.training)
+    return _in_processes(config.training, _resume_here, (folder,), console)
+
+
+def _train_here(config: Config, folder: Path, command: str, console: Console) -> Report:
+    """Train from the start, as one of the processes."""
+    place = Place.from_environment() or Place()
+    train_set, val_set = _open_data(config)
+    label_space = train_set.label_space
+    model, weights = _new_model(config, label_space, console)
+    if place.processes == 1:
+        run = RunFolder.create(folder, config, command, weights)
+        team = Team(config.training, place)
+    else:
+        team = Team(config.training, place)
+        run = team.first_does(lambda: RunFolder.create(folder, config, command, weights))
+    origin = run.origin(weights, told_settings(config.data.train))
+    shares = Shares(config.data.batch_size, config.training.accumulate, place.processes, place.process)
+    return Training(config, run, console, team, train_set, val_set, label_space, model, shares, origin).run_to_the_end()
+
+
+def _resume_here(folder: Path, console: Console) -> Report:
+    """Go on with a run, as one of the processes."""
+    place = Place.from_environment() or Place()
+    run = RunFolder.open(folder)
+    checkpoint, saved = _newest_usable(folder, console)
+    config = checkpoint.config
+    train_set, val_set = _open_data(config)
+    check_label_space(checkpoint, train_set.label_space)
+    shares = _shares(config, saved.progress.images_per_step, place)
+    team = Team(config.training, place)
+    team.first_does(lambda: _tidy(run, saved.progress.step))
+    say(console, f"going on from step {saved.progress.step} ({checkpoint.folder})")
+    # the network's channels are in the order of the checkpoint's categories
+    return Training(
+        config,
+        run,
+        console,
+        team,
+        train_set,
+        val_set,
+        checkpoint.label_space,
+        checkpoint.model,
+        shares,
+        with_what_its_run_knows(checkpoint).origin,
+        saved,
+    ).run_to_the_end()
+
+
+def _in_processes(
+    training: TrainingConfig, function: Callable[..., Report], arguments: tuple[Any, ...], console: Console
+) -> Report:
+    """Call a function here, or in as many processes as the training shall have; torchrun has started them already."""
+    if training.devices == 1 or Place.from_environment():
+        return function(*arguments, console)
+    return start(function, arguments, training.devices, console.quiet)
+
+
+def _shares(config: Config, images_per_step: int, place: Place) -> Shares:
+    """How a resumed run shares out its samples: more or fewer processes than before take the same images a step.
+
+    Raises:
+        InputError: that cannot be with this number of processes.
+    """
+    rounds, rest = divmod(images_per_step, place.processes * config.data.batch_size)
+    if rest or not rounds:
+        raise InputError(
+            f"the run takes {images_per_step} images a step, which {place.processes} processes with batches of "
+            f"{config.data.batch_size} cannot share evenly. Go on with a number of processes that divides "
+            f"{images_per_step // config.data.batch_size}."
+        )
+    return Shares(config.data.batch_size, rounds, place.processes, place.process)
+
+
+def _newest_usable(folder: Path, console: Console) -> tuple[Checkpoint, SavedState]:
+    """The newest checkpoint that is whole; those that are not are named.
+
+    Raises:
+        InputError: none is.
+    """
+    problems: list[InputError] = []
+    for path in reversed(find_checkpoints(folder)):
+        try:
+            found = load_checkpoint(path), read_state(path)
+        except InputError as error:
+            problems.append(error)
+            continue
+        for problem in problems:
+            say(console, f"a checkpoint is not usable, and the one before is taken: {problem}")
+        return found
+    raise problems[0]
+
+
+def _tidy(run: RunFolder, step: int) -> None:
+    remove_leftovers(run.checkpoints)
+    run.forget_after(step)
+
+
+def _shall_resume(training: TrainingConfig) -> bool:
+    return training.resume_if_exists or int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+
+
+def _check_same_run(config: Config, earlier: Config, folder: Path) -> None:
+    difference = first_difference(config, earlier)
+    if difference:
+        raise InputError(
+            f"{folder} holds a run with other settings ({difference}), so it cannot go on with these. Choose another "
+            "--output, or give the same settings."
+        )
+
+
+def _check_machine(training: TrainingConfig) -> None:
+    """Check what only this machine can tell.
+
+    Raises:
+        InputError: a device is missing, or cannot do what is asked of it.
+    """
+    device = choose_device(training.accelerator)
+    if training.precision == "16-mixed" and device.type == "cpu":
+        raise InputError(
+            "training.precision is 16-mixed, but processors do not compute in it. "
+            "Set it to 32-true, or training.accelerator to a GPU."
+        )
+    available = {"cuda": torch.cuda.device_count(), "mps": 1, "cpu": os.cpu_count() or 1}[device.type]
+    if training.devices > available and not Place.from_environment():
+        kind = "processor cores" if device.type == "cpu" else f"{device.type} devices"
+        raise InputError(
+            f"training.devices is {training.devices}, but this machine has {available} {kind}. Lower it, and raise "
+            "training.accumulate by as much to keep the images of a step."
+        )
+
+
+def _open_data(config: Config) -> tuple[PanopticDataset, PanopticDataset]:
+    train_set = build_dataset(config.data.train, config.data.input.load_short_side)
+    val_set = build_dataset(config.data.val)
+    if train_set.label_space != val_set.label_space:
+        raise InputError(
+            f"data.train has {len(train_set.label_space.categories)} categories and data.val "
+            f"{len(val_set.label_space.categories)}, or they differ in names or ids. Use the same categories for both."
+        )
+    return train_set, val_set
+
+
+def _new_model(config: Config, label_space: LabelSpace, console: Console) -> tuple[TASCNet, tuple[str, ...]]:
+    """The network before its first step, and where its weights come from, a sentence for each part."""
+    torch.manual_seed(config.training.seed)
+    model = build_model(config, label_space)
+    backbone = config.model.backbone
+    told: tuple[str, ...] = ()
+    if config.training.init:
+        source = open_network(config.training.init, console)
+        known = Network(source.model, source.config, source.label_space)
+        initialization = initialize(Network(model, config, label_space), known)
+        told = (f"initialised from {source.folder}", *source.origin.weights, *initialization.decisions)
+        say(console, "\n- ".join(told))
+        if initialization.has_backbone:
+            return model, told
+    weights = f"backbone {backbone.name}: random weights"
+    if backbone.weights != "random":
+        source_of_backbone = load_imagenet_weights(model.backbone, backbone.name, backbone.weights)
+        weights = f"backbone {backbone.name}: pretrained weights from {source_of_backbone}"
+        say(console, weights)
+    return model, (*told, weights)

@@ -1,0 +1,125 @@
+"""What a training must know to go on exactly where it stood, and the files of a checkpoint that hold it.
+
+    training.safetensors    the optimiser's state
+    ema.safetensors         the averaged weights, where they are kept
+    training.json           counters, the scaler of 16-bit gradients, checksums of the files with tensors
+
+Random numbers need no state: each draw depends on the seed and on the step or the place of the sample alone.
+"""
+
+import json
+import zlib
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import nn, optim
+
+from tascnet.checkpoint import load_optimizer
+from tascnet.config import Config
+from tascnet.errors import InputError
+from tascnet.files import read_json
+from tascnet.network_files import load_weights, read_tensors, write_tensors
+
+STATE_FILE, EMA_FILE = "training.json", "ema.safetensors"
+_CHUNK = 2**24  # bytes read at a time
+
+
+@dataclass
+class Progress:
+    """How far a training has come.
+
+    Attributes:
+        step: steps taken, those included that were not applied.
+        seconds: time spent on them; validations do not count.
+        images_per_step: images of a step over all processes; the sample that comes next follows from it.
+        bad_steps: steps that were not applied because a loss or a gradient was not finite.
+        bad_in_a_row: how many of them the last ones are.
+        skipped: why samples could not be read, each reason once.
+    """
+
+    step: int = 0
+    seconds: float = 0.0
+    images_per_step: int = 0
+    bad_steps: int = 0
+    bad_in_a_row: int = 0
+    skipped: list[str] = field(default_factory=list)
+
+    def share(self, config: Config) -> float:
+        """0 at the start, 1 at the end: the larger of the shares of steps and of time."""
+        limits = [self.step / config.training.steps]
+        if config.training.max_minutes:
+            limits.append(self.seconds / 60 / config.training.max_minutes)
+        return min(1.0, max(limits))
+
+    @classmethod
+    def from_values(cls, values: dict[str, Any]) -> Self:
+        """From the values that `asdict` gives."""
+        return cls(
+            int(values["step"]),
+            float(values["seconds"]),
+            int(values["images_per_step"]),
+            int(values["bad_steps"]),
+            int(values["bad_in_a_row"]),
+            [str(reason) for reason in values["skipped"]],
+        )
+
+
+def write_state(folder: Path, progress: Progress, ema: nn.Module | None, scaler: dict[str, Any]) -> None:
+    """Add to a checkpoint what only a training needs; the last thing that is written.
+
+    Args:
+        folder: with the files of tensors, not yet under its final name.
+        progress: counters.
+        ema: the averaged network; None where there is none.
+        scaler: state of the scaler of 16-bit gradients; empty where there is none.
+    """
+    if ema is not None:
+        write_tensors(folder / EMA_FILE, ema.state_dict())
+    checksums = {file.name: _checksum(file) for file in sorted(folder.glob("*.safetensors"))}
+    values = {"progress": asdict(progress), "scaler": scaler, "crc32": checksums}
+    (folder / STATE_FILE).write_text(json.dumps(values, indent=1), encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class SavedState:
+    """The part of a checkpoint that goes on training."""
+
+    folder: Path
+    progress: Progress
+    scaler: dict[str, Any]
+
+    def restore(self, optimizer: optim.Optimizer, ema: nn.Module | None, scaler: torch.amp.GradScaler | None) -> None:
+        """Put optimiser, averaged network and scaler back into the state that was saved."""
+        load_optimizer(self.folder, optimizer)
+        if ema is not None:
+            load_weights(ema, read_tensors(self.folder / EMA_FILE), self.folder / EMA_FILE)
+        if scaler is not None:
+            scaler.load_state_dict(self.scaler)
+
+
+def read_state(folder: Path) -> SavedState:
+    """Read a checkpoint's state and check that no byte of its tensors has changed.
+
+    Raises:
+        InputError: a file is missing, broken, or not the one that was written.
+    """
+    file = folder / STATE_FILE
+    values = read_json(file)
+    try:
+        progress, scaler, checksums = Progress.from_values(values["progress"]), values["scaler"], values["crc32"]
+        for name, checksum in checksums.items():
+            if _checksum(folder / name) != checksum:
+                raise InputError(f"{folder / name} is not what was written (its checksum differs).")
+    except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
+        raise InputError(f"{file} lacks a usable entry ({type(error).__name__}: {error}).") from error
+    return SavedState(folder, progress, scaler)
+
+
+def _checksum(file: Path) -> int:
+    checksum = 0
+    with file.open("rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            checksum = zlib.crc32(chunk, checksum)
+    return checksum

@@ -1,0 +1,136 @@
+"""The processes that train together, seen from one of them: what they agree on, and who starts them."""
+
+import logging
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments import LightningEnvironment, TorchElasticEnvironment
+from lightning_fabric.strategies import DDPStrategy, Strategy
+from torch import Tensor, distributed
+from torch.distributed.rendezvous import rendezvous
+
+from tascnet.config import TrainingConfig
+from tascnet.device import choose_device
+from tascnet.errors import InputError
+
+T = TypeVar("T")
+
+PATIENCE = timedelta(minutes=30)
+"""Processes wait so long for each other: process 0 alone draws pictures and writes checkpoints."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a process stands, as torchrun tells it, or `processes.start` does.
+
+    Attributes:
+        process: its number.
+        processes: how many there are on all machines.
+        on_machine: how many there are on this machine.
+    """
+
+    process: int = 0
+    processes: int = 1
+    on_machine: int = 1
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Place | None":
+        """None where nobody has started several processes."""
+        if "LOCAL_RANK" not in environment or "WORLD_SIZE" not in environment:
+            return None
+        return cls(*(int(environment[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")))
+
+
+class Team:
+    """The processes that train together, and what they agree on."""
+
+    def __init__(self, training: TrainingConfig, place: Place):
+        """Meet the other processes; each must call this."""
+        logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+        if place.processes > 1 and TorchElasticEnvironment.detect():
+            _meet(choose_device(training.accelerator).type)
+        self.fabric = Fabric(
+            accelerator=training.accelerator,
+            devices=place.on_machine,
+            num_nodes=place.processes // place.on_machine,
+            strategy=_strategy(place),
+            precision=training.precision,
+            plugins=_environment(place),
+        )
+        self.fabric.launch()
+        self.process, self.processes = place.process, place.processes
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the process that writes files and speaks."""
+        return self.process == 0
+
+    def mean(self, values: Tensor) -> list[float]:
+        """(n,) -> the means over all processes."""
+        if self.processes > 1:
+            values = self.fabric.all_reduce(values, reduce_op="mean")  # type: ignore[assignment]
+        means: list[float] = values.tolist()
+        return means
+
+    def average(self, count: Tensor) -> Tensor:
+        """What a loss's sum is divided by, as `model.averaging` says: the mean of the counts of all processes."""
+        if self.processes > 1:
+            count = count.clone()
+            distributed.all_reduce(count)
+        return count.clamp(min=1) / self.processes
+
+    def gather(self, value: T) -> list[T]:
+        """The values of all processes, in their order."""
+        if self.processes == 1:
+            return [value]
+        values: list[Any] = [None] * self.processes
+        distributed.all_gather_object(values, value)
+        return values
+
+    def first_does(self, action: Callable[[], T]) -> T:
+        """What process 0 gets from an action that it alone takes. Where that raises an `InputError`, all raise it."""
+        if self.processes == 1:
+            return action()
+        outcome: T | InputError
+        try:
+            outcome = action() if self.is_first else InputError("")
+        except InputError as error:
+            outcome = error
+        outcome = self.fabric.broadcast(outcome)
+        if isinstance(outcome, InputError):
+            raise outcome
+        return outcome
+
+
+def _meet(device: str) -> None:
+    """Meet the processes that torchrun has started.
+
+    Where torchrun starts them again, the addresses of those before are still in its store: each attempt needs its own
+    place for them.
+    """
+    if device == "cuda":
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    store, process, processes = next(rendezvous("env://"))
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    distributed.init_process_group(
+        "nccl" if device == "cuda" else "gloo",
+        store=distributed.PrefixStore(f"attempt {attempt}", store),
+        rank=process,
+        world_size=processes,
+        timeout=PATIENCE,
+    )
+
+
+def _strategy(place: Place) -> Strategy | str:
+    return "auto" if place.processes == 1 else DDPStrategy(timeout=PATIENCE, gradient_as_bucket_view=True)
+
+
+def _environment(place: Place) -> list[Any]:
+    if place.processes == 1:
+        return []
+    return [TorchElasticEnvironment() if TorchElasticEnvironment.detect() else LightningEnvironment()]

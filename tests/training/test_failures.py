@@ -1,0 +1,52 @@
+"""What ends a training from outside is a sentence; a mistake of the program stays a traceback."""
+
+import pytest
+import torch
+
+from tascnet.errors import InputError
+from tascnet.training.failures import ProcessLostError, explained
+
+
+def explain(error: BaseException, processes: int = 1) -> None:
+    with explained(lambda: "2 images of 64 x 128 pixels", processes, lambda: "Go on."):
+        raise error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: you tried"),
+        MemoryError(),
+    ],
+)
+def test_no_memory(error: BaseException):
+    with pytest.raises(InputError, match=r"memory ran out at a batch of 2 images of 64 x 128.*data.batch_size.*Go on."):
+        explain(error)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("DataLoader worker (pid 12) is killed by signal: Killed. ", r"\(pid 12\) is killed by signal: Killed. If"),
+        ("DataLoader worker (pid(s) 12, 13) exited unexpectedly", r"\(pid 12, 13\) exited unexpectedly. If"),
+    ],
+)
+def test_a_worker_that_died(text: str, said: str):
+    with pytest.raises(InputError, match=rf"a process that loads data {said}.*lower data.workers.*Go on."):
+        explain(RuntimeError(text))
+
+
+LOST = RuntimeError("[gloo/transport/tcp/pair.cc:538] Connection closed by peer [127.0.0.1]:5")
+
+
+def test_another_process_that_died():
+    with pytest.raises(ProcessLostError, match=r"another process of this training has ended .*Connection.*Go on."):
+        explain(LOST, processes=2)
+
+
+@pytest.mark.parametrize("error", [LOST, RuntimeError("shapes differ"), TypeError("gloo")])
+def test_a_mistake_of_the_program_stays_one(error: BaseException):
+    with pytest.raises(type(error)) as raised:
+        explain(error)
+    assert raised.value is error
