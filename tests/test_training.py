@@ -591,8 +591,8 @@ class TestKinds:
             assert first[0] == pytest.approx(second[0], rel=1e-5), name
             # the group norms of so small a network make 3e-3 of the gradient out of fp32's rounding
             assert first[1] == pytest.approx(second[1], rel=1e-3), name
-        # a gradient of another size would show: the step changes the loss by ten times as much
-        assert together[1]["loss/stuff"] < 0.99 * together[0]["loss/stuff"]
+        # a gradient twice as large would show: the step changes this loss by more
+        assert abs(together[1]["loss/stuff"] / together[0]["loss/stuff"] - 1) > 4e-3
 
     @pytest.mark.parametrize("fails", [False, True])
     def test_compiling_falls_back(
