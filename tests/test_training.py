@@ -598,16 +598,17 @@ class TestKinds:
         config = tiny_config()
         config.data.train.num_images, config.data.input.flip = 1, 0.0
         config.loss.tasc, config.optimizer.name = 0.0, "sgd"
+        config.model.things_head.roi_samples = 4  # one of them positive in each image
         together = metrics(run(config, tmp_path / "together"))
         config.data.batch_size, config.training.accumulate = 1, 2
         apart = metrics(run(config, tmp_path / "apart"))
         for name in ("rpn_cls", "rpn_box", "cls", "stuff", "total"):
             first, second = ([line[f"loss/{name}"] for line in lines[:2]] for lines in (together, apart))
             assert first[0] == pytest.approx(second[0], rel=1e-5), name
-            # positive RoIs may differ in number, so the mask loss's gradient differs a little
-            assert first[1] == pytest.approx(second[1], rel=1e-4), name
-        # a gradient twice as large would show
-        assert abs(together[1]["loss/total"] / together[0]["loss/total"] - 1) > 1e-3
+            # the group norms of so small a network make 3e-3 of the gradient out of fp32's rounding
+            assert first[1] == pytest.approx(second[1], rel=1e-3), name
+        # a gradient twice as large would show: the step changes this loss by more
+        assert abs(together[1]["loss/stuff"] / together[0]["loss/stuff"] - 1) > 4e-3
 
     @pytest.mark.parametrize("fails", [False, True])
     def test_compiling_falls_back(

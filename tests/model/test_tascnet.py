@@ -280,12 +280,12 @@ def test_a_batch_is_its_images_one_by_one() -> None:
     assert counts["rpn"] == 80
     assert counts["roi"] == 32
     for name in LOSSES:
-        assert float(together[name]) == pytest.approx(sums[name] / max(counts[COUNT_OF[name]], 1), rel=1e-4), name
+        assert together[name].item() == pytest.approx(sums[name] / max(counts[COUNT_OF[name]], 1), rel=1e-4), name
 
 
 def test_another_seed_draws_others() -> None:
     model = network()
     model.things_head.rpn.settings = RPNSettings(samples=40, pre_nms=100, post_nms=50)
     images, targets = noise(2, *IMAGE), scenes()
-    losses = [float(model(images, targets, seeds=seeds)["rpn_cls"]) for seeds in ([1, 2], [1, 2], [3, 2])]
+    losses = [model(images, targets, seeds=seeds)["rpn_cls"].item() for seeds in ([1, 2], [1, 2], [3, 2])]
     assert losses[0] == losses[1] != losses[2]
