@@ -64,6 +64,7 @@ class TestTheRunFolder:
         assert found - events == {
             "config.yaml",
             "run.json",
+            "state.json",
             "metrics.jsonl",
             "report.json",
             "report.md",

@@ -3,19 +3,20 @@
 runs/NAME/
   config.yaml       the settings, complete
   run.json          command, versions of packages, machine, git commit, start
+  state.json        running, finished or interrupted
   metrics.jsonl     one line for each logged step and each validation
-  tensorboard/      the same as curves
+  tensorboard/      the same as curves, and pictures of the validations
   checkpoints/      the newest checkpoints
   report.json       the final evaluation
   report.md         the same to read
   pictures/         its best and worst cases
 """
 
-import json
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -28,7 +29,10 @@ from tascnet import __version__
 from tascnet.config import Config
 from tascnet.errors import InputError
 from tascnet.files import check_writable, make_folder, read_json, write_json, write_text
+from tascnet.runs.metrics_file import METRICS, metrics_line, parse_line, step_of
+from tascnet.runs.state import keep_state
 from tascnet.settings import to_dict
+from tascnet.visualize import Picture
 
 PACKAGES = ("torch", "torchvision", "timm", "lightning-fabric", "numpy", "pillow")
 
@@ -40,7 +44,7 @@ class RunFolder:
         self.path = path
         self.checkpoints = path / "checkpoints"
         self.pictures = path / "pictures"
-        self._metrics = path / "metrics.jsonl"
+        self._metrics = path / METRICS
         self._curves: SummaryWriter | None = None
 
     @classmethod
@@ -84,18 +88,34 @@ class RunFolder:
     def forget_after(self, step: int) -> None:
         """Drop the metrics of steps that a resumed run will take again, and a line that was cut short."""
         lines = self._metrics.read_text(encoding="utf-8").splitlines() if self._metrics.exists() else []
-        kept = [line for line in lines if 0 < _step_of(line) <= step]
+        kept = [line for line in lines if (values := parse_line(line)) and step_of(values) <= step]
         write_text(self._metrics, "".join(line + "\n" for line in kept))
 
     def log(self, step: int, values: Mapping[str, float | None]) -> None:
         """Append one line of metrics, and the same to the curves; None is left out of the curves."""
         with self._metrics.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": step, **values}) + "\n")
-        if self._curves is None:
-            self._curves = SummaryWriter(str(self.path / "tensorboard"), purge_step=step)
+            file.write(metrics_line(step, values))
         for name, value in values.items():
             if value is not None:
-                self._curves.add_scalar(name, value, step)
+                self._tensorboard(step).add_scalar(name, value, step)
+
+    def show(self, step: int, pictures: Mapping[str, Picture]) -> None:
+        """Show pictures in TensorBoard, each under its name with a slider over the steps."""
+        for name, picture in pictures.items():
+            self._tensorboard(step).add_image(f"val/{name}", picture, step, dataformats="HWC")
+
+    @contextmanager
+    def kept_state(self) -> Iterator[None]:
+        """While the block runs, state.json says that the run goes on; afterwards, how it ended. Curves are closed.
+
+        Raises:
+            InputError: state.json cannot be written.
+        """
+        with keep_state(self.path):
+            try:
+                yield
+            finally:
+                self.close()
 
     def close(self) -> None:
         """Write out what is still in memory."""
@@ -103,18 +123,16 @@ class RunFolder:
             self._curves.close()
             self._curves = None
 
+    def _tensorboard(self, step: int) -> SummaryWriter:
+        """The event file. It is opened when first used, and then hides what earlier ones hold from `step` on."""
+        if self._curves is None:
+            self._curves = SummaryWriter(str(self.path / "tensorboard"), purge_step=step)
+        return self._curves
+
 
 def new_run_path(name: str) -> Path:
     """runs/NAME-DATE-TIME: a folder that no earlier run has used."""
     return Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
-
-
-def _step_of(line: str) -> int:
-    """The step of a line of metrics; 0 if the line is not whole, as a run that was killed may leave it."""
-    try:
-        return int(json.loads(line)["step"])
-    except (ValueError, TypeError, KeyError):
-        return 0
 
 
 def _facts(command: str) -> dict[str, object]:

@@ -19,12 +19,13 @@ from tascnet.checkpoint import check_label_space, load_checkpoint, load_optimize
 from tascnet.config import Config, TrainingConfig
 from tascnet.data.batch import Batch, collate
 from tascnet.data.stream import ErrorsAsItems, PanopticDataset, TrainingStream, collate_or_error
-from tascnet.device import choose_device
+from tascnet.device import choose_device, peak_memory
 from tascnet.display import Bar, progress_bar, say
 from tascnet.errors import InputError
-from tascnet.evaluation import evaluate, write_cases
+from tascnet.evaluation import evaluate, fixed_cases, write_cases
 from tascnet.model.tasc_loss import tasc_weight
 from tascnet.model.tascnet import TASCNet
+from tascnet.pace import Pace, describe
 from tascnet.predictor import Predictor
 from tascnet.reports.report import Report
 from tascnet.reports.writing import write_report
@@ -61,7 +62,8 @@ def train(config: Config, folder: Path, command: str, console: Console) -> Repor
     label_space = train_set.label_space
     model = _new_model(config, label_space, console)
     run = RunFolder.create(folder, config, command)
-    return _Training(config, run, console, train_set, val_set, label_space, model, Progress()).run_to_the_end()
+    with run.kept_state():
+        return _Training(config, run, console, train_set, val_set, label_space, model, Progress()).run_to_the_end()
 
 
 def resume(folder: Path, console: Console) -> Report:
@@ -82,7 +84,8 @@ def resume(folder: Path, console: Console) -> Report:
     )
     load_optimizer(checkpoint.folder, training.optimizer)
     run.forget_after(progress.step)
-    return training.run_to_the_end()
+    with run.kept_state():
+        return training.run_to_the_end()
 
 
 def total_loss(losses: dict[str, Tensor], stuff_weight: float, consistency_weight: float) -> Tensor:
@@ -127,6 +130,7 @@ class _Training:
     ):
         self.config, self.run, self.console, self.progress = config, run, console, progress
         self.train_set, self.val_set, self.label_space = train_set, val_set, label_space
+        self.pace = Pace(config.data.batch_size)
         self.command = run.command()  # now, because the report at the end must not fail for it
         training = config.training
         self.fabric = Fabric(accelerator=training.accelerator, devices=1, precision=training.precision)
@@ -141,10 +145,11 @@ class _Training:
         loader = self._loader()
         with progress_bar(self.console, "training", self.config.training.steps, self.progress.step) as bar:
             started = time.perf_counter() - self.progress.seconds
-            for batch in loader:
+            for batch in self.pace.timed(loader):
                 losses = self._step(batch)
                 self.progress.step += 1
                 self.progress.seconds = time.perf_counter() - started
+                self.pace.step_done()
                 self._report_step(losses, bar)
                 done = self.progress.share(self.config) >= 1
                 if self._is_due(self.config.training.checkpoint_every) or done:
@@ -157,7 +162,6 @@ class _Training:
         report = self._validate()
         write_report(report, self.run.path, self.command, told_settings(self.config.data.val))
         write_cases(report, self._predictor(), self.val_set, self.run.pictures)
-        self.run.close()
         return report
 
     def _step(self, batch: Batch) -> dict[str, Tensor]:
@@ -211,16 +215,16 @@ class _Training:
 
     def _report_step(self, losses: dict[str, Tensor], bar: Bar) -> None:
         step, training = self.progress.step, self.config.training
+        bar.move(step)
         if step % training.log_every and step != 1:
             return
-        values = {f"loss/{name}": float(loss) for name, loss in losses.items()}
-        images_per_second = step * self.config.data.batch_size / self.progress.seconds
         lr = max(group["lr"] for group in self.optimizer.param_groups)
-        self.run.log(
-            step, values | {"lr": lr, "images_per_second": images_per_second, "seconds": self.progress.seconds}
-        )
+        most = 60 * training.max_minutes - self.progress.seconds if training.max_minutes else math.inf
+        speed = self.pace.figures(training.steps - step, most) | {"memory_gib": peak_memory(self.fabric.device) / 2**30}
+        values = {f"loss/{name}": float(loss) for name, loss in losses.items()} | {"lr": lr} | speed
+        self.run.log(step, values | {"seconds": self.progress.seconds})
         parts = "  ".join(f"{name} {float(losses[name]):.2f}" for name in ("total", "stuff", "cls", "mask", "tasc"))
-        bar.update(step, f"{parts}  lr {lr:.1e}  {images_per_second:.1f} images/s")
+        bar.update(step, f"{parts}  lr {lr:.1e}\n{describe(speed)}", speed["seconds_left"])
 
     def _is_due(self, every: int) -> bool:
         return every > 0 and self.progress.step % every == 0
@@ -231,13 +235,16 @@ class _Training:
 
     def _validate(self) -> Report:
         """PQ and the rest on the validation set."""
+        predictor, step = self._predictor(), self.progress.step
         with progress_bar(self.console, "validation", len(self.val_set)) as bar:
-            report = evaluate(self._predictor(), self.val_set, lambda done, _: bar.update(done))
+            report = evaluate(predictor, self.val_set, lambda done, _: bar.update(done))
+        self.run.show(step, fixed_cases(predictor, self.val_set, self.config.training.show_images))
         self.wrapped.train()
         summary = report.summary()
-        self.run.log(self.progress.step, {f"val/{name}": value for name, value in summary.items()})
+        values = {f"val/{name}": value for name, value in summary.items()}
+        self.run.log(step, values | {"seconds": self.progress.seconds})
         shown = "  ".join(f"{name} {_shown(value)}" for name, value in summary.items())
-        say(self.console, f"step {self.progress.step}, {self.progress.seconds / 60:.1f} min: {shown}")
+        say(self.console, f"step {step}, {self.progress.seconds / 60:.1f} min: {shown}")
         return report
 
     def _predictor(self) -> Predictor:
