@@ -22,7 +22,7 @@ LAYERS = {
     "display": 3,
     "pace": 3,
     "reports": 4,
-    "runs": 4,
+    "run_tools": 4,
     "settings": 4,
     "build": 5,
     "data_tools": 6,

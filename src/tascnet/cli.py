@@ -305,13 +305,13 @@ def _train(options: Namespace, command: str) -> None:
 
 
 def _runs(options: Namespace, command: str) -> None:
-    from tascnet.runs.listing import print_runs  # noqa: PLC0415 - imports rich
+    from tascnet.run_tools.listing import print_runs  # noqa: PLC0415 - imports rich
 
     print_runs(options.folder, options.sort, options.json, _console())
 
 
 def _plot(options: Namespace, command: str) -> None:
-    from tascnet.runs.curves import plot_runs  # noqa: PLC0415 - imports rich
+    from tascnet.run_tools.curves import plot_runs  # noqa: PLC0415 - imports rich
 
     metrics = [name.strip() for name in options.metrics.split(",") if name.strip()]
     plot_runs(options.folders, metrics, options.output, _console())

@@ -36,7 +36,7 @@ from tascnet.settings import check_dataset, told_settings
 from tascnet.structures import LabelSpace, Size
 
 FIXED_CASE_SIDE = 256
-"""Pixels. Five pictures of that size beside each other still fit a screen, and take a sixth of a megabyte."""
+"""Pixels. Five pictures of that size beside each other fit a screen."""
 
 
 def evaluate(

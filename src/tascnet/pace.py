@@ -43,15 +43,13 @@ class Pace:
         iterator = iter(batches)
         while True:
             asked = self._clock()
-            if self._step_started is None:
-                self._step_started = asked
-            if self._started is None:
-                self._started = asked
             try:
                 batch = next(iterator)
             except StopIteration:
                 return
             self._waited += self._clock() - asked
+            self._started = asked if self._started is None else self._started
+            self._step_started = asked if self._step_started is None else self._step_started
             yield batch
 
     def step_done(self) -> None:

@@ -19,22 +19,27 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from importlib.metadata import version
+from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
+from PIL import Image
+from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard import SummaryWriter
 
 from tascnet import __version__
 from tascnet.config import Config
 from tascnet.errors import InputError
 from tascnet.files import check_writable, make_folder, read_json, write_json, write_text
-from tascnet.runs.metrics_file import METRICS, metrics_line, parse_line, step_of
-from tascnet.runs.state import keep_state
+from tascnet.run_tools.metrics_file import METRICS, metrics_line, parse_line, step_of
+from tascnet.run_tools.state import keep_state
 from tascnet.settings import to_dict
 from tascnet.visualize import Picture
 
 PACKAGES = ("torch", "torchvision", "timm", "lightning-fabric", "numpy", "pillow")
+JPEG_QUALITY = 85  # of pictures in TensorBoard
 
 
 class RunFolder:
@@ -101,8 +106,13 @@ class RunFolder:
 
     def show(self, step: int, pictures: Mapping[str, Picture]) -> None:
         """Show pictures in TensorBoard, each under its name with a slider over the steps."""
+        writer: Any = self._tensorboard(step).file_writer
         for name, picture in pictures.items():
-            self._tensorboard(step).add_image(f"val/{name}", picture, step, dataformats="HWC")
+            # add_image() would write PNGs, five times as large
+            height, width, _ = picture.shape
+            image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=_jpeg(picture))
+            summary = Summary(value=[Summary.Value(tag=f"pictures/{name}", image=image)])
+            writer.add_summary(summary, step)
 
     @contextmanager
     def kept_state(self) -> Iterator[None]:
@@ -133,6 +143,12 @@ class RunFolder:
 def new_run_path(name: str) -> Path:
     """runs/NAME-DATE-TIME: a folder that no earlier run has used."""
     return Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
+
+
+def _jpeg(picture: Picture) -> bytes:
+    buffer = BytesIO()
+    Image.fromarray(picture).save(buffer, "JPEG", quality=JPEG_QUALITY)
+    return buffer.getvalue()
 
 
 def _facts(command: str) -> dict[str, object]:

@@ -252,7 +252,7 @@ def grid(
     Args:
         rows: pictures, row by row.
         titles: one for each column, written above it; none for no title strip.
-        cell_size: of each cell; by default that of the largest picture, scaled down to sides of at most `max_cell_side`.
+        cell_size: of each cell; by default that of the largest picture, its sides at most `max_cell_side`.
         margin: pixels of white around and between cells.
         max_cell_side: pixels.
 
