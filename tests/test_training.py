@@ -93,6 +93,11 @@ class TestTheRunFolder:
         assert first["seconds_left"] > 0
         assert last["seconds_left"] == 0
 
+    def test_the_docs_list_every_key(self, tiny_run: Path):
+        docs = (Path(__file__).parents[1] / "docs" / "training.md").read_text(encoding="utf-8")
+        logged = {name for line in metrics(tiny_run) for name in line}
+        assert {name for name in logged if f"`{name}`" not in docs} == set()
+
     def test_tensorboard_has_curves_and_pictures(self, tiny_run: Path):
         events = EventAccumulator(str(tiny_run / "tensorboard")).Reload()
         assert {"loss/total", "lr", "images_per_second", "data_wait", "val/pq"} <= set(events.Tags()["scalars"])

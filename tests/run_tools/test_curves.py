@@ -124,6 +124,12 @@ class TestSmoothing:
         # the lowest of a hundred values are 1e-9, 2 and 3: a fiftieth of them may be left out
         assert axes.get_ylim() == pytest.approx((3 / 1.2, 101 * 1.2))
 
+    def test_a_loss_that_is_zero_at_a_step_leaves_the_scale_logarithmic(self):
+        lines = tuple({"step": step, "loss/total": float(step % 10)} for step in range(1, 101))
+        (axes,) = draw_curves({"a": Metrics(lines)}).axes
+        assert axes.get_yscale() == "log"
+        assert axes.get_ylim() == pytest.approx((1 / 1.2, 9 * 1.2))
+
 
 class TestWhateverThereIs:
     @pytest.mark.parametrize(

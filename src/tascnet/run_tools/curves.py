@@ -95,7 +95,7 @@ def draw_curves(runs: Mapping[str, Metrics], metrics: Sequence[str] = ()) -> "Fi
     """Draw one panel for each metric.
 
     By default: the losses (of one run each part, of several the total), PQ of all, things and stuff, and the learning
-    rate. Curves of many points are drawn smoothed, and faintly as they are.
+    rate. Losses of many points are drawn smoothed, and faintly as they are.
 
     Raises:
         InputError: matplotlib is missing.
@@ -175,18 +175,18 @@ def _scale_values(axes: "Axes", names: Sequence[str], runs: Mapping[str, Metrics
     """Losses fall by powers of ten; all else is read from zero."""
     logged = [metrics.series(name)[1] for metrics in runs.values() for name in names]
     curves = [sorted(filter(math.isfinite, values)) for values in logged]
-    curves = [curve for curve in curves if curve]
-    if not curves:
+    positive = [curve for values in curves if (curve := [value for value in values if value > 0])]
+    if not positive:
         return
-    lowest, highest = min(curve[0] for curve in curves), max(curve[-1] for curve in curves)
-    if all(map(is_loss, names)) and lowest > 0:
-        # single steps near zero would take half of the panel from the others
-        lowest = min(curve[len(curve) // 50] for curve in curves)
+    highest = max(curve[-1] for curve in positive)
+    if all(map(is_loss, names)):
+        # single steps near zero would take half of the panel from the others; zero itself has no place on this scale
+        lowest = min(curve[len(curve) // 50] for curve in positive)
         axes.set_yscale("log")
         axes.set_ylim(lowest / 1.2, highest * 1.2)
         axes.yaxis.set_major_formatter(_plain_number)
         axes.yaxis.set_minor_formatter(_plain_number if highest < 30 * lowest else "")
-    elif lowest >= 0 and highest > 0:
+    elif all(curve[0] >= 0 for curve in curves if curve):
         axes.set_ylim(0, 1.06 * highest)
 
 
