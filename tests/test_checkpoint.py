@@ -11,7 +11,6 @@ import yaml
 from safetensors.torch import load_file, save_file
 from torch import optim
 
-from tascnet import checkpoint as module
 from tascnet import network_files
 from tascnet.build import build_model, build_optimizer
 from tascnet.checkpoint import (

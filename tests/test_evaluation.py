@@ -20,7 +20,7 @@ from tascnet.config import Config, DatasetConfig, FusionConfig, InputConfig
 from tascnet.data.sample import Sample
 from tascnet.data.streets import Streets
 from tascnet.errors import InputError
-from tascnet.evaluation import draw_cases, evaluate, evaluate_checkpoint, write_cases
+from tascnet.evaluation import FIXED_CASE_SIDE, draw_cases, evaluate, evaluate_checkpoint, fixed_cases, write_cases
 from tascnet.metrics import CityscapesAveragePrecision
 from tascnet.predictor import Prediction, Predictor
 from tascnet.reports.report import Report
@@ -198,6 +198,26 @@ class TestFiles:
             drawn = np.asarray(Image.open(tmp_path / f"{name}.png"))
             assert np.array_equal(drawn, draw_cases(predictor, [dataset[index]]))  # type: ignore[arg-type]
         assert not np.array_equal(*(np.asarray(Image.open(path)) for path in paths))
+
+    @pytest.mark.parametrize(
+        ("number", "indices"),
+        [(0, []), (1, [0]), (2, [0, 2]), (3, [0, 1, 3]), (5, [0, 1, 2, 3, 4]), (9, [0, 1, 2, 3, 4])],
+    )
+    def test_fixed_cases_are_spread_evenly(self, number: int, indices: list[int]):
+        cases = (PERFECT, WORSE, EMPTY, PERFECT, WORSE)
+        predictor, dataset = KnowsTheAnswer(*cases), Cases(*cases)
+        drawn = fixed_cases(predictor, dataset, number)  # type: ignore[arg-type]
+        assert list(drawn) == [f"picture {index}" for index in indices]
+        for index in indices:
+            assert np.array_equal(drawn[f"picture {index}"], draw_cases(predictor, [dataset[index]]))  # type: ignore[arg-type]
+
+    def test_fixed_cases_are_small(self):
+        blank = segmentation(torch.zeros(300, 1200, dtype=torch.int64))
+        cases = (Case(blank, blank),)
+        (drawn,) = fixed_cases(KnowsTheAnswer(*cases), Cases(*cases), 1).values()  # type: ignore[arg-type]
+        height, width, _ = drawn.shape
+        assert 5 * FIXED_CASE_SIDE < width < 5.3 * FIXED_CASE_SIDE
+        assert FIXED_CASE_SIDE // 4 < height < FIXED_CASE_SIDE // 2
 
     def test_where_no_picture_has_a_figure_none_is_drawn(self, tmp_path: Path):
         assert write_cases(evaluate_cases(EMPTY), KnowsTheAnswer(EMPTY), Cases(EMPTY), tmp_path) == []  # type: ignore[arg-type]

@@ -3,14 +3,19 @@
 import json
 import re
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tascnet.config import Config
 from tascnet.errors import InputError
 from tascnet.run_folder import RunFolder, new_run_path
+from tascnet.run_tools.state import State, read_state
 from tascnet.settings import from_dict
 
 COMMAND = "tascnet train --config a.yaml"
@@ -69,6 +74,41 @@ def test_bad_batches_of_steps_that_are_taken_again_are_forgotten(run: RunFolder)
         (run.bad_batches / f"step_00000{step}.json").write_text("{}")
     run.forget_after(4)  # step 4 is the next to be taken
     assert [path.name for path in run.bad_batches.iterdir()] == ["step_000003.json"]
+
+
+def test_what_is_no_number_is_null(run: RunFolder):
+    run.log(1, {"loss/total": float("nan"), "lr": float("inf"), "val/ap": None, "data_wait": 0.5})
+    run.close()
+    (text,) = (run.path / "metrics.jsonl").read_text().splitlines()
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is no JSON")
+
+    values = json.loads(text, parse_constant=refuse)
+    assert values == {"step": 1, "loss/total": None, "lr": None, "val/ap": None, "data_wait": 0.5}
+
+
+def test_pictures_can_be_seen_in_tensorboard(run: RunFolder):
+    left_red = np.zeros((40, 60, 3), dtype=np.uint8)
+    left_red[:, :30, 0] = 255
+    for step in (5, 10):
+        run.show(step, {"aachen/a": left_red, "b": left_red})
+    run.close()
+    events = EventAccumulator(str(run.path / "tensorboard")).Reload()
+    assert events.Tags()["images"] == ["pictures/aachen/a", "pictures/b"]
+    shown = events.Images("pictures/b")
+    assert [(image.step, image.height, image.width) for image in shown] == [(5, 40, 60), (10, 40, 60)]
+    decoded = np.asarray(Image.open(BytesIO(shown[1].encoded_image_string)).convert("RGB"))
+    assert np.abs(decoded.astype(int) - left_red).mean() < 2
+
+
+def test_the_state_while_it_runs_and_afterwards(run: RunFolder):
+    with run.kept_state():
+        run.log(1, {"lr": 1.0})
+        assert read_state(run.path).state == State.RUNNING
+    assert read_state(run.path).state == State.FINISHED
+    (events,) = (run.path / "tensorboard").iterdir()
+    assert b"lr" in events.read_bytes()  # written out, without a word of close()
 
 
 def test_closing_a_run_that_never_logged(run: RunFolder):

@@ -176,6 +176,7 @@ IMPOSSIBLE = [
     ("training.steps", 0),
     ("training.max_minutes", -1),
     ("training.validate_every", -1),
+    ("training.show_images", -1),
     ("training.checkpoint_every", 0),
     ("training.log_every", 0),
     ("training.seed", -1),

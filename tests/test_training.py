@@ -18,8 +18,8 @@ import pytest
 import torch
 from rich.console import Console
 from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tascnet import checkpoint as checkpoint_module
 from tascnet.checkpoint import load_checkpoint
 from tascnet.config import Config, DatasetConfig
 from tascnet.data.coco import write_coco_panoptic
@@ -28,6 +28,7 @@ from tascnet.errors import InputError, Interrupted
 from tascnet.evaluation import evaluate_checkpoint
 from tascnet.origin import Origin
 from tascnet.reports.report import Report
+from tascnet.run_tools.state import RunState, State, read_state
 from tascnet.structures import PanopticSegmentation, Size
 from tascnet.training import Progress, loop, resume, total_loss, train
 from tascnet.training import run as module
@@ -79,6 +80,7 @@ class TestTheRunFolder:
         assert found - events == {
             "config.yaml",
             "run.json",
+            "state.json",
             "metrics.jsonl",
             "report.json",
             "report.md",
@@ -96,6 +98,27 @@ class TestTheRunFolder:
             assert all(math.isfinite(value) for value in line.values())
             assert line["images_per_second"] > 0
         assert [line["lr"] for line in steps] == pytest.approx([0.001, 0.0005])  # cosine: half at half time
+
+    def test_every_step_has_its_pace(self, tiny_run: Path):
+        for line in (line for line in metrics(tiny_run) if "loss/total" in line):
+            assert 0 <= line["data_wait"] < 1
+            assert 0.05 < line["memory_gib"] < 64
+            assert line["seconds"] > 0
+        first, last = (line for line in metrics(tiny_run) if "loss/total" in line)
+        assert first["seconds_left"] > 0
+        assert last["seconds_left"] == 0
+
+    def test_the_docs_list_every_key(self, tiny_run: Path):
+        docs = (Path(__file__).parents[1] / "docs" / "training.md").read_text(encoding="utf-8")
+        logged = {name for line in metrics(tiny_run) for name in line}
+        assert {name for name in logged if f"`{name}`" not in docs} == set()
+
+    def test_tensorboard_has_curves_and_pictures(self, tiny_run: Path):
+        events = EventAccumulator(str(tiny_run / "tensorboard")).Reload()
+        assert {"loss/total", "lr", "images_per_second", "data_wait", "val/pq"} <= set(events.Tags()["scalars"])
+        names = events.Tags()["images"]  # the validation set has two pictures, fewer than are asked for
+        assert len(names) == 2
+        assert [image.step for name in names for image in events.Images(name)] == [2, 2]
 
     def test_the_validation_is_the_report(self, tiny_run: Path):
         (line,) = [line for line in metrics(tiny_run) if "val/pq" in line]
@@ -522,20 +545,26 @@ class TestLimits:
     def test_validations_on_the_way(self, tiny_config: Callable[[], Config], tmp_path: Path):
         config = tiny_config()
         config.training.steps, config.training.validate_every, config.training.log_every = 3, 1, 2
-        lines = metrics(run(config, tmp_path))
+        config.training.show_images = 1
+        folder = run(config, tmp_path)
+        lines = metrics(folder)
         assert [line["step"] for line in lines if "val/pq" in line] == [1, 2, 3]
+        events = EventAccumulator(str(folder / "tensorboard")).Reload()
+        (name,) = events.Tags()["images"]
+        assert [image.step for image in events.Images(name)] == [1, 2, 3]
         assert [line["step"] for line in lines if "loss/total" in line] == [1, 2]  # the first, then every second
 
     def test_a_loss_that_is_not_finite(self, tiny_config: Callable[[], Config], tmp_path: Path):
         config = tiny_config()
         config.optimizer.lr, config.training.steps = 1e9, 20
-        with pytest.raises(InputError, match=r"3 steps in a row were not finite.*Lower optimizer.lr"):
+        with pytest.raises(InputError, match=r"3 steps in a row were not finite.*Lower optimizer.lr") as error:
             run(config, tmp_path)
         # the checkpoint that is left is one to go back to
         assert all(tensor.isfinite().all() for tensor in tensors(tmp_path).values())
         files = sorted((tmp_path / "bad_batches").iterdir())
         assert len(files) >= 3
         assert all(name.startswith("street") for name in json.loads(files[0].read_text())["batches"][0]["images"])
+        assert read_state(tmp_path) == RunState(State.INTERRUPTED, str(error.value))
 
     @pytest.mark.parametrize(
         ("seconds", "max_minutes", "share"), [(0, 0, 0.25), (30, 1, 0.5), (6, 1, 0.25), (600, 1, 1.0), (600, 0, 0.25)]

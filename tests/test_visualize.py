@@ -387,6 +387,8 @@ class TestGrid:
     def test_large_pictures_are_scaled_down(self):
         assert grid([[blank(1024, 2048, RED)]], margin=0).shape == (MAX_CELL_SIDE // 2, MAX_CELL_SIDE, 3)
 
+        assert grid([[blank(1024, 2048, RED)]], margin=0, max_cell_side=100).shape == (50, 100, 3)
+
     def test_the_cell_size_can_be_chosen(self):
         assert grid([[blank(10, 10)] * 2], cell_size=Size(20, 30), margin=1).shape == (22, 63, 3)
 

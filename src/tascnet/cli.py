@@ -1,4 +1,4 @@
-"""The command line: tascnet demo | train | evaluate | metrics | predict | share | info | data | weights.
+"""The command line: tascnet demo | train | runs | plot | evaluate | metrics | predict | share | info | data | weights.
 
 Only what parses arguments is imported here; each verb imports what it needs, so that `tascnet --help` is quick.
 """
@@ -42,6 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     verbs: dict[str, Callable[[Namespace, str], int | None]] = {
         "demo": _demo,
         "train": _train,
+        "runs": _runs,
+        "plot": _plot,
         "evaluate": _evaluate,
         "metrics": _metrics,
         "predict": _predict,
@@ -69,6 +71,8 @@ def _parser() -> ArgumentParser:
     verbs = parser.add_subcommands(dest="verb", metavar="VERB")
     verbs.add_subcommand("demo", _demo_parser(), help="train on generated street scenes and look at the result")
     verbs.add_subcommand("train", _train_parser(), help="train a network as a config file says")
+    verbs.add_subcommand("runs", _runs_parser(), help="list training runs: their state, their best PQ")
+    verbs.add_subcommand("plot", _plot_parser(), help="draw the curves of training runs")
     verbs.add_subcommand("evaluate", _evaluate_parser(), help="measure a checkpoint on a data set")
     verbs.add_subcommand("metrics", _metrics_parser(), help="measure predictions that exist as files")
     verbs.add_subcommand("predict", _predict_parser(), help="segment photos")
@@ -112,6 +116,34 @@ def _train_parser() -> ArgumentParser:
         "--init", type=str, default="", help="short for --training.init: start from this run, checkpoint or file"
     )
     parser.add_class_arguments(Config)
+    return parser
+
+
+def _runs_parser() -> ArgumentParser:
+    parser = ArgumentParser(
+        description="List training runs: state (running, finished, interrupted), steps, best and last PQ, start, time "
+        "spent on steps."
+    )
+    parser.add_argument(
+        "folder", type=Path, nargs="?", default=Path("runs"), help="folder that holds runs, or one run; default runs"
+    )
+    parser.add_argument("--sort", default="started", choices=["started", "name", "pq"], help="latest or best first")
+    parser.add_argument("--json", action="store_true", help="print JSON, for other programs")
+    return parser
+
+
+def _plot_parser() -> ArgumentParser:
+    parser = ArgumentParser(
+        description="Draw curves of one or several runs into one picture: losses, PQ of all, things and stuff at each "
+        "validation, learning rate. Needs matplotlib: pip install 'tascnet[plot]'."
+    )
+    parser.add_argument("folders", metavar="RUN", type=Path, nargs="+", help="run folders")
+    parser.add_argument("--output", type=Path, default=Path("curves.png"), help="the picture: .png, .svg or .pdf")
+    parser.add_argument(
+        "--metrics",
+        default="",
+        help="keys of metrics.jsonl with commas between them, one panel each, such as val/pq,loss/total",
+    )
     return parser
 
 
@@ -368,6 +400,19 @@ def _train(options: Namespace, command: str) -> None:
         report = train(_config(options), folder, command, console)
     print_report(report, console)
     say(console, f"checkpoint, report.json and pictures are in {folder}")
+
+
+def _runs(options: Namespace, command: str) -> None:
+    from tascnet.run_tools.listing import print_runs  # noqa: PLC0415 - imports rich
+
+    print_runs(options.folder, options.sort, options.json, _console())
+
+
+def _plot(options: Namespace, command: str) -> None:
+    from tascnet.run_tools.curves import plot_runs  # noqa: PLC0415 - imports rich
+
+    metrics = [name.strip() for name in options.metrics.split(",") if name.strip()]
+    plot_runs(options.folders, metrics, options.output, _console())
 
 
 def _evaluate(options: Namespace, command: str) -> None:

@@ -306,6 +306,7 @@ class TrainingConfig:
         validate_every: steps between validations; 0 validates at the end only.
         checkpoint_every: steps between checkpoints.
         log_every: steps between lines of metrics.
+        show_images: pictures that TensorBoard shows of each validation, spread evenly over the validation set.
         precision: number format; on CPUs bf16 can be ten times slower than 32-true.
         accelerator: where to compute; "auto" takes a GPU if there is one.
         devices: GPUs of this machine that train together, or processes on a CPU; torchrun brings its own number.
@@ -328,6 +329,7 @@ class TrainingConfig:
     validate_every: int = 0
     checkpoint_every: int = 1000
     log_every: int = 20
+    show_images: int = 4
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     devices: int = 1

@@ -1,4 +1,7 @@
-"""Which device to compute on."""
+"""Which device to compute on, and the memory that it took."""
+
+import math
+import sys
 
 import torch
 
@@ -18,3 +21,18 @@ def choose_device(name: str) -> torch.device:
         there = ", ".join(kind for kind, is_there in available.items() if is_there)
         raise InputError(f"device '{name}' is not available here; choose auto or one of {there}.")
     return torch.device(name)
+
+
+def peak_memory(device: torch.device) -> float:
+    """The most memory so far, bytes: what PyTorch held on a CUDA GPU; elsewhere all of this process.
+
+    Worker processes that load data are not counted. NaN on Windows without a CUDA GPU, which does not tell.
+    """
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    if sys.platform == "win32":
+        return math.nan
+    import resource  # noqa: PLC0415 - Windows has no such module
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak

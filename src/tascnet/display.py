@@ -1,13 +1,22 @@
 """What a person sees while a long job runs: a live progress bar on a terminal, a line now and then elsewhere."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
+from rich.text import Text
 
 SECONDS_BETWEEN_LINES = 15
 
@@ -19,37 +28,72 @@ class Bar:
         self._console = console
         self._progress = progress
         self._name = name
-        self._task = progress.add_task(name, total=total, completed=done, note="")
+        self._task = progress.add_task(name, total=total, completed=done, note="", seconds_left=None)
         self._total = total
         self._next_line = time.monotonic() + SECONDS_BETWEEN_LINES
 
-    def update(self, done: int, note: str = "") -> None:
-        """Show that `done` parts are finished, with a short note."""
-        self._progress.update(self._task, completed=done, note=note)
+    def update(self, done: int, note: str = "", seconds_left: float | None = None) -> None:
+        """Show that `done` parts are finished.
+
+        Args:
+            done: parts finished.
+            note: what else there is to say; a line feed in it breaks the line on a terminal only.
+            seconds_left: until the end; by default estimated from the parts done so far.
+        """
+        self._progress.update(self._task, completed=done, note=note, seconds_left=seconds_left)
         if not self._console.is_terminal and (time.monotonic() >= self._next_line or done == self._total):
             self._next_line = time.monotonic() + SECONDS_BETWEEN_LINES
-            say(self._console, f"{self._name} {done}/{self._total}  {note}")
+            left = [] if seconds_left is None else [f"eta {duration(seconds_left)}"]
+            say(self._console, "  ".join([f"{self._name} {done}/{self._total}", *note.splitlines(), *left]))
+
+    def move(self, done: int) -> None:
+        """Move the bar on a terminal; what is noted beside it stays."""
+        self._progress.update(self._task, completed=done)
+
+
+class _Remaining(TimeRemainingColumn):
+    """The time that is left: what the job says of it, else rich's estimate."""
+
+    def render(self, task: Task) -> Text:
+        seconds = task.fields["seconds_left"]
+        return super().render(task) if seconds is None else Text(duration(seconds), style="progress.remaining")
+
+
+class _Jobs(Progress):
+    """Each job's bar, and below it its note, which may be longer than a terminal has room for beside the bar."""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        for task in self.tasks:
+            yield self.make_tasks_table([task])
+            yield from (Text(f"  {line}", overflow="fold") for line in task.fields["note"].splitlines())
 
 
 @contextmanager
 def progress_bar(console: Console, name: str, total: int, done: int = 0) -> Iterator[Bar]:
     """Show the progress of a job while the block runs."""
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TextColumn("eta"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}", markup=False),
+        _Remaining(),
     )
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    with _Jobs(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         yield Bar(console, progress, name, total, done)
 
 
 def say(console: Console, text: str) -> None:
     """Print text as it is: lines are not broken, so that paths can be copied, and brackets are no markup."""
     console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def duration(seconds: float) -> str:
+    """3725 seconds -> "1:02:05"; from a day on, "2 d 1:02:05"."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    return (f"{days} d " if days else "") + f"{hours}:{minutes:02}:{seconds:02}"
 
 
 def quality_table(title: str, rows: Mapping[str, Mapping[str, float | None]]) -> Table:

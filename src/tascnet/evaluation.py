@@ -36,6 +36,9 @@ from tascnet.reports.writing import write_report
 from tascnet.settings import check_dataset, told_settings
 from tascnet.structures import LabelSpace, Size
 
+FIXED_CASE_SIDE = 256
+"""Pixels. Five pictures of that size beside each other fit a screen."""
+
 
 def evaluate(
     predictor: Predictor, dataset: PanopticDataset, on_image: Callable[[int, int], None] = lambda done, total: None
@@ -169,11 +172,29 @@ def write_cases(
     return paths
 
 
-def draw_cases(predictor: Predictor, samples: Sequence[Sample]) -> visualize.Picture:
-    """One row a sample: picture, annotation, prediction, match map, residual."""
+def fixed_cases(predictor: Predictor, dataset: PanopticDataset, number: int) -> dict[str, visualize.Picture]:
+    """Draw the same few pictures after each validation, small, to see how they change.
+
+    Args:
+        predictor: of the network as it is.
+        dataset: pictures spread evenly over it are taken, all of it where it has fewer.
+        number: of pictures.
+
+    Returns:
+        Name -> picture, annotation, prediction, match map and residual side by side, each at most 256 pixels a side.
+    """
+    number = min(number, len(dataset))
+    samples = [dataset[rank * len(dataset) // number] for rank in range(number)]
+    return {sample.name: draw_cases(predictor, [sample], FIXED_CASE_SIDE) for sample in samples}
+
+
+def draw_cases(
+    predictor: Predictor, samples: Sequence[Sample], max_side: int = visualize.MAX_CELL_SIDE
+) -> visualize.Picture:
+    """One row a sample: picture, annotation, prediction, match map, residual; each of sides up to `max_side` pixels."""
     titles = ["picture", "annotation", "prediction", "matches", "residual"]
     rows = [draw_case(predictor.predict(sample.image), sample, predictor.label_space) for sample in samples]
-    return visualize.grid(rows, titles)
+    return visualize.grid(rows, titles, max_cell_side=max_side)
 
 
 def draw_case(prediction: Prediction, sample: Sample, label_space: LabelSpace) -> list[visualize.Picture]:

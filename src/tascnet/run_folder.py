@@ -3,8 +3,9 @@
 runs/NAME/
   config.yaml       the settings, complete
   run.json          command, versions of packages, machine, git commit, start; where the first weights come from
+  state.json        running, finished or interrupted
   metrics.jsonl     one line for each logged step and each validation
-  tensorboard/      the same as curves
+  tensorboard/      the same as curves, and pictures of the validations
   checkpoints/      the newest checkpoints and the best one, which best.json names
   bad_batches/      steps that were not applied because a loss was not finite
   report.json       the final evaluation
@@ -12,18 +13,21 @@ runs/NAME/
   pictures/         its best and worst cases
 """
 
-import json
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from importlib.metadata import version
+from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 import yaml
+from PIL import Image
+from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard import SummaryWriter
 
 from tascnet import __version__
@@ -31,9 +35,13 @@ from tascnet.config import Config
 from tascnet.errors import InputError
 from tascnet.files import check_writable, make_folder, read_json, read_yaml, write_json, write_text
 from tascnet.origin import Origin
+from tascnet.run_tools.metrics_file import METRICS, Line, metrics_line, parse_line, step_of
+from tascnet.run_tools.state import keep_state
 from tascnet.settings import from_dict, to_dict
+from tascnet.visualize import Picture
 
 PACKAGES = ("torch", "torchvision", "timm", "lightning-fabric", "numpy", "pillow")
+JPEG_QUALITY = 85  # of pictures in TensorBoard
 
 
 class Best(NamedTuple):
@@ -60,7 +68,7 @@ class RunFolder:
         self.checkpoints = path / "checkpoints"
         self.pictures = path / "pictures"
         self.bad_batches = path / "bad_batches"
-        self._metrics = path / "metrics.jsonl"
+        self._metrics = path / METRICS
         self._curves: SummaryWriter | None = None
 
     @classmethod
@@ -131,23 +139,26 @@ class RunFolder:
 
     def forget_after(self, step: int) -> None:
         """Drop the metrics of steps that a resumed run will take again, and a line that was cut short."""
-        lines = self._metrics.read_text(encoding="utf-8").splitlines() if self._metrics.exists() else []
-        kept = [line for line in lines if 0 < _step_of(line) <= step]
-        write_text(self._metrics, "".join(line + "\n" for line in kept))
+        self._keep_lines(lambda line: step_of(line) <= step)
         for file in self.bad_batches.glob("step_*.json"):
             if int(file.stem.removeprefix("step_")) >= step:
                 file.unlink()
 
     def was_validated_at(self, step: int) -> bool:
         """Whether the metrics hold a validation at that step."""
-        lines = self._metrics.read_text(encoding="utf-8").splitlines()
-        return any(_step_of(line) == step and "val/pq" in line for line in lines)
+        return any(_is_validation(line, step) for _, line in self._lines())
 
     def forget_validation(self, step: int) -> None:
         """Drop the metrics of a validation that is made again."""
-        lines = self._metrics.read_text(encoding="utf-8").splitlines()
-        kept = [line for line in lines if not (_step_of(line) == step and "val/pq" in line)]
-        write_text(self._metrics, "".join(line + "\n" for line in kept))
+        self._keep_lines(lambda line: not _is_validation(line, step))
+
+    def _keep_lines(self, wanted: Callable[[Line], bool]) -> None:
+        write_text(self._metrics, "".join(text + "\n" for text, line in self._lines() if wanted(line)))
+
+    def _lines(self) -> list[tuple[str, Line]]:
+        """The whole lines of the metrics, as they are written and as they are read."""
+        texts = self._metrics.read_text(encoding="utf-8").splitlines() if self._metrics.exists() else []
+        return [(text, line) for text in texts if (line := parse_line(text))]
 
     def best(self) -> Best | None:
         """The best checkpoint so far; None before the first validation."""
@@ -174,17 +185,38 @@ class RunFolder:
         """
         try:
             with self._metrics.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"step": step, **values}) + "\n")
+                file.write(metrics_line(step, values))
         except OSError as error:
             raise InputError(
                 f"cannot write to {self._metrics}: {error.strerror}. Check permission and free space. "
                 f"{self.how_to_go_on()}"
             ) from error
-        if self._curves is None:
-            self._curves = SummaryWriter(str(self.path / "tensorboard"), purge_step=step)
         for name, value in values.items():
             if value is not None:
-                self._curves.add_scalar(name, value, step)
+                self._tensorboard(step).add_scalar(name, value, step)
+
+    def show(self, step: int, pictures: Mapping[str, Picture]) -> None:
+        """Show pictures in TensorBoard, each under its name with a slider over the steps."""
+        writer: Any = self._tensorboard(step).file_writer
+        for name, picture in pictures.items():
+            # add_image() would write PNGs, five times as large
+            height, width, _ = picture.shape
+            image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=_jpeg(picture))
+            summary = Summary(value=[Summary.Value(tag=f"pictures/{name}", image=image)])
+            writer.add_summary(summary, step)
+
+    @contextmanager
+    def kept_state(self) -> Iterator[None]:
+        """While the block runs, state.json says that the run goes on; afterwards, how it ended. Curves are closed.
+
+        Raises:
+            InputError: state.json cannot be written.
+        """
+        with keep_state(self.path):
+            try:
+                yield
+            finally:
+                self.close()
 
     def how_to_go_on(self) -> str:
         """A sentence for somebody whose run has ended before its time."""
@@ -198,18 +230,26 @@ class RunFolder:
             self._curves.close()
             self._curves = None
 
+    def _tensorboard(self, step: int) -> SummaryWriter:
+        """The event file. It is opened when first used, and then hides what earlier ones hold from `step` on."""
+        if self._curves is None:
+            self._curves = SummaryWriter(str(self.path / "tensorboard"), purge_step=step)
+        return self._curves
+
 
 def new_run_path(name: str) -> Path:
     """runs/NAME-DATE-TIME: a folder that no earlier run has used."""
     return Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
 
 
-def _step_of(line: str) -> int:
-    """The step of a line of metrics; 0 if the line is not whole, as a run that was killed may leave it."""
-    try:
-        return int(json.loads(line)["step"])
-    except (ValueError, TypeError, KeyError):
-        return 0
+def _is_validation(line: Line, step: int) -> bool:
+    return step_of(line) == step and "val/pq" in line
+
+
+def _jpeg(picture: Picture) -> bytes:
+    buffer = BytesIO()
+    Image.fromarray(picture).save(buffer, "JPEG", quality=JPEG_QUALITY)
+    return buffer.getvalue()
 
 
 def _facts(command: str) -> dict[str, object]:

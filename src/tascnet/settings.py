@@ -53,6 +53,7 @@ _NOT_NEGATIVE = (
     "optimizer.poly_power",
     "training.max_minutes",
     "training.validate_every",
+    "training.show_images",
     "training.seed",
 )
 _SHARES = (

@@ -243,6 +243,7 @@ def grid(
     titles: Sequence[str] = (),
     cell_size: Size | None = None,
     margin: int = 8,
+    max_cell_side: int = MAX_CELL_SIDE,
 ) -> Picture:
     """Lay pictures out in rows of equal cells, such as image, annotation, prediction, match map.
 
@@ -251,8 +252,9 @@ def grid(
     Args:
         rows: pictures, row by row.
         titles: one for each column, written above it; none for no title strip.
-        cell_size: of each cell; by default that of the largest picture, scaled down to sides of at most 640 pixels.
+        cell_size: of each cell; by default that of the largest picture, its sides at most `max_cell_side`.
         margin: pixels of white around and between cells.
+        max_cell_side: pixels.
 
     Raises:
         ValueError: there are no pictures, or the number of titles is not that of the columns.
@@ -265,7 +267,7 @@ def grid(
         raise ValueError(f"a grid of {columns} columns needs {columns} titles, or none; got {len(titles)}.")
     cell = cell_size or _fit(
         Size(max(picture.shape[0] for picture in pictures), max(picture.shape[1] for picture in pictures)),
-        Size(MAX_CELL_SIDE, MAX_CELL_SIDE),
+        Size(max_cell_side, max_cell_side),
     )
     font = _font(max(12, cell.width // 30))
     strip = _line_height(font) if titles else 0

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -15,12 +16,14 @@ from tascnet.checkpoint import save_checkpoint
 from tascnet.config import Config
 from tascnet.data.batch import Batch
 from tascnet.data.stream import PanopticDataset
+from tascnet.device import peak_memory
 from tascnet.display import Bar, progress_bar, say
 from tascnet.errors import Interrupted
-from tascnet.evaluation import evaluate_part, join_parts, write_cases
+from tascnet.evaluation import evaluate_part, fixed_cases, join_parts, write_cases
 from tascnet.model.tasc_loss import tasc_weight
 from tascnet.model.tascnet import TASCNet
 from tascnet.origin import Origin
+from tascnet.pace import Pace, describe
 from tascnet.predictor import Predictor
 from tascnet.reports.report import Report
 from tascnet.reports.writing import write_report
@@ -99,6 +102,7 @@ class Training:
         self.origin = origin
         self.progress = saved.progress if saved else Progress()
         self.progress.images_per_step = shares.images_per_step
+        self.pace = Pace(shares.images_per_step)
         self.command = run.command()  # now, because the report at the end must not fail for it
         self.fabric, self.loading = team.fabric, "unknown size"
         if config.training.channels_last:
@@ -121,7 +125,8 @@ class Training:
             Interrupted: Ctrl-C or SIGTERM came; a checkpoint of the last step has been written.
         """
         go_on = self.run.how_to_go_on
-        with explained(lambda: self.loading, self.team.processes, go_on), Interrupts() as self.interrupts:
+        told = self.run.kept_state() if self.team.is_first else nullcontext()
+        with told, explained(lambda: self.loading, self.team.processes, go_on), Interrupts() as self.interrupts:
             if self._lacks_validation():
                 self._validate()
             with progress_bar(self.console, "training", self.config.training.steps, self.progress.step) as bar:
@@ -132,8 +137,9 @@ class Training:
         training = self.config.training
         self.wrapped.train()
         started = time.perf_counter() - self.progress.seconds
-        for batches in self._batches():
+        for batches in self.pace.timed(self._batches()):
             losses, stop = self._step(batches, time.perf_counter() - started)
+            self.pace.step_done()
             done = self.progress.share(self.config) >= 1
             self._report_step(losses, bar)
             validate = self._is_due(training.validate_every) and not done
@@ -252,16 +258,16 @@ class Training:
 
     def _report_step(self, losses: dict[str, float], bar: Bar) -> None:
         step, training = self.progress.step, self.config.training
+        bar.move(step)
         if (step % training.log_every and step != 1) or not self.team.is_first:
             return
         values = {f"loss/{name}": loss if math.isfinite(loss) else None for name, loss in losses.items()}
-        images_per_second = step * self.shares.images_per_step / self.progress.seconds
         lr = max(group["lr"] for group in self.optimizer.param_groups)
-        self.run.log(
-            step, values | {"lr": lr, "images_per_second": images_per_second, "seconds": self.progress.seconds}
-        )
+        most = 60 * training.max_minutes - self.progress.seconds if training.max_minutes else math.inf
+        speed = self.pace.figures(training.steps - step, most) | {"memory_gib": peak_memory(self.fabric.device) / 2**30}
+        self.run.log(step, values | {"lr": lr} | speed | {"seconds": self.progress.seconds})
         parts = "  ".join(f"{name} {losses[name]:.2f}" for name in ("total", "stuff", "cls", "mask", "tasc"))
-        bar.update(step, f"{parts}  lr {lr:.1e}  {images_per_second:.1f} images/s")
+        bar.update(step, f"{parts}  lr {lr:.1e}\n{describe(speed)}", speed["seconds_left"])
 
     def _lacks_validation(self) -> bool:
         """Whether the run was ended between a checkpoint and its validation; the last one is part of the end."""
@@ -308,7 +314,10 @@ class Training:
         if self.team.is_first:
             if self.run.was_validated_at(step):
                 self.run.forget_validation(step)  # the run had come to its end before
-            self.run.log(step, figures)
+            self.run.log(step, figures | {"seconds": self.progress.seconds})
+            self.run.show(
+                step, fixed_cases(self._predictor(self.model), self.val_set, self.config.training.show_images)
+            )
             self.run.offer_best(step, pq, weights)
             shown = "  ".join(f"{name} {_shown(value)}" for name, value in report.summary().items())
             average = f"  of the average: pq {_shown(report.ema['pq'])}" if report.ema else ""
@@ -338,7 +347,6 @@ class Training:
         if self.team.is_first:
             write_report(report, self.run.path, self.command, told_settings(self.config.data.val))
             write_cases(report, self._predictor(self.model), self.val_set, self.run.pictures)
-            self.run.close()
         self.team.fabric.barrier()
         return report
 

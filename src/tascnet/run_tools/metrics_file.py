@@ -1,0 +1,94 @@
+"""metrics.jsonl: one line of JSON for each logged step and each validation; written, and read while it grows.
+
+A line is an object of numbers. `step` is in every line, counted from 1; null stands for a value that is not a finite
+number, or that there is none of. docs/training.md lists the other keys.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tascnet.errors import InputError
+
+METRICS = "metrics.jsonl"
+
+Line = dict[str, float | None]
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """What a metrics file holds.
+
+    Attributes:
+        lines: name -> value, in the order of the file.
+        broken: numbers of the lines that cannot be read, counted from 1. A last line that was cut short is none of
+            them: a run that was killed leaves one, and one that goes on may be writing it.
+    """
+
+    lines: tuple[Line, ...]
+    broken: tuple[int, ...] = ()
+
+    def names(self) -> list[str]:
+        """What has at least one value; `step` is left out."""
+        found = {name: None for line in self.lines for name, value in line.items() if value is not None}
+        return [name for name in found if name != "step"]
+
+    def series(self, name: str) -> tuple[list[int], list[float]]:
+        """The steps at which `name` was logged, and its values; NaN where it was null."""
+        logged = [line for line in self.lines if name in line]
+        values = [line[name] for line in logged]
+        return [step_of(line) for line in logged], [math.nan if value is None else value for value in values]
+
+
+def metrics_line(step: int, values: Mapping[str, float | None]) -> str:
+    """One line of the file, as valid JSON: what is not a finite number becomes null."""
+    finite = {name: None if value is None or not math.isfinite(value) else value for name, value in values.items()}
+    return json.dumps({"step": step, **finite}) + "\n"
+
+
+def parse_line(text: str) -> Line | None:
+    """The numbers of one line; None if it is not whole, or no line of metrics."""
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(values, dict) or type(values.get("step")) is not int or values["step"] < 1:
+        return None
+    return {name: _number(value) for name, value in values.items() if value is None or _is_number(value)}
+
+
+def step_of(line: Line) -> int:
+    """The step of a line that was read."""
+    return int(line["step"] or 0)
+
+
+def read_metrics(folder: Path) -> Metrics:
+    """Read the metrics of a run; none where there is no file yet.
+
+    Raises:
+        InputError: the file is there and cannot be read.
+    """
+    path = folder / METRICS
+    try:
+        text = path.read_bytes().decode("utf-8", errors="replace")
+    except FileNotFoundError:
+        return Metrics(())
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be read: {error.strerror}. Check that it is a file that you may read."
+        ) from error
+    texts = text.split("\n")
+    parsed = [parse_line(each) for each in texts]
+    broken = [number for number, line in enumerate(parsed[:-1], start=1) if line is None and texts[number - 1].strip()]
+    return Metrics(tuple(line for line in parsed if line is not None), tuple(broken))
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _number(value: float | None) -> float | None:
+    """The same; None for the NaN and Infinity that earlier versions wrote, which are no JSON."""
+    return value if value is not None and math.isfinite(value) else None
