@@ -20,6 +20,7 @@ from rich.console import Console
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from tascnet import network_files
 from tascnet.checkpoint import load_checkpoint
 from tascnet.config import Config, DatasetConfig
 from tascnet.data.coco import write_coco_panoptic
@@ -381,11 +382,11 @@ class TestCheckpoints:
         config = tiny_config()
         save = network_files.save_file
 
-        def full(tensors: dict, path: Path) -> None:
+        def full(tensors: dict, path: Path, *metadata: dict) -> None:
             if any((tmp_path / "checkpoints").glob("step_*")):
                 path.write_bytes(b"half")
                 raise OSError(errno.ENOSPC, "No space left on device")
-            save(tensors, path)
+            save(tensors, path, *metadata)
 
         monkeypatch.setattr(network_files, "save_file", full)
         with pytest.raises(InputError, match=r"cannot write the checkpoint .*step_000002: .*No space left.*free space"):

@@ -35,11 +35,12 @@ def roi_align(
 def _weighted_rows(features: Tensor, rois: Tensor, cells: int, scale: float, sampling_ratio: int) -> Tensor:
     """The same as a weighted sum of positions, all channels of a position at once: each is a row of a table."""
     batch, channels, height, width = features.shape
-    row_index, row_weight = _samples(rois[:, 2], rois[:, 4], cells, scale, sampling_ratio, height)
-    column_index, column_weight = _samples(rois[:, 1], rois[:, 3], cells, scale, sampling_ratio, width)
+    corners = rois.double()  # so that rounding, which depends on a RoI's place in its batch, is nowhere to be seen
+    row_index, row_weight = _samples(corners[:, 2], corners[:, 4], cells, scale, sampling_ratio, height)
+    column_index, column_weight = _samples(corners[:, 1], corners[:, 3], cells, scale, sampling_ratio, width)
     start = rois[:, 0].long()[:, None, None, None, None] * (height * width)
     positions = start + row_index[:, :, None, :, None] * width + column_index[:, None, :, None, :]
-    weights = row_weight[:, :, None, :, None] * column_weight[:, None, :, None, :]
+    weights = (row_weight[:, :, None, :, None] * column_weight[:, None, :, None, :]).to(features.dtype)
     table = features.permute(0, 2, 3, 1).reshape(batch * height * width, channels)
     per_cell = positions.shape[3] * positions.shape[4]
     pooled = F.embedding_bag(

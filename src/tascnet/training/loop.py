@@ -315,9 +315,8 @@ class Training:
             if self.run.was_validated_at(step):
                 self.run.forget_validation(step)  # the run had come to its end before
             self.run.log(step, figures | {"seconds": self.progress.seconds})
-            self.run.show(
-                step, fixed_cases(self._predictor(self.model), self.val_set, self.config.training.show_images)
-            )
+            predictor, number = self._predictor(self.model), self.config.training.show_images
+            self.run.show(step, fixed_cases(predictor, self.val_set, number))
             self.run.offer_best(step, pq, weights)
             shown = "  ".join(f"{name} {_shown(value)}" for name, value in report.summary().items())
             average = f"  of the average: pq {_shown(report.ema['pq'])}" if report.ema else ""
