@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
@@ -30,7 +30,7 @@ from tascnet.reports.writing import write_report
 from tascnet.run_folder import RunFolder
 from tascnet.settings import told_settings
 from tascnet.structures import LabelSpace, Target
-from tascnet.training.batches import Shares, by_step, image_seeds, load_batches
+from tascnet.training.batches import Loaded, Shares, by_step, image_seeds, load_batches
 from tascnet.training.compiling import compile_dense_parts
 from tascnet.training.ema import average_of
 from tascnet.training.failures import explained
@@ -136,8 +136,9 @@ class Training:
     def _take_steps(self, bar: Bar) -> None:
         training = self.config.training
         self.wrapped.train()
+        loader = self._loader()  # reads what is held in memory, which is not training yet
         started = time.perf_counter() - self.progress.seconds
-        for batches in self.pace.timed(self._batches()):
+        for batches in self.pace.timed(self._batches(loader)):
             losses, stop = self._step(batches, time.perf_counter() - started)
             self.pace.step_done()
             done = self.progress.share(self.config) >= 1
@@ -231,8 +232,8 @@ class Training:
         if self.progress.bad_in_a_row >= MAX_IN_A_ROW:
             raise diagnosis(losses, norm, max(group["lr"] for group in self.optimizer.param_groups), folder)
 
-    def _batches(self) -> Iterator[list[Batch]]:
-        """The batches of each step, from where the run stands to the last; raises where a sample cannot be read."""
+    def _loader(self) -> Iterable[Loaded]:
+        """This process's batches, from where the run stands to the last step."""
         config = self.config
         steps = range(self.progress.step, config.training.steps)
         num_samples = config.training.steps * self.shares.images_per_step
@@ -246,7 +247,11 @@ class Training:
             skip=config.data.on_bad_sample == "skip",
         )
         loaded: Any = self.fabric.setup_dataloaders(loader, use_distributed_sampler=False)
-        for batches in by_step(loaded, self.shares.rounds):
+        return loaded
+
+    def _batches(self, loader: Iterable[Loaded]) -> Iterator[list[Batch]]:
+        """The batches of each step; raises where a sample cannot be read."""
+        for batches in by_step(loader, self.shares.rounds):
             self._note_problems([problem for batch in batches for problem in batch.problems])
             yield [batch.or_raise() for batch in batches]
 
