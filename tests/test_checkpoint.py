@@ -256,8 +256,8 @@ class TestBroken:
         ("content", "finding"),
         [
             (b"- a\n- b", "holds no settings"),
-            (b"a: [1", "cannot be read"),
-            (b"\xff\xd8", "cannot be read"),
+            (b"a: [1", "is not valid YAML"),
+            (b"\xff\xd8", "is not valid YAML"),
             (b"training: {stepz: 4}", "stepz"),
             (b"training: {steps: 0}", "training.steps is 0"),
         ],
