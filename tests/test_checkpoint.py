@@ -193,7 +193,7 @@ class TestFinding:
         assert find_checkpoint(saved.folder.parent) == new
 
     def test_none(self, tmp_path: Path):
-        with pytest.raises(InputError, match=r"holds no checkpoint. Give a run folder or a checkpoint folder"):
+        with pytest.raises(InputError, match=r"holds no checkpoint. Give a run folder, a checkpoint folder"):
             find_checkpoint(tmp_path)
         with pytest.raises(InputError, match=r"nowhere does not exist. Give a run folder"):
             find_checkpoint(tmp_path / "nowhere")
