@@ -42,7 +42,8 @@ def share(
         console: to say what was done.
 
     Raises:
-        InputError: there is no usable network, the output exists or cannot be written, or the hub refuses.
+        InputError: there is no usable network, the output exists, has an ending of other files of weights or cannot be
+            written, no repository can have the name, or the hub refuses.
     """
     _check_destination(output, push)
     checkpoint = without_local_paths(open_network(path))
