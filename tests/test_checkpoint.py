@@ -191,7 +191,7 @@ class TestFinding:
         assert find_checkpoint(saved.folder.parent) == new
 
     def test_none(self, tmp_path: Path):
-        with pytest.raises(InputError, match=r"holds no checkpoint. Give a run folder or a checkpoint folder"):
+        with pytest.raises(InputError, match=r"holds no checkpoint. Give a run folder, a checkpoint folder"):
             find_checkpoint(tmp_path)
         with pytest.raises(InputError, match=r"nowhere does not exist. Give a run folder"):
             find_checkpoint(tmp_path / "nowhere")
@@ -254,8 +254,8 @@ class TestBroken:
         ("content", "finding"),
         [
             (b"- a\n- b", "holds no settings"),
-            (b"a: [1", "cannot be read"),
-            (b"\xff\xd8", "cannot be read"),
+            (b"a: [1", "is not valid YAML"),
+            (b"\xff\xd8", "is not valid YAML"),
             (b"training: {stepz: 4}", "stepz"),
             (b"training: {steps: 0}", "training.steps is 0"),
         ],

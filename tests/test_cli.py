@@ -422,7 +422,7 @@ class TestInfo:
 
     def test_what_is_neither(self, tascnet: Callable[..., Said], config_file: Path, tiny_run: Path):
         assert_refused(tascnet("info", config_file, "--height", 0), "at least 1")
-        assert_refused(tascnet("info", config_file.parent / "none.yaml"), "none.yaml cannot be read")
+        assert_refused(tascnet("info", config_file.parent / "none.yaml"), "none.yaml does not exist")
         assert_refused(tascnet("info", config_file.parent), "holds no checkpoint")
         assert_refused(tascnet("info", tiny_run / "run.json"), "run.json: command is not a setting")
         change(config_file, "training", "steps", value=0)

@@ -111,8 +111,8 @@ def test_of_a_file_whose_past_is_not_known(tiny_run: Path, tmp_path: Path):
 @pytest.mark.parametrize(
     ("content", "finding"),
     [
-        (b"\xff\xd8\xff", "a.yaml is not YAML"),
-        (b"a: [1", "a.yaml is not YAML"),
+        (b"\xff\xd8\xff", "a.yaml is not valid YAML"),
+        (b"a: [1", "a.yaml is not valid YAML"),
         (b"- 1", "a.yaml holds no settings"),
         (b"", "a.yaml holds no settings"),
         (b"modle: {}", "a.yaml: .*modle"),
@@ -131,7 +131,7 @@ def test_a_config_is_read(config_file: Path):
 
 
 def test_missing(tmp_path: Path):
-    with pytest.raises(InputError, match=r"a.yaml cannot be read: No such file or directory. Give a config file"):
+    with pytest.raises(InputError, match=r"a.yaml does not exist\. Check the path"):
         printed(tmp_path / "a.yaml")
     with pytest.raises(InputError, match="holds no checkpoint"):
         printed(tmp_path)

@@ -21,6 +21,7 @@ from tascnet.data.coco_categories import COCO
 from tascnet.errors import InputError
 from tascnet.opening import open_network
 from tascnet.prediction import PredictedPhoto
+from tascnet.pretrained import TASCNet
 from tascnet.settings import to_dict
 from tascnet.structures import PanopticSegmentation, Segment
 
@@ -61,7 +62,7 @@ def test_the_same_tensors_in_another_kind_of_file(panoptic_fpn_file: Path, tmp_p
 def test_a_network_that_is_not_known(tmp_path: Path) -> None:
     save_file({f"detr.layer{i}": torch.zeros(1) for i in range(5)}, tmp_path / "a.safetensors")
     with pytest.raises(
-        InputError, match=r"detr\.layer0, detr\.layer1, detr\.layer2 \(5 in all\)\. Readable are detectron2"
+        InputError, match=r"detr\.layer0, detr\.layer1, detr\.layer2 and 2 more\. Readable are detectron2"
     ):
         open_network(tmp_path / "a.safetensors")
 
@@ -95,6 +96,33 @@ def test_evaluate_on_coco(panoptic_fpn_file: Path, photo: Path, tmp_path: Path, 
     said = tascnet("evaluate", panoptic_fpn_file, *options)
     assert said.code == 0, said.err
     assert (tmp_path / "out" / "report.json").is_file()
+
+
+@pytest.mark.parametrize("name", ["shared", "shared.safetensors"])
+def test_a_network_from_elsewhere_is_shared_as_our_own(
+    panoptic_fpn_file: Path, name: str, tmp_path: Path, tascnet: Call
+) -> None:
+    """It has no training set, and its validation set no folder; what was shared computes as the file does."""
+    assert tascnet("share", panoptic_fpn_file, tmp_path / name).err == ""
+    wanted, shared = open_network(panoptic_fpn_file), open_network(tmp_path / name)
+    assert shared.config == wanted.config
+    assert shared.label_space == wanted.label_space
+    assert shared.origin.weights == wanted.origin.weights
+    tensors = shared.model.state_dict()
+    for tensor_name, tensor in wanted.model.state_dict().items():
+        assert torch.equal(tensors[tensor_name], tensor), tensor_name
+    assert "needs data.root" in tascnet("evaluate", tmp_path / name).err
+
+
+def test_a_network_from_elsewhere_is_saved_from_python(panoptic_fpn_file: Path, tmp_path: Path) -> None:
+    network = TASCNet.from_pretrained(panoptic_fpn_file)
+    network.save_pretrained(tmp_path / "saved")
+    assert TASCNet.from_pretrained(tmp_path / "saved").config == network.config
+
+
+def test_the_weights_in_a_folder_stand_for_the_folder(tiny_run: Path) -> None:
+    folder = find_checkpoint(tiny_run)
+    assert open_network(folder / "model.safetensors").folder == folder
 
 
 def test_evaluate_asks_for_the_root_of_coco(panoptic_fpn_file: Path, tascnet: Call) -> None:

@@ -197,6 +197,22 @@ class TestRefused:
         assert said.code == 2
         assert "the hub wants a folder with a model card" in said.err
 
+    @pytest.mark.parametrize("name", ["bad name", "a/b/c"])
+    def test_no_name_of_a_repository(self, tiny_run: Path, name: str, tmp_path: Path, tascnet: Callable[..., Said]):
+        said = tascnet("share", tiny_run, tmp_path / "shared", "--push", name)
+        assert (said.code, said.err.count("\n")) == (2, 1)
+        assert f"'{name}' is no name of a repository" in said.err
+        assert list(tmp_path.iterdir()) == []
+
+    @pytest.mark.parametrize("name", ["a.pth", "a.PT", "a.bin", "a.pkl"])
+    def test_endings_of_other_files_of_weights(
+        self, tiny_run: Path, name: str, tmp_path: Path, tascnet: Callable[..., Said]
+    ):
+        said = tascnet("share", tiny_run, tmp_path / name)
+        assert (said.code, said.err.count("\n")) == (2, 1)
+        assert f"{name} ends as files of weights do that others write" in said.err
+        assert list(tmp_path.iterdir()) == []
+
     def test_a_folder_that_cannot_be_made(self, tiny_run: Path, tmp_path: Path, tascnet: Callable[..., Said]):
         (tmp_path / "file").write_text("")
         for output in ("file/shared", "file/a.safetensors"):

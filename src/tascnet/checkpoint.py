@@ -30,6 +30,7 @@ from tascnet.hub import download, hub_id
 from tascnet.model.tascnet import TASCNet
 from tascnet.network_files import SUFFIX, load_weights, read_network, read_tensors, write_network, write_tensors
 from tascnet.origin import Measured, Origin
+from tascnet.settings import NETWORK
 from tascnet.structures import LabelSpace
 
 NUM_KEPT = 2  # newest checkpoints of a run that stay
@@ -142,10 +143,7 @@ def find_checkpoints(path: Path) -> list[Path]:
     found = _checkpoints(path)
     if not found:
         what = "does not exist" if not path.exists() else "holds no checkpoint"
-        raise InputError(
-            f"{path} {what}. Give a run folder or a checkpoint folder (with checkpoint.json and model.safetensors), "
-            "a network in one .safetensors file, or owner/name on Hugging Face's hub."
-        )
+        raise InputError(f"{path} {what}. Give {NETWORK}.")
     return found
 
 

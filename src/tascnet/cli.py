@@ -15,17 +15,12 @@ from jsonargparse import ArgumentParser, Namespace
 
 from tascnet.config import Config, DatasetConfig, FusionConfig, InputConfig
 from tascnet.errors import InputError, Interrupted
-from tascnet.settings import check_file, from_dict
+from tascnet.settings import NETWORK, check_file, from_dict
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 _COMPARED_FILES = ("predictions", "annotations", "prediction_folder", "annotation_folder")
-
-_NETWORK = (
-    "run folder, checkpoint folder, shared folder or .safetensors file, file of weights made elsewhere, a name that "
-    "tascnet weights list shows, or owner/name on Hugging Face's hub"
-)
 
 EXIT_PROBLEMS = 1
 EXIT_BAD_INPUT = 2
@@ -73,7 +68,7 @@ def _parser() -> ArgumentParser:
     verbs.add_subcommand("train", _train_parser(), help="train a network as a config file says")
     verbs.add_subcommand("runs", _runs_parser(), help="list training runs: their state, their best PQ")
     verbs.add_subcommand("plot", _plot_parser(), help="draw the curves of training runs")
-    verbs.add_subcommand("evaluate", _evaluate_parser(), help="measure a checkpoint on a data set")
+    verbs.add_subcommand("evaluate", _evaluate_parser(), help="measure a network on a data set")
     verbs.add_subcommand("metrics", _metrics_parser(), help="measure predictions that exist as files")
     verbs.add_subcommand("predict", _predict_parser(), help="segment photos")
     verbs.add_subcommand("share", _share_parser(), help="write a trained network for others, or send it to the hub")
@@ -112,9 +107,7 @@ def _train_parser() -> ArgumentParser:
     parser.add_argument(
         "--resume", type=Path | None, default=None, help="go on with the run in this folder; all else is taken from it"
     )
-    parser.add_argument(
-        "--init", type=str, default="", help="short for --training.init: start from this run, checkpoint or file"
-    )
+    parser.add_argument("--init", type=str, default="", help=f"short for --training.init: start from {NETWORK}")
     parser.add_class_arguments(Config)
     return parser
 
@@ -149,12 +142,12 @@ def _plot_parser() -> ArgumentParser:
 
 def _evaluate_parser() -> ArgumentParser:
     parser = ArgumentParser(
-        usage="tascnet evaluate CHECKPOINT [--output FOLDER] [--device DEVICE] [--data.SETTING VALUE ...] "
+        usage="tascnet evaluate NETWORK [--output FOLDER] [--device DEVICE] [--data.SETTING VALUE ...] "
         "[--fusion.SETTING VALUE ...]",
-        description="Measure PQ, boundary PQ, mIoU and AP of a checkpoint on the validation set of its run; draw its "
+        description="Measure PQ, boundary PQ, mIoU and AP of a network on the validation set of its run; draw its "
         "best and worst cases. Settings of data and fusion that are not given are those of the run.",
     )
-    parser.add_argument("checkpoint", type=Path, help=_NETWORK)
+    parser.add_argument("checkpoint", metavar="NETWORK", type=Path, help=NETWORK)
     parser.add_argument(
         "--output",
         type=Path | None,
@@ -194,7 +187,7 @@ def _metrics_parser() -> ArgumentParser:
 
 def _predict_parser() -> ArgumentParser:
     parser = ArgumentParser(
-        usage="tascnet predict [CHECKPOINT] PHOTO ... --output FOLDER [--weights NAME_OR_PATH] [--SETTING VALUE ...]",
+        usage="tascnet predict [NETWORK] PHOTO ... --output FOLDER [--weights NETWORK] [--SETTING VALUE ...]",
         description="Segment photos: an overlay for each, and all results as a benchmark wants them, ready to be sent "
         "to its server; by default in COCO panoptic format (JSON and PNG).",
     )
@@ -202,15 +195,13 @@ def _predict_parser() -> ArgumentParser:
         "inputs",
         type=Path,
         nargs="+",
-        help="photos, or folders of photos; before them, where --weights is not given, a run folder, a checkpoint "
-        "folder or a file of weights",
+        help="photos, or folders of photos; before them, where --weights is not given, the network",
     )
     parser.add_argument(
         "--weights",
         type=str | None,
         default=None,
-        help="the network: a name that tascnet weights list shows (downloaded once), or a path; where none is named, "
-        "panoptic-fpn-r50-coco if it has been downloaded",
+        help=f"the network: {NETWORK}; where none is named, panoptic-fpn-r50-coco if it has been downloaded",
     )
     parser.add_argument("--output", type=Path, required=True, help="folder for the results")
     parser.add_argument("--names", type=bool, default=True, help="write the categories' names into the overlays")
@@ -236,11 +227,11 @@ def _predict_parser() -> ArgumentParser:
 
 def _share_parser() -> ArgumentParser:
     parser = ArgumentParser(
-        usage="tascnet share CHECKPOINT [OUTPUT] [--precision FORMAT] [--licence NAME] [--push OWNER/NAME]",
+        usage="tascnet share NETWORK [OUTPUT] [--precision FORMAT] [--licence NAME] [--push OWNER/NAME]",
         description="Write a trained network for others: weights, settings, categories, origin and a model card, "
         "without the state of the optimiser and without paths of this machine. Loading it needs no data.",
     )
-    parser.add_argument("checkpoint", type=Path, help=_NETWORK)
+    parser.add_argument("checkpoint", metavar="NETWORK", type=Path, help=NETWORK)
     parser.add_argument(
         "output",
         type=Path | None,
@@ -268,7 +259,7 @@ def _info_parser() -> ArgumentParser:
         description="Parameters and multiply-adds of a network by part, beside two separate networks of the same "
         "parts; of a checkpoint also its categories, figures and origin."
     )
-    parser.add_argument("path", type=Path, help=f"config file (YAML), {_NETWORK}")
+    parser.add_argument("path", type=Path, help=f"a config file (YAML), {NETWORK}")
     parser.add_argument("--height", type=int, default=512, help="of the input, pixels")
     parser.add_argument("--width", type=int, default=1024, help="of the input, pixels")
     parser.add_argument("--stuff", type=int, default=11, help="stuff categories, where the config alone does not tell")

@@ -320,8 +320,8 @@ class TrainingConfig:
             command again after a failure.
         channels_last: keep images with their channels innermost; quicker for depth-wise convolutions on CPUs.
         seed: of weights, order and augmentation.
-        init: start from this network: a run folder, a checkpoint, or a file of weights from elsewhere. What fits is
-            taken over, the rest starts at random, and both are told; docs/weights.md. Empty for none.
+        init: start from this network, named as for any verb. What fits is taken over, the rest starts at random, and
+            both are told; docs/weights.md. Empty for none.
     """
 
     steps: int = 10000

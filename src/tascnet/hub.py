@@ -73,6 +73,18 @@ def download(
     return Path(str(folder))
 
 
+def check_repo_id(repo_id: str) -> None:
+    """Make sure that a repository can have this name, before anything is done for its sake.
+
+    Raises:
+        InputError: it cannot.
+    """
+    from huggingface_hub.utils import validate_repo_id  # noqa: PLC0415
+
+    with in_a_sentence(repo_id, "sent", "Give another name."):
+        validate_repo_id(repo_id)
+
+
 def upload(folder: Path, repo_id: str) -> str:
     """Send the files of a folder to a repository of the hub, which is made where missing; return its address.
 

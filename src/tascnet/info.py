@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import yaml
 from rich.console import Console
 from rich.table import Table
 
@@ -11,6 +10,7 @@ from tascnet.checkpoint import Checkpoint
 from tascnet.config import Config
 from tascnet.display import say
 from tascnet.errors import InputError
+from tascnet.files import read_yaml
 from tascnet.model.backbone import Backbone
 from tascnet.model.cost import Cost, cost_by_part, cost_of_two_networks
 from tascnet.opening import open_network
@@ -43,7 +43,8 @@ def print_info(path: Path, height: int, width: int, num_stuff: int, num_things: 
     else:
         checkpoint = open_network(path, console)
         model, label_space = checkpoint.model, checkpoint.label_space
-        say(console, f"{checkpoint.folder}: after {checkpoint.progress['step']:.0f} steps")
+        steps = checkpoint.progress["step"]
+        say(console, f"{checkpoint.folder}{f': after {steps:.0f} steps' if steps else ''}")
         for name, text in told_facts(checkpoint).items():
             say(console, f"  {name:<13}{text}")
     parts = cost_by_part(model, Size(height, width))
@@ -103,12 +104,7 @@ def read_config(path: Path) -> Config:
     Raises:
         InputError: it is missing, is not YAML, or has unknown or wrong settings.
     """
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}. Give a config file or a run folder.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not YAML ({error}). Give a config file or a run folder.") from error
+    values = read_yaml(path)
     if not isinstance(values, dict):
         raise InputError(f"{path} holds no settings. Give a config file or a run folder.")
     try:

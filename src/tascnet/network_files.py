@@ -24,8 +24,8 @@ from torch import Tensor, nn
 from tascnet.config import Config
 from tascnet.data.problems import first_few
 from tascnet.errors import InputError
-from tascnet.files import atomic_path, read_json, write_json, write_text
-from tascnet.settings import from_dict, to_dict
+from tascnet.files import atomic_path, read_json, read_yaml, write_json, write_text
+from tascnet.settings import network_config, to_dict
 
 FORMAT_VERSION = 1
 SUFFIX = ".safetensors"
@@ -73,8 +73,16 @@ def read_network(path: Path) -> NetworkFiles:
     if path.is_file():
         return _read_file(path)
     facts = _known_version(read_json(path / "checkpoint.json"), path / "checkpoint.json")
-    config = _read_config(path / "config.yaml")
-    return NetworkFiles(path, facts, config, read_tensors(path / "model.safetensors"))
+    settings = path / "config.yaml"
+    if not settings.exists():
+        raise _incomplete(settings)
+    return NetworkFiles(path, facts, _config(read_yaml(settings), settings), read_tensors(path / "model.safetensors"))
+
+
+def whole_network(path: Path) -> Path:
+    """The folder of a network, if a path leads to the weights in it, which mean nothing by themselves."""
+    is_part = path.name == "model.safetensors" and (path.parent / "checkpoint.json").is_file()
+    return path.parent if is_part else path
 
 
 def is_network_file(path: Path) -> bool:
@@ -125,7 +133,7 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
     try:
         return load_file(file)
     except FileNotFoundError as error:
-        raise InputError(f"{file} does not exist; the checkpoint is incomplete. Use another checkpoint.") from error
+        raise _incomplete(file) from error
     except (SafetensorError, OSError) as error:
         raise InputError(f"{file} cannot be read ({error}); it may be cut short. Use another checkpoint.") from error
 
@@ -165,18 +173,14 @@ def _known_version(facts: Any, where: Path) -> dict[str, Any]:
     return dict(facts)
 
 
-def _read_config(file: Path) -> Config:
-    try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{file} cannot be read ({error}). Use another checkpoint.") from error
-    return _config(values, file)
+def _incomplete(missing: Path) -> InputError:
+    return InputError(f"{missing} does not exist; the checkpoint is incomplete. Use another checkpoint.")
 
 
 def _config(values: Any, where: Path) -> Config:
     if not isinstance(values, dict):
         raise InputError(f"{where} holds no settings. Use another checkpoint.")
     try:
-        return from_dict(values)
+        return network_config(values)
     except InputError as error:
         raise InputError(f"{where}: {error}") from error

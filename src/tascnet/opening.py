@@ -5,7 +5,7 @@ from pathlib import Path
 from rich.console import Console
 
 from tascnet.checkpoint import Checkpoint, load_checkpoint
-from tascnet.network_files import is_network_file
+from tascnet.network_files import is_network_file, whole_network
 from tascnet.origin import Origin
 from tascnet.provenance import with_what_its_run_knows
 from tascnet.weights.catalog import resolve
@@ -24,7 +24,7 @@ def open_network(path: str | Path, console: Console | None = None) -> Checkpoint
     Raises:
         InputError: there is no usable network, or it cannot be downloaded.
     """
-    path = resolve(path, console)
+    path = whole_network(resolve(path, console))
     if not path.is_file() or is_network_file(path):
         return with_what_its_run_knows(load_checkpoint(path))
     foreign = read_foreign(path)

@@ -72,12 +72,14 @@ def network_and_photos(inputs: Sequence[Path], weights: str | None, console: Con
             raise InputError(f"{first} is a network, and no photos are named. Name photos, or folders of photos.")
         return first, rest
     if not first.exists():
-        raise InputError(f"{first} does not exist. Give a network (a run folder, for instance) first, then photos.")
+        if rest and first.suffix.lower() not in IMAGE_SUFFIXES:
+            return first, rest  # a misspelt network: who opens it knows names that are near
+        raise InputError(f"{first} does not exist. Give a network and photos, or photos alone.")
     if cached(DEFAULT_NETWORK) is None:
         raise InputError(
             f"no network is named: {first} holds no checkpoint, and {DEFAULT_NETWORK}, which is taken then, has not "
-            f"been downloaded. Name one with --weights, or call tascnet weights get {DEFAULT_NETWORK} "
-            f"({KNOWN[DEFAULT_NETWORK].megabytes} MB)."
+            f"been downloaded. Name one before the photos or with --weights, or call "
+            f"tascnet weights get {DEFAULT_NETWORK} ({KNOWN[DEFAULT_NETWORK].megabytes} MB)."
         )
     say(console, f"no network is named; {DEFAULT_NETWORK} is taken")
     return DEFAULT_NETWORK, list(inputs)

@@ -62,8 +62,8 @@ class TASCNet(network.TASCNet, ModelHubMixin):
         """Load a trained network, on the CPU, in evaluation mode, its weights in float32.
 
         Args:
-            pretrained_model_name_or_path: run folder, checkpoint folder, folder or .safetensors file of a shared
-                network; or owner/name on Hugging Face's hub, fetched once, where there is no such folder here.
+            pretrained_model_name_or_path: what `opening.open_network` opens: a path of a network of ours or of others,
+                a name that `tascnet weights list` shows, or owner/name on Hugging Face's hub.
             force_download: fetch again what is in the hub's cache.
             token: for private repositories; that of `hf auth login` by default.
             cache_dir: folder of the cache; the hub client's own by default.

@@ -73,6 +73,12 @@ _SHARES = (
 WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 """Endings of files of weights that are read without executing anything."""
 
+NETWORK = (
+    "a run folder, a checkpoint folder, a shared folder or .safetensors file, a file of weights made elsewhere, a name "
+    "that tascnet weights list shows, or owner/name on Hugging Face's hub"
+)
+"""All that a user may give where a network is wanted; `opening.open_network` opens it."""
+
 
 def check(config: Config) -> Config:
     """Check what types alone cannot: ranges and combinations; return the config.
@@ -80,6 +86,13 @@ def check(config: Config) -> Config:
     Raises:
         InputError: naming the field, its value, and what it must be.
     """
+    _check_all_but_data_sets(config)
+    check_dataset(config.data.train, "data.train")
+    check_dataset(config.data.val, "data.val")
+    return config
+
+
+def _check_all_but_data_sets(config: Config) -> Config:
     for name in _POSITIVE:
         value = _value(config, name)
         _require(name, value, value > 0, "greater than 0")
@@ -95,8 +108,6 @@ def check(config: Config) -> Config:
     for milestone in config.optimizer.milestones:
         _require("a number in optimizer.milestones", milestone, 0 <= milestone <= 1, "from 0 to 1")
     _check_training(config)
-    check_dataset(config.data.train, "data.train")
-    check_dataset(config.data.val, "data.val")
     return config
 
 
@@ -143,10 +154,25 @@ def from_dict(values: dict[str, Any]) -> Config:
     Raises:
         InputError: a key is unknown, a value is empty or not of the field's type, or `check` objects.
     """
+    return check(_parsed(values))
+
+
+def network_config(values: dict[str, Any]) -> Config:
+    """Build the `Config` of a network that is trained already. Its data sets may be wanting: who opens one checks it.
+
+    A network made elsewhere was trained on nothing that these settings could say.
+
+    Raises:
+        InputError: as `from_dict`, but for the data sets.
+    """
+    return _check_all_but_data_sets(_parsed(values))
+
+
+def _parsed(values: dict[str, Any]) -> Config:
     _check_groups(values, Config)
     parser = _parser()
     try:
-        return check(Config(**vars(parser.instantiate_classes(parser.parse_object(values)))))
+        return Config(**vars(parser.instantiate_classes(parser.parse_object(values))))
     except (ArgumentError, KeyError, TypeError) as error:
         raise InputError(f"the settings are not valid: {error}") from error
 

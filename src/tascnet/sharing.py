@@ -17,11 +17,12 @@ from tascnet.checkpoint import Checkpoint, facts_of
 from tascnet.display import say
 from tascnet.errors import InputError
 from tascnet.files import atomic_folder, atomic_path
-from tascnet.hub import upload
+from tascnet.hub import check_repo_id, upload
 from tascnet.network_files import SUFFIX, write_network, write_network_file
 from tascnet.opening import open_network
 from tascnet.origin import Measured, Origin
-from tascnet.settings import from_dict, to_dict
+from tascnet.settings import network_config, to_dict
+from tascnet.weights.catalog import NETWORK_SUFFIXES
 
 Precision = Literal["float32", "float16", "bfloat16"]
 """Number format of the weights in the files; they are loaded as float32 whichever it is."""
@@ -41,7 +42,8 @@ def share(
         console: to say what was done.
 
     Raises:
-        InputError: there is no usable network, the output exists or cannot be written, or the hub refuses.
+        InputError: there is no usable network, the output exists, has an ending of other files of weights or cannot be
+            written, no repository can have the name, or the hub refuses.
     """
     _check_destination(output, push)
     checkpoint = without_local_paths(open_network(path))
@@ -124,7 +126,10 @@ def without_local_paths(checkpoint: Checkpoint) -> Checkpoint:
     measured: Any = _last_names(checkpoint.measured.to_dict())
     origin["command"] = _command_without_paths(checkpoint.origin.command)
     return replace(
-        checkpoint, config=from_dict(config), origin=Origin.from_dict(origin), measured=Measured.from_dict(measured)
+        checkpoint,
+        config=network_config(config),
+        origin=Origin.from_dict(origin),
+        measured=Measured.from_dict(measured),
     )
 
 
@@ -159,6 +164,13 @@ def _check_destination(output: Path | None, push: str | None) -> None:
         )
     if output is not None and output.exists():
         raise InputError(f"{output} exists; give another name, or remove it first.")
+    if output is not None and output.suffix.lower() in NETWORK_SUFFIXES and output.suffix != SUFFIX:
+        raise InputError(
+            f"{output} ends as files of weights do that others write; a network is shared as a folder, or as one file "
+            f"that ends with {SUFFIX}. Give another name."
+        )
+    if push is not None:
+        check_repo_id(push)
     if output is not None and push is not None and output.suffix == SUFFIX:
         raise InputError(
             f"the hub wants a folder with a model card, {output} is one file. Give a folder, or no OUTPUT."

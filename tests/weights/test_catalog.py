@@ -144,7 +144,7 @@ class TestResolve:
             resolve(name)
 
     def test_what_is_far_from_all_names(self) -> None:
-        with pytest.raises(InputError, match=r"nowhere does not exist, and no known weights have that name\. Give"):
+        with pytest.raises(InputError, match=r"nowhere does .*, and no known weights have that name\. Give a run"):
             resolve("nowhere")
 
     def test_what_names_a_network(self) -> None:
@@ -286,7 +286,10 @@ class TestPredict:
         for arguments, message in (
             ((tiny_run,), f"{tiny_run} is a network, and no photos are named"),
             ((DEFAULT_NETWORK,), f"{DEFAULT_NETWORK} is a network, and no photos are named"),
-            ((tmp_path / "rnus", photo), "rnus does not exist. Give a network"),
+            ((tmp_path / "rnus", photo), "rnus does not exist. Give a run folder"),
+            (("mask-rcnn", photo), "mask-rcnn does not exist, and no known weights have that name; near it are"),
+            (("rnus",), "rnus does not exist. Give a network and photos"),
+            (("nowhere.jpg", photo), "nowhere.jpg does not exist. Give a network and photos"),
             ((tmp_path / "pictures", photo), "pictures holds no checkpoint"),
             ((tmp_path / "weights.pth", photo), "weights.pth does not exist"),
             ((photo, "--weights", "mask-rcnn"), "mask-rcnn does not exist, and no known weights have that name"),

@@ -124,7 +124,7 @@ def test_another_normalisation_in_the_file_counts() -> None:
 def test_networks_of_other_kinds() -> None:
     state = zoo.detectron2_state(2, None)
     with pytest.raises(
-        InputError, match=r"a.pkl .*parts that are not known here: roi_heads\.box_head\.conv1\.weight \(1"
+        InputError, match=r"a.pkl .*parts that are not known here: roi_heads\.box_head\.conv1\.weight\. K"
     ):
         from_detectron2(state | {"roi_heads.box_head.conv1.weight": torch.zeros(1)}, "a.pkl")
     grouped = {name: t[:, :1] if ".res3.0.conv2.weight" in name else t for name, t in state.items()}

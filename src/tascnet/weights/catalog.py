@@ -11,7 +11,7 @@ from rich.table import Table
 
 from tascnet.display import say
 from tascnet.errors import InputError
-from tascnet.settings import WEIGHT_SUFFIXES
+from tascnet.settings import NETWORK, WEIGHT_SUFFIXES
 from tascnet.weights.download import Digest, Download, cache_folder
 
 DEFAULT_NETWORK = "panoptic-fpn-r50-coco"
@@ -115,6 +115,8 @@ def resolve(name_or_path: str | Path, console: Console | None = None) -> Path:
     name, path = str(name_or_path), Path(name_or_path)
     if path.exists() or (name not in KNOWN and (len(path.parts) > 1 or path.suffix)):
         return path
+    if name not in KNOWN:
+        raise InputError(f"{name} does not exist, and {_unknown(name)}. Give {NETWORK}.")
     return download_of(name).get(console or Console())
 
 
@@ -148,16 +150,15 @@ def download_of(name: str) -> Download:
         InputError: there are no known weights of that name; near ones are given.
     """
     if name not in KNOWN:
-        near = get_close_matches(name, KNOWN, n=3, cutoff=0.4)
-        raise InputError(
-            f"{name} does not exist, and no known weights have that name"
-            + (f"; near it are {', '.join(near)}" if near else "")
-            + ". Give the path of a run folder, a checkpoint folder or a file of weights, or a name that "
-            "tascnet weights list shows."
-        )
+        raise InputError(f"{name}: {_unknown(name)}. Give a name that tascnet weights list shows.")
     known = KNOWN[name]
     suffix = PurePosixPath(known.url).suffix
     return Download(name, known.url, cache_folder() / "weights" / f"{name}{suffix}", known.digest)
+
+
+def _unknown(name: str) -> str:
+    near = get_close_matches(name, KNOWN, n=3, cutoff=0.4)
+    return "no known weights have that name" + (f"; near it are {', '.join(near)}" if near else "")
 
 
 def print_known(console: Console, known: Mapping[str, KnownWeights] = KNOWN) -> None:

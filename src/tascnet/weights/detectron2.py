@@ -25,6 +25,7 @@ from tascnet.config import (
     StuffHeadConfig,
     ThingsHeadConfig,
 )
+from tascnet.data.problems import first_few
 from tascnet.errors import InputError
 from tascnet.weights.layout import Foreign, Renaming, build_foreign, coco_or_numbered, resnet_of
 from tascnet.weights.state_file import State
@@ -93,8 +94,8 @@ def from_detectron2(state: State, name: str) -> Foreign:
     ours, unknown = _RENAMING(state)
     if unknown:
         raise InputError(
-            f"{name} is a detectron2 network with parts that are not known here: {', '.join(unknown[:3])} "
-            f"({len(unknown)} in all). Known are the zoo's Panoptic FPN and Mask R-CNN with R50-FPN and R101-FPN."
+            f"{name} is a detectron2 network with parts that are not known here: {first_few(unknown, 3)}. "
+            "Known are the zoo's Panoptic FPN and Mask R-CNN with R50-FPN and R101-FPN."
         )
     decisions = ["input: blue, green, red there; the first convolution's channels are turned round to red, green, blue"]
     mean, std = _normalization(ours)

@@ -3,6 +3,7 @@
 import hashlib
 from pathlib import Path
 
+from tascnet.data.problems import first_few
 from tascnet.errors import InputError
 from tascnet.weights.detectron2 import from_detectron2, is_detectron2
 from tascnet.weights.layout import Foreign
@@ -32,8 +33,8 @@ def read_foreign(path: str | Path) -> Foreign:
         without_eps = _checksum(path).startswith(_WITHOUT_EPS)
         return from_torchvision(state, path.name, *([0.0] if without_eps else []))
     raise InputError(
-        f"{path} holds a network that is not known here: its tensors are called {', '.join(list(state)[:3])} "
-        f"({len(state)} in all). Readable are {READABLE}."
+        f"{path} holds a network that is not known here: its tensors are called {first_few(state, 3)}. "
+        f"Readable are {READABLE}."
     )
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from tascnet.config import Config
+from tascnet.data.problems import first_few
 from tascnet.errors import InputError
 from tascnet.model.tascnet import TASCNet
 from tascnet.structures import LabelSpace
@@ -220,8 +221,7 @@ def _told(wanted: Sequence[Channel], there: Sequence[Channel]) -> str:
     new = [channel[1] for channel in wanted if channel not in known]
     if not new:
         return f"all {len(wanted)} taken over by name"
-    few = ", ".join(new[:5]) + (", ..." if len(new) > 5 else "")
-    return f"{len(wanted) - len(new)} of {len(wanted)} taken over by name, initial values for {few}"
+    return f"{len(wanted) - len(new)} of {len(wanted)} taken over by name, initial values for {first_few(new, 5)}"
 
 
 def _copy_normalization(model: TASCNet, source: TASCNet) -> None:

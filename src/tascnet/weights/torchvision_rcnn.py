@@ -20,6 +20,7 @@ from tascnet.config import (
     ThingsHeadConfig,
 )
 from tascnet.data.coco_categories import COCO
+from tascnet.data.problems import first_few
 from tascnet.errors import InputError
 from tascnet.weights.layout import Foreign, Renaming, build_foreign, coco_or_numbered, resnet_of
 from tascnet.weights.state_file import State
@@ -68,8 +69,8 @@ def from_torchvision(state: State, name: str, frozen_eps: float = _EPS) -> Forei
     ours, unknown = _RENAMING(state)
     if unknown:
         raise InputError(
-            f"{name} is a torchvision network with parts that are not known here: {', '.join(unknown[:3])} "
-            f"({len(unknown)} in all). Known are maskrcnn_resnet50_fpn and maskrcnn_resnet50_fpn_v2."
+            f"{name} is a torchvision network with parts that are not known here: {first_few(unknown, 3)}. "
+            "Known are maskrcnn_resnet50_fpn and maskrcnn_resnet50_fpn_v2."
         )
     decisions = [
         "stuff head: a Mask R-CNN has none; it stays at its initial values and needs training",
