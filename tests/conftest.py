@@ -30,8 +30,11 @@ TINY = Size(64, 128)
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Folder of data for trying things on; tests that need it are skipped where it is missing."""
-    beside_repository = Path(__file__).parents[2] / "shared" / "data"
-    folder = Path(os.environ.get("TASCNET_SHARED_DATA", beside_repository))
+    named = os.environ.get("TASCNET_SHARED_DATA")
+    if named:
+        assert Path(named).is_dir(), f"TASCNET_SHARED_DATA is {named}, which is no folder"
+        return Path(named)
+    folder = Path(__file__).parents[2] / "shared" / "data"
     if not folder.is_dir():
         pytest.skip(f"no shared data at {folder}; set TASCNET_SHARED_DATA to the folder that holds coco_mini")
     return folder

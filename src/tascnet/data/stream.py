@@ -1,14 +1,13 @@
 """A data set as an endless stream of shuffled, augmented training samples that can be entered anywhere."""
 
 import math
-from collections.abc import Callable, Sequence, Sized
+from collections.abc import Callable, Sized
 from typing import Protocol
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from tascnet.data.batch import Batch
 from tascnet.data.copy_paste import paste_things
 from tascnet.data.sample import Sample
 from tascnet.errors import InputError
@@ -25,39 +24,6 @@ class PanopticDataset(Sized, Protocol):
 
     def annotation(self, index: int, /) -> PanopticSegmentation:
         """Annotation number `index` alone; where there are photos, none is read."""
-
-
-class ErrorsAsItems(Dataset[Sample | InputError]):
-    """A data set that gives its `InputError`s as items: in a DataLoader, `collate_or_error` hands them on.
-
-    What a worker raises, a DataLoader passes on as the text of the worker's traceback, in which the sentence is lost.
-    """
-
-    def __init__(self, dataset: Dataset[Sample]):
-        self._dataset = dataset
-
-    def __getitem__(self, index: int) -> Sample | InputError:
-        """The item, or why there is none."""
-        try:
-            return self._dataset[index]
-        except InputError as error:
-            return error
-
-    def __len__(self) -> int:
-        """Number of items."""
-        return len(self._dataset)  # type: ignore[arg-type]
-
-
-def collate_or_error(
-    items: Sequence[Sample | InputError], collate: Callable[[Sequence[Sample]], Batch]
-) -> Batch | InputError:
-    """The batch that `collate` makes of samples, or the first error among the items."""
-    samples = []
-    for item in items:
-        if isinstance(item, InputError):
-            return item
-        samples.append(item)
-    return collate(samples)
 
 
 class TrainingStream(Dataset[Sample]):
