@@ -19,6 +19,7 @@ from tascnet.data.images import read_image
 from tascnet.data.streets import Streets
 from tascnet.data.transforms import resize_photo
 from tascnet.errors import InputError
+from tascnet.fusion import FusionOptions, fuse_mask_guided
 from tascnet.model.tascnet import Outputs
 from tascnet.predictor import Predictor
 from tascnet.structures import Category, Instances, LabelSpace, PanopticSegmentation, Size
@@ -100,6 +101,10 @@ class TestByHand:
         assert prediction.instances.boxes.tolist() == [[16.0, 0.0, 32.0, 16.0]]
         assert torch.equal(prediction.semantic, halves(Size(16, 32)) % 2)  # sky 0, bird 1
         assert prediction.residual.shape == (input_size[0] // 4, input_size[1] // 4)
+        assert prediction.stuff_logits.shape[1:] == prediction.residual.shape
+        options = FusionOptions(min_stuff_area=0)
+        again = fuse_mask_guided(prediction.stuff_logits, prediction.instances, SPACE, Size(16, 32), options)
+        assert torch.equal(again.id_map, segmentation.id_map)
 
     def test_the_network_gets_the_photo_itself_where_nothing_is_resized(self):
         predictor, network = stub()

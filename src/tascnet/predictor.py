@@ -47,6 +47,8 @@ class Prediction:
         segmentation: the fused result, at the photo's size.
         instances: detections before fusion, boxes in pixels of the photo.
         semantic: (H, W) int64, semantic index of each pixel from the stuff head, at the photo's size.
+        stuff_logits: (C, h, w) float, those of the stuff head, at stride 4 of the input; with `instances` they are what
+            `segmentation` was fused from, and can be fused in other ways.
         residual: (h, w) float, 0-1: where the two things masks disagree (Figure 4), at stride 4 of the input.
         doubt: mean residual over the pixels that either head calls things, 0-1; needs no annotation.
     """
@@ -55,6 +57,7 @@ class Prediction:
     segmentation: PanopticSegmentation
     instances: Instances
     semantic: Tensor
+    stuff_logits: Tensor
     residual: Tensor
     doubt: float
 
@@ -255,13 +258,13 @@ class Predictor:
         size = Size(*image.shape[1:])
         in_photo = instances.resized(size.width / input_size.width, size.height / input_size.height)
         stuff_mask, things_mask = self._things_masks(stuff_logits, instances)
-        if self._via_input:
-            stuff_logits = outputs.stuff_logits_at_input(index, input_size)
+        fused = outputs.stuff_logits_at_input(index, input_size) if self._via_input else stuff_logits
         return Prediction(
             image=image.cpu(),
-            segmentation=self._fuse(stuff_logits, in_photo, size),
+            segmentation=self._fuse(fused, in_photo, size),
             instances=in_photo.to("cpu"),
-            semantic=semantic_from_stuff(stuff_logits, in_photo, self.label_space, size),
+            semantic=semantic_from_stuff(fused, in_photo, self.label_space, size),
+            stuff_logits=stuff_logits.cpu(),
             residual=residual(stuff_mask, things_mask).cpu(),
             doubt=float(doubt(stuff_mask, things_mask)),
         )
