@@ -42,6 +42,7 @@ from tascnet.fusion import FusionOptions, fuse_mask_guided, fuse_unguided
 from tascnet.model.backbone import Backbone
 from tascnet.model.fpn import FPN
 from tascnet.model.rpn import RPNSettings
+from tascnet.model.tasc_loss import TascForm
 from tascnet.model.tascnet import TASCNet
 from tascnet.model.things_head import RoISettings
 from tascnet.structures import Category, Instances, LabelSpace, Size
@@ -118,7 +119,10 @@ def test_numbers_of_the_things_head_arrive(model: TASCNet) -> None:
 
 
 def test_switches_arrive() -> None:
-    changed = config(loss=LossConfig(tasc_normalization="valid"))
+    loss = LossConfig(
+        tasc_stuff_mask="probability", tasc_distance="divergence", tasc_normalization="valid", tasc_gradient="stuff"
+    )
+    changed = config(loss=loss)
     changed.model.backbone = BackboneConfig(name="resnet18", norm="gn", added_stages=False, freeze_stem=True)
     changed.model.stuff_head.outputs = "all"
     model = build_model(changed, LABEL_SPACE)
@@ -128,7 +132,7 @@ def test_switches_arrive() -> None:
     assert not model.backbone.network.conv1.weight.requires_grad
     assert model.backbone.network.layer2[0].conv1.weight.requires_grad
     assert model.stuff_head.classifier.out_channels == 2 + 3
-    assert model.tasc_normalization == "valid"
+    assert model.tasc == TascForm("probability", "divergence", "valid", "stuff")
 
 
 @pytest.mark.parametrize(
@@ -162,7 +166,8 @@ def test_defaults_of_the_backbone_are_its_own() -> None:
         assert own[name].default == getattr(BackboneConfig(), name), name
     assert BackboneConfig().added_stages
     assert inspect.signature(FPN).parameters["channels"].default == ModelConfig().pyramid_channels
-    assert inspect.signature(TASCNet).parameters["tasc_normalization"].default == LossConfig().tasc_normalization
+    loss = LossConfig()
+    assert TascForm() == TascForm(loss.tasc_stuff_mask, loss.tasc_distance, loss.tasc_normalization, loss.tasc_gradient)
 
 
 # Data and fusion

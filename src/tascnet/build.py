@@ -35,6 +35,7 @@ from tascnet.model.backbone import Backbone
 from tascnet.model.fpn import FPN
 from tascnet.model.rpn import RPN, RPNSettings
 from tascnet.model.stuff_head import StuffHead, SummedStuffHead
+from tascnet.model.tasc_loss import TascForm
 from tascnet.model.tascnet import TASCNet
 from tascnet.model.things_head import RoISettings, ThingsHead
 from tascnet.structures import Instances, LabelSpace, PanopticSegmentation, Size
@@ -160,7 +161,12 @@ def build_model(config: Config, label_space: LabelSpace) -> TASCNet:
         stuff_head=build_stuff_head(model.stuff_head, fpn, num_stuff, num_things),
         things_head=build_things_head(model.things_head, fpn, num_things),
         num_stuff=num_stuff,
-        tasc_normalization=config.loss.tasc_normalization,
+        tasc=TascForm(
+            config.loss.tasc_stuff_mask,
+            config.loss.tasc_distance,
+            config.loss.tasc_normalization,
+            config.loss.tasc_gradient,
+        ),
     )
 
 

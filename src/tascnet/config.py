@@ -152,13 +152,21 @@ class LossConfig:
         stuff: weight of the stuff head's cross entropy.
         tasc: weight of the consistency loss after its warm-up; 0 trains without it.
         tasc_warmup_steps: steps over which its weight rises from 0; early on, both things masks are empty or wrong.
-        tasc_normalization: mean over all labelled pixels ("valid"), or over those that a head calls things ("active").
+        tasc_stuff_mask: what of the stuff head is compared with the things head: its probability of things where that
+            is above one half ("confidence"), or everywhere ("probability").
+        tasc_distance: squared difference, or Kullback-Leibler divergence.
+        tasc_normalization: mean over all labelled pixels ("valid"), those that a head calls things ("active"), or
+            those along the borders of the things head's masks ("band").
+        tasc_gradient: which head learns from it.
     """
 
     stuff: float = 1.0
     tasc: float = 1.0
     tasc_warmup_steps: int = 500
-    tasc_normalization: Literal["valid", "active"] = "active"
+    tasc_stuff_mask: Literal["confidence", "probability"] = "confidence"
+    tasc_distance: Literal["squared", "divergence"] = "squared"
+    tasc_normalization: Literal["valid", "active", "band"] = "active"
+    tasc_gradient: Literal["both", "stuff", "things"] = "both"
 
 
 @dataclass

@@ -1,12 +1,16 @@
 """Consistency loss: numbers worked out by hand."""
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
 
 from tascnet.model.roi_flatten import roi_flatten
 from tascnet.model.tasc_loss import (
+    Gradient,
     Normalization,
+    TascForm,
     confidence_mask,
     doubt,
     residual,
@@ -51,7 +55,7 @@ def test_confidence_mask_keeps_what_is_above_one_half() -> None:
 @pytest.mark.parametrize(("normalization", "pixels"), [("valid", 4), ("active", 3)])
 def test_loss_worked_out_by_hand(normalization: Normalization, pixels: int) -> None:
     # squared differences .04 + .36 + .81 + 0; the last pixel is things for neither head
-    loss = tasc_loss(STUFF_THINGS, ROI_THINGS, ALL_VALID, normalization)
+    loss = tasc_loss(STUFF_THINGS, ROI_THINGS, ALL_VALID, TascForm(normalization=normalization))
     assert loss.item() == pytest.approx(1.21 / pixels)
 
 
@@ -59,7 +63,7 @@ def test_loss_worked_out_by_hand(normalization: Normalization, pixels: int) -> N
 def test_void_pixels_do_not_count(normalization: Normalization, pixels: int) -> None:
     valid = torch.tensor([[True, True, False, True]])
     roi_things = ROI_THINGS.clone().requires_grad_()
-    loss = tasc_loss(STUFF_THINGS, roi_things, valid, normalization)
+    loss = tasc_loss(STUFF_THINGS, roi_things, valid, TascForm(normalization=normalization))
     assert loss.item() == pytest.approx(0.4 / pixels)
     loss.backward()
     assert roi_things.grad is not None
@@ -70,24 +74,75 @@ def test_void_pixels_do_not_count(normalization: Normalization, pixels: int) -> 
 @pytest.mark.parametrize("normalization", ["valid", "active"])
 def test_loss_is_zero_and_in_the_graph_where_no_pixel_counts(normalization: Normalization) -> None:
     stuff_things = STUFF_THINGS.clone().requires_grad_()
-    loss = tasc_loss(stuff_things, ROI_THINGS, torch.zeros_like(ALL_VALID), normalization)
+    loss = tasc_loss(stuff_things, ROI_THINGS, torch.zeros_like(ALL_VALID), TascForm(normalization=normalization))
     assert loss.item() == 0
     loss.backward()
     assert torch.equal(stuff_things.grad, torch.zeros(1, 4))
 
 
 def test_active_loss_is_zero_where_no_head_sees_things() -> None:
-    assert tasc_loss(torch.zeros(2, 2), torch.zeros(2, 2), torch.ones(2, 2, dtype=torch.bool), "active") == 0
+    assert tasc_loss(torch.zeros(2, 2), torch.zeros(2, 2), torch.ones(2, 2, dtype=torch.bool)) == 0
 
 
-def test_unknown_normalization_is_refused() -> None:
+def test_unknown_forms_are_refused() -> None:
     with pytest.raises(ValueError, match="normalization is 'all'"):
-        tasc_loss(STUFF_THINGS, ROI_THINGS, ALL_VALID, "all")  # type: ignore[arg-type]
+        TascForm(normalization="all")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="must be one of both, stuff, things"):
+        TascForm(gradient="none")  # type: ignore[arg-type]
+
+
+def test_a_probability_below_one_half_counts_where_it_is_asked_for() -> None:
+    probability = torch.tensor([[0.8, 0.4, 0.3, 0.2]])
+    form = TascForm(stuff_mask="probability")
+    # active are pixels 0 and 2, as with confidence masks: squared differences .04 and .36, not .81
+    assert tasc_loss(probability, ROI_THINGS, ALL_VALID, form).item() == pytest.approx(0.40 / 2)
+    assert tasc_loss(probability, ROI_THINGS, ALL_VALID).item() == pytest.approx(0.85 / 2)
+
+
+def test_the_stuff_head_learns_of_things_it_misses_from_its_probability_alone() -> None:
+    for stuff_mask, learns in (("confidence", False), ("probability", True)):
+        probability = torch.tensor([[0.3]], requires_grad=True)
+        tasc_loss(
+            probability, torch.tensor([[0.9]]), torch.tensor([[True]]), TascForm(stuff_mask=stuff_mask)
+        ).backward()
+        assert (probability.grad.item() < 0) == learns  # descent raises it
+
+
+@pytest.mark.parametrize(
+    ("gradient", "learn"), [("both", (True, True)), ("stuff", (True, False)), ("things", (False, True))]
+)
+def test_the_head_that_shall_learn_does(gradient: Gradient, learn: tuple[bool, bool]) -> None:
+    heads = [torch.tensor([[0.8]], requires_grad=True), torch.tensor([[0.6]], requires_grad=True)]
+    tasc_loss(*heads, torch.tensor([[True]]), TascForm(gradient=gradient)).backward()
+    assert tuple(head.grad is not None for head in heads) == learn
+
+
+def test_divergence_worked_out_by_hand() -> None:
+    form = TascForm(distance="divergence", stuff_mask="probability")
+    loss = tasc_loss(torch.tensor([[0.5, 0.6]]), torch.tensor([[0.8, 0.6]]), torch.ones(1, 2, dtype=torch.bool), form)
+    assert loss.item() == pytest.approx((0.8 * math.log(1.6) + 0.2 * math.log(0.4)) / 2)
+
+
+def test_divergence_is_finite_where_the_heads_contradict_each_other() -> None:
+    heads = [torch.tensor([[1.0, 0.0]], requires_grad=True), torch.tensor([[0.0, 1.0]], requires_grad=True)]
+    loss = tasc_loss(*heads, torch.ones(1, 2, dtype=torch.bool), TascForm(distance="divergence"))
+    assert loss.item() == pytest.approx(0.999 * math.log(0.999 / 0.001) - 0.001 * math.log(0.999 / 0.001), rel=1e-4)
+
+
+def test_the_band_is_what_is_near_a_border_of_the_things_head() -> None:
+    roi_things = torch.zeros(2, 9, 12)
+    roi_things[1, :, 6:] = 0.9
+    # squared differences 1 everywhere left of the border, .01 right of it; two columns on either side count
+    loss = tasc_loss(
+        torch.ones(2, 9, 12), roi_things, torch.ones(2, 9, 12, dtype=torch.bool), TascForm(normalization="band")
+    )
+    assert loss.item() == pytest.approx((1 + 0.01) / 2)
 
 
 def test_a_batch_is_averaged_over_its_pixels_not_over_its_images() -> None:
     valid = torch.stack([ALL_VALID, torch.tensor([[True, False, False, False]])])
-    loss = tasc_loss(torch.stack([STUFF_THINGS] * 2), torch.stack([ROI_THINGS] * 2), valid)
+    form = TascForm(normalization="valid")
+    loss = tasc_loss(torch.stack([STUFF_THINGS] * 2), torch.stack([ROI_THINGS] * 2), valid, form)
     assert loss.item() == pytest.approx((1.21 + 0.04) / 5)
 
 
@@ -98,8 +153,8 @@ def both_heads(num_stuff: int = 2) -> tuple[Tensor, Tensor, Tensor]:
     stuff_logits.requires_grad_()
     mask_logits = torch.full((1, 4, 4), 2.0, requires_grad=True)
     roi_things = roi_flatten(mask_logits.sigmoid(), torch.tensor([[16.0, 0, 32, 16]]), Size(4, 8), stride=4)
-    stuff_things = confidence_mask(things_probability(stuff_logits, num_stuff))
-    return stuff_logits, mask_logits, tasc_loss(stuff_things, roi_things, torch.ones(4, 8, dtype=torch.bool))
+    probability = things_probability(stuff_logits, num_stuff)
+    return stuff_logits, mask_logits, tasc_loss(probability, roi_things, torch.ones(4, 8, dtype=torch.bool))
 
 
 def test_gradient_reaches_the_stuff_head() -> None:

@@ -4,14 +4,60 @@ M_st is what the stuff head calls things, M_th what the things head does (`roi_f
 probability where it is above one half, 0 elsewhere. Shapes: (..., h, w) stands for one image or a batch.
 """
 
-from typing import Literal
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, get_args
 
+import torch
 from torch import Tensor
+from torch.nn import functional
 
 from tascnet.model.averaging import Average, own_count
 
-Normalization = Literal["valid", "active"]
-"""Over which pixels the loss is averaged: all that are not VOID, or those of them that either head calls things."""
+StuffMask = Literal["confidence", "probability"]
+Distance = Literal["squared", "divergence"]
+Normalization = Literal["valid", "active", "band"]
+Gradient = Literal["both", "stuff", "things"]
+
+BAND = 2
+"""Pixels at stride 4 on either side of a border of M_th."""
+
+SMALLEST = 1e-3
+"""Probabilities are kept this far from 0 and 1 where their logarithm is taken."""
+
+
+@dataclass(frozen=True)
+class TascForm:
+    """A reading of the consistency loss. The literal one (section 5 of the method) is "confidence", "squared", "both",
+    averaged over "valid" pixels; docs/results.md compares them.
+
+    Attributes:
+        stuff_mask: what of the stuff head is compared: its confidence mask, or its probability as it is. The
+            confidence mask has no gradient where the stuff head misses a thing: there the loss only lowers the masks
+            of the things head. The probability is raised there.
+        distance: the squared difference, or the Kullback-Leibler divergence.
+        normalization: over which pixels the loss is averaged: all that are not VOID; those of them that either head
+            calls things; or those along the borders of M_th. With the mean over all pixels the gradient of a few small
+            objects is lost in a large image.
+        gradient: which head learns from it.
+    """
+
+    stuff_mask: StuffMask = "confidence"
+    distance: Distance = "squared"
+    normalization: Normalization = "active"
+    gradient: Gradient = "both"
+
+    def __post_init__(self) -> None:
+        for name, allowed in (
+            ("stuff_mask", StuffMask),
+            ("distance", Distance),
+            ("normalization", Normalization),
+            ("gradient", Gradient),
+        ):
+            if getattr(self, name) not in get_args(allowed):
+                raise ValueError(
+                    f"{name} is '{getattr(self, name)}'; it must be one of {', '.join(get_args(allowed))}."
+                )
 
 
 def things_probability(stuff_logits: Tensor, num_stuff: int) -> Tensor:
@@ -37,32 +83,65 @@ def confidence_mask(probability: Tensor) -> Tensor:
 
 
 def tasc_loss(
-    stuff_things: Tensor,
+    things_probability: Tensor,
     roi_things: Tensor,
     valid: Tensor,
-    normalization: Normalization = "valid",
+    form: TascForm = TascForm(),
     average: Average = own_count,
 ) -> Tensor:
-    """Things and Stuff Consistency: the mean squared difference of the two things masks (section 5 of the method).
-
-    Gradient flows into both heads. Averaging over active pixels is our option: with the mean over all pixels the
-    gradient of a few small objects is lost in a large image.
+    """Things and Stuff Consistency: how far the things masks of the two heads are apart (section 5 of the method).
 
     Args:
-        stuff_things: (..., h, w) M_st, a confidence mask.
-        roi_things: (..., h, w) M_th.
+        things_probability: (..., h, w) of the stuff head, 0..1.
+        roi_things: (..., h, w) M_th, a confidence mask.
         valid: (..., h, w) bool, True where the annotation is not VOID.
-        normalization: "valid" averages over valid pixels; "active" over valid pixels where either mask is above 0.
-        average: what the sum is divided by, from the number of those pixels.
+        form: which reading of the loss.
+        average: what the sum is divided by, from the number of pixels that count.
 
     Returns:
-        A scalar, 0..1; 0 (part of the graph) where no pixel counts.
+        A scalar, 0 or more; 0 (part of the graph) where no pixel counts.
     """
-    if normalization not in ("valid", "active"):
-        raise ValueError(f"normalization is '{normalization}'; it must be 'valid' or 'active'.")
-    counted = valid if normalization == "valid" else valid & ((stuff_things > 0) | (roi_things > 0))
-    squared = (stuff_things - roi_things).square().where(counted, 0)
-    return squared.sum() / average(counted.sum())
+    confident = confidence_mask(things_probability)
+    counted = valid & _looked_at(confident, roi_things, form.normalization)
+    stuff_things = confident if form.stuff_mask == "confidence" else things_probability
+    if form.gradient == "stuff":
+        roi_things = roi_things.detach()
+    elif form.gradient == "things":
+        stuff_things = stuff_things.detach()
+    distance = _DISTANCES[form.distance](stuff_things, roi_things).where(counted, 0)
+    return distance.sum() / average(counted.sum())
+
+
+def _looked_at(stuff_things: Tensor, roi_things: Tensor, normalization: Normalization) -> Tensor:
+    """(..., h, w) bool: the pixels over which the loss is averaged, VOID not yet left out."""
+    active = (stuff_things > 0) | (roi_things > 0)
+    if normalization == "active":
+        return active
+    if normalization == "band":
+        return _near_borders(roi_things > 0)
+    return torch.ones_like(active)
+
+
+def _near_borders(mask: Tensor) -> Tensor:
+    """(..., h, w) bool: pixels with a pixel of the other kind at most `BAND` pixels up, down, left, right or across."""
+    planes = mask.flatten(0, -3)[None].float() if mask.ndim > 2 else mask[None, None].float()
+    window = 2 * BAND + 1
+    dilated = functional.max_pool2d(planes, window, stride=1, padding=BAND)
+    eroded = -functional.max_pool2d(-planes, window, stride=1, padding=BAND)
+    return (dilated != eroded).view_as(mask)
+
+
+def _squared(stuff_things: Tensor, roi_things: Tensor) -> Tensor:
+    return (stuff_things - roi_things).square()
+
+
+def _divergence(stuff_things: Tensor, roi_things: Tensor) -> Tensor:
+    """Of Kullback and Leibler, from the stuff head's probability to M_th: the cross entropy, less that of M_th."""
+    p, q = (mask.clamp(SMALLEST, 1 - SMALLEST) for mask in (roi_things, stuff_things))
+    return p * (p / q).log() + (1 - p) * ((1 - p) / (1 - q)).log()
+
+
+_DISTANCES: dict[Distance, Callable[[Tensor, Tensor], Tensor]] = {"squared": _squared, "divergence": _divergence}
 
 
 def tasc_weight(step: int, weight: float, warmup_steps: int) -> float:

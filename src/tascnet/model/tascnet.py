@@ -12,7 +12,7 @@ from tascnet.model.backbone import Backbone
 from tascnet.model.fpn import FPN
 from tascnet.model.roi_flatten import roi_flatten
 from tascnet.model.stuff_head import StuffHead, SummedStuffHead, semantic_labels, stuff_loss
-from tascnet.model.tasc_loss import Normalization, confidence_mask, tasc_loss, things_probability
+from tascnet.model.tasc_loss import TascForm, tasc_loss, things_probability
 from tascnet.model.things_head import PositiveRoIs, ThingsHead
 from tascnet.structures import IGNORE, Instances, Size, Target
 
@@ -59,7 +59,7 @@ class TASCNet(nn.Module):
         stuff_head: StuffHead | SummedStuffHead,
         things_head: ThingsHead,
         num_stuff: int,
-        tasc_normalization: Normalization = "active",
+        tasc: TascForm = TascForm(),
     ):
         super().__init__()
         self.backbone = backbone
@@ -67,7 +67,7 @@ class TASCNet(nn.Module):
         self.stuff_head = stuff_head
         self.things_head = things_head
         self.num_stuff = num_stuff
-        self.tasc_normalization: Normalization = tasc_normalization
+        self.tasc = tasc
 
     def forward(
         self,
@@ -118,9 +118,8 @@ class TASCNet(nn.Module):
         """L_TASC between the stuff head's things mask and the flattened masks of the things head."""
         size = Size(*stuff_logits.shape[-2:])
         things_mask = torch.stack([roi_flatten(rois.masks, rois.boxes, size, STRIDE) for rois in positives])
-        stuff_mask = confidence_mask(things_probability(stuff_logits, self.num_stuff))
         valid = semantic_labels(semantic, stuff_logits.shape[1], STRIDE) != IGNORE
-        return tasc_loss(stuff_mask, things_mask, valid, self.tasc_normalization, average)
+        return tasc_loss(things_probability(stuff_logits, self.num_stuff), things_mask, valid, self.tasc, average)
 
 
 def _pad_map(semantic: Tensor, plane: Sequence[int]) -> Tensor:
