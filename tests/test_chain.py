@@ -18,7 +18,7 @@ from tascnet.data.streets import STREETS, Streets
 from tascnet.data.transforms import resize_short_side
 from tascnet.fusion import FusionOptions, fuse_mask_guided, fuse_unguided
 from tascnet.metrics import PanopticQuality
-from tascnet.model.tascnet import STRIDE, Outputs
+from tascnet.model.tascnet import Outputs
 from tascnet.model.things_head import mask_targets
 from tascnet.structures import IGNORE, Instances, LabelSpace, PanopticSegmentation
 
@@ -44,7 +44,7 @@ def stuff_shares(semantic: torch.Tensor, num_outputs: int) -> torch.Tensor:
     A network has an answer for every cell, so labels grow over cells that are wholly VOID.
     """
     planes = F.one_hot(semantic.clamp(0, num_outputs - 1), num_outputs).permute(2, 0, 1) * (semantic != IGNORE)
-    shares = F.avg_pool2d(planes[None].float(), STRIDE)
+    shares = F.avg_pool2d(planes[None].float(), 4)
     while bool((empty := shares.sum(1, keepdim=True) == 0).any()):
         shares = torch.where(empty, F.max_pool2d(shares, kernel_size=3, stride=1, padding=1), shares)
     return (shares / shares.sum(1, keepdim=True))[0]

@@ -175,7 +175,7 @@ def build_stuff_head(config: StuffHeadConfig, fpn: FPN, num_stuff: int, num_thin
     num_outputs = num_stuff + (num_things if config.outputs == "all" else 1)
     if config.merge == "sum":
         return SummedStuffHead(fpn.channels, config.channels, num_outputs)
-    return StuffHead(len(fpn.strides), fpn.channels, config.channels, num_outputs)
+    return StuffHead(len(fpn.strides), fpn.channels, config.channels, num_outputs, config.stride)
 
 
 def build_things_head(config: ThingsHeadConfig, fpn: FPN, num_things: int) -> ThingsHead:

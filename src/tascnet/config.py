@@ -45,11 +45,13 @@ class StuffHeadConfig:
         outputs: "stuff+things" gives one channel for all things, "all" one for each category.
         merge: how the levels come together; "concatenate" (TASCNet's head), or "sum" (Panoptic FPN's head, which reads
             P2..P5 alone; its channels are a multiple of 32).
+        stride: input pixels a pixel of its logits, 4 or 2 (concatenate).
     """
 
     channels: int = 128
     outputs: Literal["stuff+things", "all"] = "stuff+things"
     merge: Literal["concatenate", "sum"] = "concatenate"
+    stride: Literal[2, 4] = 4
 
 
 @dataclass

@@ -21,7 +21,7 @@ from tascnet.errors import InputError
 from tascnet.fusion import semantic_from_stuff
 from tascnet.model.roi_flatten import roi_flatten
 from tascnet.model.tasc_loss import confidence_mask, doubt, residual, things_probability
-from tascnet.model.tascnet import STRIDE, Outputs, TASCNet
+from tascnet.model.tascnet import Outputs, TASCNet
 from tascnet.opening import open_network
 from tascnet.pretrained import described
 from tascnet.structures import Instances, LabelSpace, PanopticSegmentation, Size
@@ -257,7 +257,7 @@ class Predictor:
         stuff_logits, instances = outputs.stuff_logits_of(index, input_size), outputs.instances[index]
         size = Size(*image.shape[1:])
         in_photo = instances.resized(size.width / input_size.width, size.height / input_size.height)
-        stuff_mask, things_mask = self._things_masks(stuff_logits, instances)
+        stuff_mask, things_mask = self._things_masks(stuff_logits, instances, outputs.stride)
         fused = outputs.stuff_logits_at_input(index, input_size) if self._via_input else stuff_logits
         return Prediction(
             image=image.cpu(),
@@ -269,10 +269,10 @@ class Predictor:
             doubt=float(doubt(stuff_mask, things_mask)),
         )
 
-    def _things_masks(self, stuff_logits: Tensor, instances: Instances) -> tuple[Tensor, Tensor]:
+    def _things_masks(self, stuff_logits: Tensor, instances: Instances, stride: int) -> tuple[Tensor, Tensor]:
         """M_st, and M_th of the detections that fusion would use."""
         sure = instances[instances.scores >= self._score_threshold]
-        things_mask = roi_flatten(sure.masks, sure.boxes, Size(*stuff_logits.shape[-2:]), STRIDE)
+        things_mask = roi_flatten(sure.masks, sure.boxes, Size(*stuff_logits.shape[-2:]), stride)
         stuff_mask = confidence_mask(things_probability(stuff_logits, self.model.num_stuff))
         return stuff_mask, things_mask
 

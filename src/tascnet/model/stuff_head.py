@@ -22,8 +22,22 @@ class StuffHead(nn.Module):
     (a second-hand reading; it makes the semantic segmentation a direct output).
     """
 
-    def __init__(self, num_levels: int, in_channels: int, channels: int, num_outputs: int):
+    def __init__(self, num_levels: int, in_channels: int, channels: int, num_outputs: int, stride: int = 4):
+        """Build it with random weights.
+
+        Args:
+            num_levels: of the pyramid, the finest at stride 4.
+            in_channels: of every level.
+            channels: of its convolutions.
+            num_outputs: C.
+            stride: of the logits, 4 or 2. For 2, our addition, the features at stride 4 tell for each of the four
+                pixels that a cell is made of by how much its logits differ from the interpolated ones. Borders of
+                things need it: in a street of 512 pixels' width a person's leg is narrower than 4.
+        """
+        if stride not in (2, 4):
+            raise ValueError(f"the stride of the stuff head is {stride}; it must be 2 or 4.")
         super().__init__()
+        self.stride = stride
         self.levels = nn.ModuleList(
             nn.Sequential(
                 nn.Conv2d(in_channels, channels, 3, padding=1, bias=False),
@@ -36,9 +50,13 @@ class StuffHead(nn.Module):
             for _ in range(num_levels)
         )
         self.classifier = nn.Conv2d(num_levels * channels, num_outputs, 1)
+        if stride == 2:
+            self.detail = nn.Conv2d(channels, 4 * num_outputs, 1)
+            for parameter in self.detail.parameters():
+                nn.init.zeros_(parameter)
 
     def forward(self, pyramid: Sequence[Tensor]) -> Tensor:
-        """P2, P3, ... -> logits (B, C, h, w) at stride 4.
+        """P2, P3, ... -> logits (B, C, h, w) at stride 4, or (B, C, 2 h, 2 w) at stride 2.
 
         A 1x1 convolution and bilinear upsampling commute, so each level is classified at its own resolution with its
         share of the classifier's weights, then upsampled and summed. That equals classifying the concatenation, and
@@ -46,14 +64,17 @@ class StuffHead(nn.Module):
         """
         height, width = pyramid[0].shape[-2:]
         shares = self.classifier.weight.chunk(len(self.levels), dim=1)  # each (C, channels, 1, 1)
-        logits = torch.zeros((), device=pyramid[0].device)
-        for level, share, features in zip(self.levels, shares, pyramid, strict=True):
-            part = F.conv2d(level(features), share)
-            if part.shape[-2:] != (height, width):
-                part = F.interpolate(part, size=(height, width), mode="bilinear", align_corners=False)
-            logits = logits + part
         assert self.classifier.bias is not None  # for the type checker
-        return logits + self.classifier.bias.view(1, -1, 1, 1)
+        finest = self.levels[0](pyramid[0])
+        logits = F.conv2d(finest, shares[0], self.classifier.bias)
+        for level, share, features in zip(self.levels[1:], shares[1:], pyramid[1:], strict=True):
+            part = F.conv2d(level(features), share)
+            part = F.interpolate(part, size=(height, width), mode="bilinear", align_corners=False)
+            logits = logits + part
+        if self.stride == 4:
+            return logits
+        coarse = F.interpolate(logits, scale_factor=2, mode="bilinear", align_corners=False)
+        return coarse + F.pixel_shuffle(self.detail(finest), 2)
 
 
 class SummedStuffHead(nn.Module):
@@ -62,6 +83,8 @@ class SummedStuffHead(nn.Module):
     P2 and P3 pass one convolution, P4 two, P5 three. Coarser levels are not read. The channels of the output are those
     of `StuffHead`.
     """
+
+    stride = 4
 
     def __init__(self, in_channels: int, channels: int, num_outputs: int):
         """Build it with random weights.

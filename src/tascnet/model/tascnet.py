@@ -16,7 +16,6 @@ from tascnet.model.tasc_loss import TascForm, tasc_loss, things_probability
 from tascnet.model.things_head import PositiveRoIs, ThingsHead
 from tascnet.structures import IGNORE, Instances, Size, Target
 
-STRIDE = 4  # resolution of the stuff logits and of both things masks
 PAD_MULTIPLE = 32  # sides of the padded images; the levels above stride 32 are rounded up
 
 LOSSES = ("rpn_cls", "rpn_box", "cls", "box", "mask", "stuff", "tasc")
@@ -28,21 +27,23 @@ class Outputs:
     """What the network says of a batch.
 
     Attributes:
-        stuff_logits: (B, C, h, w) at stride 4 of the padded images: K_st stuff channels, then things.
+        stuff_logits: (B, C, h, w) at that stride of the padded images: K_st stuff channels, then things.
         instances: one `Instances` an image, boxes in pixels of the images that went in.
+        stride: of the stuff logits, and of both things masks; 4 or 2.
     """
 
     stuff_logits: Tensor
     instances: list[Instances]
+    stride: int = 4
 
     def stuff_logits_of(self, image: int, size: Size) -> Tensor:
-        """(C, ceil(H / 4), ceil(W / 4)): the logits of one image without its padding."""
-        return self.stuff_logits[image, :, : -(-size.height // STRIDE), : -(-size.width // STRIDE)]
+        """(C, ceil(H / stride), ceil(W / stride)): the logits of one image without its padding."""
+        return self.stuff_logits[image, :, : -(-size.height // self.stride), : -(-size.width // self.stride)]
 
     def stuff_logits_at_input(self, image: int, size: Size) -> Tensor:
-        """(C, H, W): the logits of one image, bilinear at the resolution of the input; 16 times the memory."""
+        """(C, H, W): the logits of one image, bilinear at the resolution of the input; much more memory."""
         logits = self.stuff_logits[image : image + 1]
-        return F.interpolate(logits, scale_factor=STRIDE, mode="bilinear")[0, :, : size.height, : size.width]
+        return F.interpolate(logits, scale_factor=self.stride, mode="bilinear")[0, :, : size.height, : size.width]
 
 
 class TASCNet(nn.Module):
@@ -95,11 +96,11 @@ class TASCNet(nn.Module):
         pyramid = self.fpn(self.backbone(self._prepare(images, image_sizes)))
         stuff_logits = self.stuff_head(pyramid)
         if targets is None:
-            return Outputs(stuff_logits, self.things_head.detect(pyramid, image_sizes))
+            return Outputs(stuff_logits, self.things_head.detect(pyramid, image_sizes), self.stuff_head.stride)
         generators = None if seeds is None else [torch.Generator().manual_seed(seed) for seed in seeds]
         losses, positives = self.things_head.losses(pyramid, image_sizes, targets, generators, average)
-        semantic = torch.stack([_pad_map(target.semantic, stuff_logits.shape[-2:]) for target in targets])
-        losses["stuff"] = stuff_loss(stuff_logits, semantic, STRIDE, IGNORE, average)
+        semantic = torch.stack([_pad_map(target.semantic, stuff_logits.shape[-2:], self.stuff_head.stride) for target in targets])
+        losses["stuff"] = stuff_loss(stuff_logits, semantic, self.stuff_head.stride, IGNORE, average)
         losses["tasc"] = self._tasc_loss(stuff_logits, positives, semantic, average)
         return losses
 
@@ -116,13 +117,13 @@ class TASCNet(nn.Module):
         self, stuff_logits: Tensor, positives: Sequence[PositiveRoIs], semantic: Tensor, average: Average
     ) -> Tensor:
         """L_TASC between the stuff head's things mask and the flattened masks of the things head."""
-        size = Size(*stuff_logits.shape[-2:])
-        things_mask = torch.stack([roi_flatten(rois.masks, rois.boxes, size, STRIDE) for rois in positives])
-        valid = semantic_labels(semantic, stuff_logits.shape[1], STRIDE) != IGNORE
+        size, stride = Size(*stuff_logits.shape[-2:]), self.stuff_head.stride
+        things_mask = torch.stack([roi_flatten(rois.masks, rois.boxes, size, stride) for rois in positives])
+        valid = semantic_labels(semantic, stuff_logits.shape[1], stride) != IGNORE
         return tasc_loss(things_probability(stuff_logits, self.num_stuff), things_mask, valid, self.tasc, average)
 
 
-def _pad_map(semantic: Tensor, plane: Sequence[int]) -> Tensor:
-    """Pad a semantic map with IGNORE to the size that belongs to a plane at stride 4."""
+def _pad_map(semantic: Tensor, plane: Sequence[int], stride: int) -> Tensor:
+    """Pad a semantic map with IGNORE to the size that belongs to a plane at that stride."""
     height, width = semantic.shape
-    return F.pad(semantic, (0, plane[1] * STRIDE - width, 0, plane[0] * STRIDE - height), value=IGNORE)
+    return F.pad(semantic, (0, plane[1] * stride - width, 0, plane[0] * stride - height), value=IGNORE)

@@ -1,0 +1,162 @@
+"""Does consistency pay? Ways to train x ways to fuse x seeds -> PQ, with intervals.
+
+    python benchmarks/ablation.py streets                     # hard streets, five seeds
+    python benchmarks/ablation.py coco_mini --root COCO       # a hundred photos, three seeds
+    python benchmarks/ablation.py streets --table             # what is there so far
+
+All trainings of a seed see the same pictures in the same order from the same weights, for the same number of steps.
+Each training is a run in `--output`; a call goes on where an earlier one was stopped, and measures only what is not in
+results.jsonl yet. What a network says of the validation set is kept beside its run, so that another way to fuse costs
+no training and no inference.
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from itertools import product
+from multiprocessing import get_context
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from ablation_arms import FUSIONS, TRAININGS, changed, coco_mini, streets
+from ablation_table import draw, print_table
+from rich.console import Console
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from tascnet.build import build_dataset, build_fusion
+from tascnet.config import Config
+from tascnet.data.stream import PanopticDataset
+from tascnet.metrics import AveragePrecision, MeanIoU, SegmentationMetrics
+from tascnet.predictor import Predictor
+from tascnet.structures import Instances, LabelSpace, PanopticSegmentation
+from tascnet.training import train
+
+STEPS = {"streets": 600, "coco_mini": 600}
+SEEDS = {"streets": 5, "coco_mini": 3}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", choices=("streets", "coco_mini"))
+    parser.add_argument("--root", type=Path, default=Path("data/coco"), help="folder of COCO, for coco_mini")
+    parser.add_argument("--trainings", nargs="+", choices=TRAININGS, default=["no TASC", "TASC"], metavar="NAME")
+    parser.add_argument("--fusions", nargs="+", choices=FUSIONS, default=list(FUSIONS), metavar="NAME")
+    parser.add_argument("--seeds", type=int, nargs="+")
+    parser.add_argument("--steps", type=int)
+    parser.add_argument("--processes", type=int, default=2, help="trainings side by side, on one thread each")
+    parser.add_argument("--output", type=Path, default=Path("runs/ablation"))
+    parser.add_argument("--table", action="store_true", help="print what is there")
+    arguments = parser.parse_args()
+    folder = arguments.output / arguments.data
+    if not arguments.table:
+        steps = arguments.steps or STEPS[arguments.data]
+        seeds = arguments.seeds or range(SEEDS[arguments.data])
+        jobs = [
+            (folder, training, seed, changed(base(arguments, seed, steps), TRAININGS[training]), arguments.fusions)
+            for seed, training in product(seeds, arguments.trainings)
+        ]
+        with ProcessPoolExecutor(
+            arguments.processes, get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)
+        ) as pool:
+            for lines in pool.map(work, *zip(*jobs, strict=True)):
+                add(folder, lines)
+    rows = results(folder)
+    print_table(rows, Console(width=140))
+    draw(rows, folder / "table.png")
+
+
+def base(arguments: argparse.Namespace, seed: int, steps: int) -> Config:
+    return streets(seed, steps) if arguments.data == "streets" else coco_mini(seed, steps, arguments.root)
+
+
+def work(folder: Path, training: str, seed: int, config: Config, fusions: Sequence[str]) -> list[dict[str, object]]:
+    """One training, if it is not there, and its figures with each way to fuse that is not measured yet."""
+    measured = {(row["training"], row["seed"], row["fusion"]) for row in results(folder)}
+    missing = [fusion for fusion in fusions if (training, seed, fusion) not in measured]
+    if not missing:
+        return []
+    run = folder / f"{training} {seed}".replace(", ", " ").replace(" ", "_")
+    if not (run / "report.json").is_file():
+        quick = replace(config, data=replace(config.data, val=replace(config.data.val, num_images=1)))
+        train(quick, run, f"ablation: {training}, seed {seed}", Console(quiet=True))
+    dataset = build_dataset(config.data.val)
+    said = predictions(run, dataset)
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    facts = {"training": training, "seed": seed, "steps": config.training.steps, "seconds": lines[-1]["seconds"]}
+    annotations, space = [dataset.annotation(index) for index in range(len(dataset))], dataset.label_space
+    return [
+        facts | {"fusion": fusion} | measure(said, annotations, space, changed(config, FUSIONS[fusion]))
+        for fusion in missing
+    ]
+
+
+class Said(NamedTuple):
+    """What a network says of one picture."""
+
+    stuff_logits: Tensor
+    instances: Instances
+    semantic: Tensor
+    doubt: float
+
+
+def predictions(run: Path, dataset: PanopticDataset) -> list[Said]:
+    """What the network of a run says of each picture, from its file if it has been asked before."""
+    path = run / "predictions.safetensors"
+    if not path.is_file():
+        predictor = Predictor.from_checkpoint(run)
+        tensors: dict[str, Tensor] = {}
+        for index in range(len(dataset)):
+            found = predictor.predict(dataset[index].image)
+            parts = {name: getattr(found.instances, name) for name in ("boxes", "labels", "scores", "masks")}
+            parts |= {"stuff_logits": found.stuff_logits, "semantic": found.semantic.to(torch.uint8)}
+            parts["doubt"] = torch.tensor([found.doubt], dtype=torch.float64)
+            tensors |= {f"{index} {name}": part.contiguous() for name, part in parts.items()}
+        save_file(tensors, path)
+    tensors = load_file(path)
+    return [
+        Said(
+            tensors[f"{index} stuff_logits"],
+            Instances(*(tensors[f"{index} {name}"] for name in ("boxes", "labels", "scores", "masks"))),
+            tensors[f"{index} semantic"].long(),
+            float(tensors[f"{index} doubt"]),
+        )
+        for index in range(len(dataset))
+    ]
+
+
+def measure(
+    said: Sequence[Said], annotations: Sequence[PanopticSegmentation], space: LabelSpace, config: Config
+) -> dict[str, float]:
+    """Figures of one way to fuse; percent, but for the doubt."""
+    fuse = build_fusion(config.fusion, space)
+    panoptic, miou, ap = SegmentationMetrics(space), MeanIoU(space), AveragePrecision(space)
+    for index, (picture, annotation) in enumerate(zip(said, annotations, strict=True)):
+        segmentation = fuse(picture.stuff_logits, picture.instances, annotation.size)
+        panoptic.update(segmentation, annotation, str(index))
+        miou.update(picture.semantic, annotation.semantic_map(space))
+        ap.update(picture.instances, annotation, str(index))
+    quality = panoptic.compute().panoptic
+    groups = {"pq": quality.all, "pq_things": quality.things, "pq_stuff": quality.stuff}
+    figures = {name: 100 * group.pq for name, group in groups.items() if group is not None}
+    figures |= {"sq": 100 * quality.all.sq, "rq": 100 * quality.all.rq} if quality.all else {}
+    figures |= {"miou": 100 * miou.compute().mean_iou, "ap": 100 * ap.compute().ap}
+    return figures | {"doubt": sum(picture.doubt for picture in said) / len(said)}
+
+
+def add(folder: Path, rows: Sequence[dict[str, object]]) -> None:
+    """Append results; a line is written whole."""
+    with (folder / "results.jsonl").open("a", encoding="utf-8") as file:
+        file.writelines(json.dumps(row) + "\n" for row in rows)
+
+
+def results(folder: Path) -> list[dict[str, object]]:
+    path = folder / "results.jsonl"
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
+
+
+if __name__ == "__main__":
+    main()
