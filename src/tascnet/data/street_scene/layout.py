@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 
 from tascnet.data.street_scene.canvas import Color, shade
-from tascnet.data.street_scene.decoys import hang_posters, plant_topiary
+from tascnet.data.street_scene.decoys import build_kiosks, hang_posters, plant_topiary
 from tascnet.data.street_scene.dice import CAR_COLORS, Dice
 from tascnet.data.street_scene.occupants import furnish, populate
 from tascnet.data.street_scene.plan import Camera, Item, Plot, Road, Street, Weather
@@ -57,6 +57,7 @@ def _fill_densely(dice: Dice, plot: Plot, weather: Weather) -> list[Item]:
     """The throng takes its ground first; whom the normal street adds must stand in between."""
     return [
         *hang_posters(dice, weather, surround(dice, plot.road, weather)),
+        *build_kiosks(dice, plot, weather),
         *plant_topiary(dice, plot, weather),
         *furnish(dice, plot),
         *throng(dice, plot, weather),

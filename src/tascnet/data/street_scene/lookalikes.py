@@ -34,11 +34,11 @@ def paint_poster(canvas: Canvas, view: View, poster: Poster, weather: Weather, s
     (x0, z0), (x1, z1) = wall.start, wall.end
     length, height = float(np.sqrt((x1 - x0) * (x1 - x0) + (z1 - z0) * (z1 - z0))), wall.height - wall.base
     scale = min(max(view.focal / min(z0, z1), COARSEST), FINEST)
-    picture = _picture(poster, length, height, scale, weather)
+    picture = _picture(poster, length / poster.stretch, height, scale, weather)
     up = pixels.up - np.float32(wall.base)
     inside = (up >= 0) & (up < np.float32(height))
     rows = picture.shape[1] - 1 - (up * np.float32(scale)).astype(np.int32)
-    columns = (pixels.along * np.float32(scale)).astype(np.int32)
+    columns = (pixels.along * np.float32(scale / poster.stretch)).astype(np.int32)
     colors = picture[:, np.clip(rows, 0, picture.shape[1] - 1), np.clip(columns, 0, picture.shape[2] - 1)]
     light = wall.brightness * (DISPLAY_LIGHT if poster.glass and weather.lamps else 1.0)
     canvas.paste(pixels.rows, pixels.columns, inside, colors * np.float32(light), segment_id, pixels.depth)
@@ -48,10 +48,11 @@ def _picture(poster: Poster, length: float, height: float, scale: float, weather
     """(3, h, w) float32: what a poster shows, `scale` pixels a metre."""
     canvas = Canvas.blank(Size(int(height * scale) + 1, int(length * scale) + 1))
     canvas.image[:] = np.array(poster.backdrop, np.float32)[:, None, None]
-    horizon = (height - poster.foot - EYE_HEIGHT) * scale
+    unit = scale * poster.magnification  # pixels a metre of what is shown
+    horizon = height * scale - (poster.foot + EYE_HEIGHT) * unit
     indoors = replace(weather, sun=0.0, lamps=False)
     for member in sorted(poster.members, key=lambda member: -member.z):
-        view = View(canvas.size, scale * member.z, length * scale / 2, horizon, EYE_HEIGHT)
+        view = View(canvas.size, unit * member.z, length * scale / 2, horizon, EYE_HEIGHT)
         paint_thing(Brush(canvas, Place(view, member.x, member.z, member.heading), INSIDE, indoors), member)
     image = canvas.image
     image += (np.array(GLASS, np.float32)[:, None, None] - image) * np.float32(poster.glass)

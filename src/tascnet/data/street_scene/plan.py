@@ -322,8 +322,10 @@ class Poster(Item):
     Attributes:
         wall: the rectangle that it covers, between `base` and `height`.
         members: what it shows; x metres right of the rectangle's middle, z metres from the eye that sees them.
-        foot: metres from the rectangle's lower edge to the ground in the picture.
+        foot: metres from the lower edge to the ground they stand on, before magnification.
         backdrop, frame: colours behind them and around them.
+        magnification: how many times larger than life they are.
+        stretch: how many times wider than that, where it is seen along the wall.
         glass: 0..1, how much of the glass before them is seen.
     """
 
@@ -332,6 +334,8 @@ class Poster(Item):
     foot: float
     backdrop: Color
     frame: Color
+    magnification: float = 1.0
+    stretch: float = 1.0
     glass: float = 0.0
 
 
