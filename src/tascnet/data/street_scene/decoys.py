@@ -14,7 +14,7 @@ from tascnet.data.street_scene.occupants import (
     any_person,
     any_truck,
 )
-from tascnet.data.street_scene.plan import Building, Facade, Item, Plot, Poster, Topiary, Vector, Wall, Weather
+from tascnet.data.street_scene.plan import Building, Facade, Item, Plot, Poster, Road, Topiary, Vector, Wall, Weather
 
 NEAREST, FARTHEST = 12.0, 42.0
 """Metres ahead between which walls are in the picture, and decoys on them large enough to deceive."""
@@ -58,9 +58,10 @@ def plant_topiary(dice: Dice, plot: Plot, weather: Weather) -> list[Item]:
     items: list[Item] = []
     road = plot.road
     for _ in range(dice.integer(2, 5)):
-        side, z, is_car = dice.side(), dice.between(10, 24), dice.chance(0.6)
+        side, is_car = dice.side(), dice.chance(0.6)
         kerb = road.half_width + road.verge_of(side)
         lateral = side * dice.between(kerb + 1.2, max(road.building_line(side) - 1.0, kerb + 1.3))
+        z = _depth_in_view(dice, road, lateral)
         if plot.in_junction(z, 3) or not plot.claim(lateral, z, CAR_FOOTPRINT if is_car else PERSON_FOOTPRINT):
             continue
         x, (slope, ahead), direction = road.x(lateral, z), road.heading(z), dice.side()
@@ -76,8 +77,9 @@ def build_kiosks(dice: Dice, plot: Plot, weather: Weather) -> list[Item]:
     items: list[Item] = []
     road = plot.road
     for _ in range(dice.integer(0, 2)):
-        side, z, half = dice.side(), dice.between(11, 20), dice.between(1.05, 1.4)
-        lateral = side * (road.half_width + road.verge_of(side) + half + dice.between(0.3, 1.0))
+        side, half = dice.side(), dice.between(1.05, 1.4)
+        lateral = side * (road.half_width + half + dice.between(0.3, 0.8))
+        z = _depth_in_view(dice, road, lateral)
         if plot.in_junction(z, 2) or not plot.claim(lateral, z + 1, (half, 1.2)):
             continue
         left, right, height = road.x(lateral, z) - half, road.x(lateral, z) + half, dice.between(2.8, 3.3)
@@ -197,6 +199,12 @@ def _dummies(dice: Dice, weather: Weather, building: Building) -> list[Item]:
             )
         )
     return items
+
+
+def _depth_in_view(dice: Dice, road: Road, lateral: float) -> float:
+    """A depth at which what stands there is in the picture, yet near enough to deceive."""
+    nearest = max(10.0, abs(lateral - road.camera_lateral) * 2.9)  # the view is about 0.8 metres wide a metre ahead
+    return dice.between(nearest, nearest + 8)
 
 
 def _at(wall: Wall, share: float) -> Vector:
