@@ -62,7 +62,7 @@ def _groups(dice: Dice, plot: Plot, weather: Weather) -> list[Item]:
     """Persons close together on the pavements: 3 to 8 in a group."""
     items: list[Item] = []
     road = plot.road
-    for _ in range(dice.integer(1, 2)):
+    for _ in range(dice.integer(1, 3)):
         side, z, wanted = dice.side(), dice.between(10, 20), dice.integer(3, 8)
         middle = side * (road.half_width + road.verge_of(side) + dice.between(1.0, 2.2))
         reach = 0.35 + 0.1 * wanted
@@ -77,7 +77,7 @@ def _groups(dice: Dice, plot: Plot, weather: Weather) -> list[Item]:
 
 def _rack(dice: Dice, plot: Plot, weather: Weather) -> list[Item]:
     """Perhaps a row of bicycles, with persons before them."""
-    if dice.chance(0.4):
+    if dice.chance(0.5):
         return []
     items: list[Item] = []
     road, side, z = plot.road, dice.side(), dice.between(8, 14)
