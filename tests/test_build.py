@@ -45,6 +45,7 @@ from tascnet.model.rpn import RPNSettings
 from tascnet.model.tasc_loss import TascForm
 from tascnet.model.tascnet import TASCNet
 from tascnet.model.things_head import RoISettings
+from tascnet.settings import check_dataset
 from tascnet.structures import Category, Instances, LabelSpace, Size
 from tascnet.training.run import _open_data as open_data
 
@@ -179,6 +180,14 @@ def test_streets_are_those_that_were_asked_for() -> None:
     assert len(dataset) == 3
     assert dataset[0].image.shape == (3, 64, 128)
     assert torch.equal(dataset[2].image, Streets(1, Size(64, 128), seed=5, first=9)[0].image)
+    hard = build_dataset(replace(asked, difficulty="hard"))
+    assert torch.equal(hard[2].image, Streets(1, Size(64, 128), seed=5, first=9, difficulty="hard")[0].image)
+
+
+def test_only_streets_have_a_difficulty() -> None:
+    asked = DatasetConfig(format="coco", root="coco", split="mini", difficulty="hard")
+    with pytest.raises(InputError, match=r"val\.difficulty is hard, but val\.format is coco"):
+        check_dataset(asked, "val")
 
 
 def test_coco_is_opened_by_its_layout(tiny_coco: Path) -> None:

@@ -79,7 +79,8 @@ def innermost(dataset: PanopticDataset) -> PanopticDataset:
 
 def _open_dataset(config: DatasetConfig, load_short_side: int) -> PanopticDataset:
     if config.format == "streets":
-        return Streets(config.num_images, Size(config.height, config.width), config.seed, config.first)
+        size = Size(config.height, config.width)
+        return Streets(config.num_images, size, config.seed, config.first, config.difficulty)
     if config.format == "cityscapes":
         return Cityscapes(config.root, config.split, load_short_side=load_short_side)
     if config.format == "vistas":

@@ -363,7 +363,7 @@ def _add_source(parser: ArgumentParser, skip: Set[str] = frozenset()) -> None:
         default=None,
         help="folder of photos, for a COCO panoptic JSON file by itself",
     )
-    of_streets = {"seed", "first", "height", "width"}
+    of_streets = {"seed", "first", "height", "width", "difficulty"}
     parser.add_class_arguments(DatasetConfig, skip={"format", "root", *of_streets, *skip})
 
 

@@ -191,6 +191,8 @@ class DatasetConfig:
         first: index of the first scene (streets); scenes of disjoint ranges differ.
         height: of the scenes (streets), pixels.
         width: of the scenes (streets), pixels.
+        difficulty: of the scenes (streets); hard adds crowds of overlapping things, small ones far away, and stuff that
+            looks like things.
     """
 
     format: Literal["streets", "coco", "cityscapes", "vistas", "png_pairs", "coco_instances"] = "streets"
@@ -205,6 +207,7 @@ class DatasetConfig:
     first: int = 0
     height: int = 256
     width: int = 512
+    difficulty: Literal["normal", "hard"] = "normal"
 
 
 @dataclass

@@ -128,6 +128,11 @@ def check_dataset(dataset: DatasetConfig, name: str) -> DatasetConfig:
         raise InputError(
             f"{name}.num_images is {dataset.num_images}; streets are generated, so say how many (1 or more)."
         )
+    if dataset.format != "streets" and dataset.difficulty != "normal":
+        raise InputError(
+            f"{name}.difficulty is {dataset.difficulty}, but {name}.format is {dataset.format}; only generated streets "
+            "have a difficulty. Leave it out."
+        )
     needed = {"streets": (), "png_pairs": ("root",)}.get(dataset.format, ("root", "split"))
     missing = [f"{name}.{field_name}" for field_name in needed if not getattr(dataset, field_name)]
     if missing:

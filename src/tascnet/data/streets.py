@@ -5,6 +5,7 @@ once (`street_scene.painting`), so the annotation is exact to the pixel.
 """
 
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from torch.utils.data import Dataset
 from tascnet.data.sample import Sample
 from tascnet.data.street_scene.canvas import Canvas
 from tascnet.data.street_scene.categories import STREETS
-from tascnet.data.street_scene.layout import lay_out_street
+from tascnet.data.street_scene.layout import Difficulty, lay_out_street
 from tascnet.data.street_scene.painting import FIRST_THING, expose, paint_street
 from tascnet.errors import InputError
 from tascnet.structures import VOID, LabelSpace, PanopticSegmentation, Segment, Size
@@ -41,21 +42,32 @@ class Streets(Dataset[Sample]):
         size: of the pictures, at least 64 x 64; a scene looks alike at every size.
         seed: chooses one of many endless rows of scenes, 0 or more.
         first: number of the first scene in that row, 0 or more.
+        difficulty: "hard" adds what the two heads of a panoptic network disagree about: crowds of overlapping things,
+            small ones far away, and stuff that looks like things.
 
     Raises:
-        InputError: a number is out of range.
+        InputError: a number is out of range, or there is no such difficulty.
     """
 
     label_space: LabelSpace = STREETS
 
-    def __init__(self, num_scenes: int, size: Size = DEFAULT_SIZE, seed: int = 0, first: int = 0):
+    def __init__(
+        self,
+        num_scenes: int,
+        size: Size = DEFAULT_SIZE,
+        seed: int = 0,
+        first: int = 0,
+        difficulty: Difficulty = "normal",
+    ):
         if min(num_scenes, seed, first) < 0:
             raise InputError(
                 f"num_scenes, seed and first of the generated streets are {num_scenes}, {seed} and {first}; "
                 "none may be negative. Mend the setting."
             )
         _check_size(size)
+        _check_difficulty(difficulty)
         self.num_scenes, self.size, self.seed, self.first = num_scenes, Size(*size), seed, first
+        self.difficulty: Difficulty = difficulty
 
     def __len__(self) -> int:
         return self.num_scenes
@@ -69,31 +81,36 @@ class Streets(Dataset[Sample]):
         if not -self.num_scenes <= index < self.num_scenes:
             raise IndexError(f"there is no scene {index} among {self.num_scenes}.")
         number = self.first + index % self.num_scenes
-        image, segmentation = render_street(self.seed, number, self.size)
-        return Sample(image, segmentation, name=f"street_{self.seed}_{number:06d}", image_id=number)
+        image, segmentation = render_street(self.seed, number, self.size, self.difficulty)
+        prefix = "street" if self.difficulty == "normal" else f"{self.difficulty}_street"
+        return Sample(image, segmentation, name=f"{prefix}_{self.seed}_{number:06d}", image_id=number)
 
     def annotation(self, index: int) -> PanopticSegmentation:
         """The annotation of scene number `index`; it is painted together with the image."""
         return self[index].segmentation
 
 
-def render_street(seed: int, index: int, size: Size = DEFAULT_SIZE) -> tuple[Tensor, PanopticSegmentation]:
+def render_street(
+    seed: int, index: int, size: Size = DEFAULT_SIZE, difficulty: Difficulty = "normal"
+) -> tuple[Tensor, PanopticSegmentation]:
     """Render one scene.
 
     Args:
         seed, index: which scene; both 0 or more.
         size: of the picture, at least 64 x 64.
+        difficulty: normal or hard, as in `Streets`.
 
     Returns:
         (3, H, W) uint8 image, and its annotation. A stuff segment has its category's id, things have ids from 100 up.
         VOID are the own car's bonnet, an unlabelled border, bins, and things of which less than 64 pixels can be seen.
 
     Raises:
-        InputError: the size is too small.
+        InputError: the size is too small, or there is no such difficulty.
     """
     _check_size(size)
+    _check_difficulty(difficulty)
     generator = np.random.Generator(np.random.PCG64([seed, index]))
-    street = lay_out_street(generator)
+    street = lay_out_street(generator, difficulty)
     canvas = Canvas.blank(Size(*size))
     segments = paint_street(canvas, street)
     image, ids = expose(canvas, street, generator), canvas.ids
@@ -121,4 +138,12 @@ def _check_size(size: Size) -> None:
         raise InputError(
             f"generated streets of {height} x {width} pixels (height x width) are too small; "
             f"both sides must be at least {MIN_SIDE}. Choose a larger size."
+        )
+
+
+def _check_difficulty(difficulty: str) -> None:
+    if difficulty not in get_args(Difficulty):
+        raise InputError(
+            f"difficulty of the generated streets is {difficulty!r}; it must be {' or '.join(get_args(Difficulty))}. "
+            "Mend the setting."
         )

@@ -1,14 +1,20 @@
 """Random numbers -> a street: its camera, road and weather, and what stands in it."""
 
 from functools import partial
+from typing import Literal
 
 import numpy as np
 
 from tascnet.data.street_scene.canvas import Color, shade
+from tascnet.data.street_scene.decoys import build_kiosks, hang_posters, plant_topiary
 from tascnet.data.street_scene.dice import CAR_COLORS, Dice
 from tascnet.data.street_scene.occupants import furnish, populate
-from tascnet.data.street_scene.plan import Camera, Plot, Road, Street, Weather
+from tascnet.data.street_scene.plan import Camera, Item, Plot, Road, Street, Weather
 from tascnet.data.street_scene.surroundings import surround
+from tascnet.data.street_scene.throng import throng
+
+Difficulty = Literal["normal", "hard"]
+"""Hard streets add crowds of overlapping things, far things, and decoys: stuff that looks like things."""
 
 WEATHERS = ("sun",) * 6 + ("overcast",) * 5 + ("dusk",) * 2 + ("fog",) * 2 + ("rain",) * 2 + ("night",) * 2
 """Every weather as often as it shall be met."""
@@ -17,7 +23,7 @@ CAR_LANE = 3.2  # metres
 PARKING_LANE = 2.2  # metres
 
 
-def lay_out_street(generator: np.random.Generator) -> Street:
+def lay_out_street(generator: np.random.Generator, difficulty: Difficulty = "normal") -> Street:
     """A random street; it draws the same numbers whatever the picture's size."""
     dice = Dice(generator)
     weather = _weather(dice)
@@ -32,7 +38,7 @@ def lay_out_street(generator: np.random.Generator) -> Street:
         ),
         road=road,
         weather=weather,
-        items=(*surround(dice, road, weather), *furnish(dice, plot), *populate(dice, plot, weather)),
+        items=tuple(_fill(dice, plot, weather) if difficulty == "normal" else _fill_densely(dice, plot, weather)),
         mirrored=dice.chance(0.5),
         bonnet=dice.between(0.05, 0.12) if dice.chance(0.5) else 0.0,
         bonnet_color=dice.color(CAR_COLORS),
@@ -41,6 +47,22 @@ def lay_out_street(generator: np.random.Generator) -> Street:
         noise=dice.between(2.0, 11.0),
         seed=dice.integer(0, 255),
     )
+
+
+def _fill(dice: Dice, plot: Plot, weather: Weather) -> list[Item]:
+    return [*surround(dice, plot.road, weather), *furnish(dice, plot), *populate(dice, plot, weather)]
+
+
+def _fill_densely(dice: Dice, plot: Plot, weather: Weather) -> list[Item]:
+    """The throng takes its ground first; whom the normal street adds must stand in between."""
+    return [
+        *hang_posters(dice, weather, surround(dice, plot.road, weather)),
+        *build_kiosks(dice, plot, weather),
+        *plant_topiary(dice, plot, weather),
+        *furnish(dice, plot),
+        *throng(dice, plot, weather),
+        *populate(dice, plot, weather),
+    ]
 
 
 def _weather(dice: Dice) -> Weather:

@@ -1,5 +1,8 @@
 """What stands and moves in a street: trees, lamps, signs; vehicles; people and bicycles."""
 
+from collections.abc import Sequence
+
+from tascnet.data.street_scene.canvas import Color
 from tascnet.data.street_scene.dice import CAR_COLORS, CLOTH_COLORS, HAIR_COLORS, SKIN_COLORS, WALL_COLORS, Dice
 from tascnet.data.street_scene.plan import (
     Bicycle,
@@ -80,15 +83,7 @@ def _sign(dice: Dice, plot: Plot, side: int) -> list[Item]:
     z = dice.between(7, 16) if dice.chance(0.65) else dice.between(16, 30)
     if plot.in_junction(z, 0) or not plot.claim(lateral, z, (0.4, 0.4)):
         return []
-    sign = Sign(
-        x=plot.road.x(lateral, z),
-        z=z,
-        shape=dice.choice(("disc", "disc", "triangle", "rectangle", "diamond")),
-        size=dice.between(0.7, 1.0),
-        height=dice.between(2.1, 3.0),
-        variant=dice.integer(0, 3),
-    )
-    return [sign]
+    return [any_sign(dice, plot.road.x(lateral, z), z)]
 
 
 # -------------------------------------------------------------------------------------------------------------- traffic
@@ -128,8 +123,8 @@ def _vehicle(dice: Dice, plot: Plot, lateral: float, z: float, direction: int, t
     heading = ahead[0] * direction, ahead[1] * direction
     if dice.chance(truck_share):
         z += 5  # a truck close ahead would hide the street
-        return [_truck(dice, plot.road.x(lateral, z), z, heading)] if plot.claim(lateral, z, TRUCK_FOOTPRINT) else []
-    return [_car(dice, plot.road.x(lateral, z), z, heading)] if plot.claim(lateral, z, CAR_FOOTPRINT) else []
+        return [any_truck(dice, plot.road.x(lateral, z), z, heading)] if plot.claim(lateral, z, TRUCK_FOOTPRINT) else []
+    return [any_car(dice, plot.road.x(lateral, z), z, heading)] if plot.claim(lateral, z, CAR_FOOTPRINT) else []
 
 
 def _crossing_traffic(dice: Dice, plot: Plot, middle: float) -> list[Item]:
@@ -142,16 +137,18 @@ def _crossing_traffic(dice: Dice, plot: Plot, middle: float) -> list[Item]:
         truck = dice.chance(0.3)
         across, along = TRUCK_FOOTPRINT if truck else CAR_FOOTPRINT
         if plot.claim(lateral, z, (along, across)):
-            items.append(_truck(dice, x, z, heading) if truck else _car(dice, x, z, heading))
+            items.append(any_truck(dice, x, z, heading) if truck else any_car(dice, x, z, heading))
     return items
 
 
-def _car(dice: Dice, x: float, z: float, heading: Vector) -> Car:
+def any_car(dice: Dice, x: float, z: float, heading: Vector, colors: Sequence[Color] = CAR_COLORS) -> Car:
+    """A car of any body, in about one of the colours."""
     body = dice.choice(("sedan", "hatchback", "hatchback", "suv", "suv", "van"))
-    return Car(x=x, z=z, heading=heading, body=body, color=dice.color(CAR_COLORS))
+    return Car(x=x, z=z, heading=heading, body=body, color=dice.color(colors))
 
 
-def _truck(dice: Dice, x: float, z: float, heading: Vector) -> Truck:
+def any_truck(dice: Dice, x: float, z: float, heading: Vector) -> Truck:
+    """A truck of any size and colours."""
     return Truck(
         x=x,
         z=z,
@@ -181,13 +178,13 @@ def _people(dice: Dice, plot: Plot, weather: Weather) -> list[Item]:
         heading = (float(direction), 0.0) if dice.chance(0.25) else (x * direction, ahead * direction)
         if plot.claim(lateral, z, PERSON_FOOTPRINT):
             pose = "walk" if dice.chance(0.75) else "stand"
-            items.append(_person(dice, weather, road.x(lateral, z), z, heading, pose))
+            items.append(any_person(dice, weather, road.x(lateral, z), z, heading, pose))
     if road.crossing and dice.chance(0.8):
         for _ in range(dice.integer(1, 3)):
             lateral, z = dice.between(-road.half_width, road.half_width), road.crossing + dice.between(-1, 1)
             heading = (float(dice.side()), 0.0)
             if plot.claim(lateral, z, PERSON_FOOTPRINT):
-                items.append(_person(dice, weather, road.x(lateral, z), z, heading, "walk"))
+                items.append(any_person(dice, weather, road.x(lateral, z), z, heading, "walk"))
     return items
 
 
@@ -205,14 +202,16 @@ def _cyclists(dice: Dice, plot: Plot, weather: Weather) -> list[Item]:
             lateral = direction * (road.half_width - (max(road.parking) or 0.2) - 0.6)
             heading, footprint = (x * direction, ahead * direction), BICYCLE_FOOTPRINT
         if plot.claim(lateral, z, footprint):
-            items.append(_bicycle(dice, road.x(lateral, z), z, heading))
+            items.append(any_bicycle(dice, road.x(lateral, z), z, heading))
             # a hair nearer than the bicycle, so that the legs are painted over its frame
-            items.append(_person(dice, weather, road.x(lateral, z), z - 0.01, heading, "ride"))
+            items.append(any_person(dice, weather, road.x(lateral, z), z - 0.01, heading, "ride"))
     for _ in range(dice.integer(1, 3)):
         side, z = dice.side(), dice.between(8, 16)
         lateral = side * (road.half_width + dice.between(0.6, 1.6))
         if plot.claim(lateral, z, BICYCLE_FOOTPRINT):
-            items.append(_bicycle(dice, road.x(lateral, z), z, dice.choice(((0.96 * side, 0.28), (0.8 * side, 0.6)))))
+            items.append(
+                any_bicycle(dice, road.x(lateral, z), z, dice.choice(((0.96 * side, 0.28), (0.8 * side, 0.6))))
+            )
     return items
 
 
@@ -227,16 +226,17 @@ def _crowd(dice: Dice, plot: Plot, weather: Weather) -> list[Item]:
     for place in range(number):
         if bicycles:
             depth, lateral = z + 0.55 * place, side * (outer - 0.5)
-            members.append(_bicycle(dice, road.x(lateral, depth), depth, (0.96 * side, 0.28)))
+            members.append(any_bicycle(dice, road.x(lateral, depth), depth, (0.96 * side, 0.28)))
         else:
             depth, lateral = z + dice.between(-1.5, 1.5), side * dice.between(inner, max(outer, inner + 0.2))
-            members.append(_person(dice, weather, road.x(lateral, depth), depth, (float(dice.side()), 0.0), "stand"))
+            members.append(any_person(dice, weather, road.x(lateral, depth), depth, (float(dice.side()), 0.0), "stand"))
     if plot.in_junction(z, 3) or not plot.claim(side * (inner + outer) / 2, z + 1, ((outer - inner) / 2 + 0.4, 3)):
         return []
     return [Crowd(x=members[0].x, z=z, members=tuple(members))]
 
 
-def _person(dice: Dice, weather: Weather, x: float, z: float, heading: Vector, pose: str) -> Person:
+def any_person(dice: Dice, weather: Weather, x: float, z: float, heading: Vector, pose: str) -> Person:
+    """A person of any looks, seldom a child, with an umbrella only in rain."""
     riding = pose == "ride"
     umbrella = weather.name == "rain" and not riding and dice.chance(0.5)
     return Person(
@@ -256,5 +256,18 @@ def _person(dice: Dice, weather: Weather, x: float, z: float, heading: Vector, p
     )
 
 
-def _bicycle(dice: Dice, x: float, z: float, heading: Vector) -> Bicycle:
+def any_bicycle(dice: Dice, x: float, z: float, heading: Vector) -> Bicycle:
+    """A bicycle of any colour."""
     return Bicycle(x=x, z=z, heading=heading, color=dice.color(CLOTH_COLORS))
+
+
+def any_sign(dice: Dice, x: float, z: float) -> Sign:
+    """A traffic sign of any kind, facing the camera."""
+    return Sign(
+        x=x,
+        z=z,
+        shape=dice.choice(("disc", "disc", "triangle", "rectangle", "diamond")),
+        size=dice.between(0.7, 1.0),
+        height=dice.between(2.1, 3.0),
+        variant=dice.integer(0, 3),
+    )

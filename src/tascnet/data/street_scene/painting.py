@@ -18,7 +18,7 @@ from tascnet.data.street_scene.categories import (
 )
 from tascnet.data.street_scene.greenery import paint_hedge, paint_tree
 from tascnet.data.street_scene.ground import paint_ground, paint_sky
-from tascnet.data.street_scene.people import paint_person
+from tascnet.data.street_scene.lookalikes import paint_poster, paint_topiary
 from tascnet.data.street_scene.plan import (
     Bicycle,
     Building,
@@ -29,13 +29,15 @@ from tascnet.data.street_scene.plan import (
     Item,
     Lamp,
     Person,
+    Poster,
     Sign,
     Street,
+    Topiary,
     Tree,
     Truck,
 )
 from tascnet.data.street_scene.roadside import paint_furniture, paint_lamp, paint_sign, paint_sign_pole
-from tascnet.data.street_scene.vehicles import paint_bicycle, paint_car, paint_truck
+from tascnet.data.street_scene.things import paint_thing
 from tascnet.data.street_scene.view import NEAR, Place, View
 from tascnet.data.street_scene.walls import paint_building
 from tascnet.structures import VOID, Segment
@@ -85,6 +87,9 @@ def _paint_item(canvas: Canvas, view: View, street: Street, item: Item, segment_
         case Building():
             paint_building(canvas, view, item, weather, BUILDING)
             return
+        case Poster():
+            paint_poster(canvas, view, item, weather, BUILDING)
+            return
         case Hedge():
             paint_hedge(canvas, view, item, VEGETATION)
             return
@@ -100,6 +105,8 @@ def _paint_item(canvas: Canvas, view: View, street: Street, item: Item, segment_
         return
     brush = Brush(canvas, place, segment_id, weather)
     match item:
+        case Topiary():
+            paint_topiary(canvas, place, item, weather, VEGETATION)
         case Lamp():
             paint_lamp(brush, item)  # of no category, like the poles of signs: stays VOID
         case Sign():
@@ -107,14 +114,8 @@ def _paint_item(canvas: Canvas, view: View, street: Street, item: Item, segment_
             paint_sign(brush, item)
         case Furniture():
             paint_furniture(brush, item)  # of no category: stays VOID
-        case Car():
-            paint_car(brush, item)
-        case Truck():
-            paint_truck(brush, item)
-        case Person():
-            paint_person(brush, item)
-        case Bicycle():
-            paint_bicycle(brush, item)
+        case _:
+            paint_thing(brush, item)
 
 
 def _wet_the_road(canvas: Canvas, view: View, street: Street) -> None:

@@ -316,6 +316,39 @@ class Crowd(Item):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Poster(Item):
+    """A flat picture of things on a wall: a poster, or dummies behind a shop window. Part of the building.
+
+    Attributes:
+        wall: the rectangle that it covers, between `base` and `height`.
+        members: what it shows; x metres right of the rectangle's middle, z metres from the eye that sees them.
+        foot: metres from the lower edge to the ground they stand on, before magnification.
+        backdrop, frame: colours behind them and around them.
+        magnification: how many times larger than life they are.
+        stretch: how many times wider than that, where it is seen along the wall.
+        glass: 0..1, how much of the glass before them is seen.
+    """
+
+    wall: Wall
+    members: tuple[Item, ...]
+    foot: float
+    backdrop: Color
+    frame: Color
+    magnification: float = 1.0
+    stretch: float = 1.0
+    glass: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Topiary(Item):
+    """A bush cut into the shape of a thing."""
+
+    model: Item
+    color: Color
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Street:
     """All there is in one picture.
 
