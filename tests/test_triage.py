@@ -37,9 +37,7 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_the_ranking_is_that_of_the_scores(
-    tascnet: Callable[..., Said], tiny_run: Path, photos: Path, tmp_path: Path
-):
+def test_the_ranking_is_that_of_the_scores(tascnet: Callable[..., Said], tiny_run: Path, photos: Path, tmp_path: Path):
     output = tmp_path / "out"
     said = tascnet("triage", tiny_run, photos, "--output", output, "--device", "cpu")
     assert (said.code, said.err) == (0, "")

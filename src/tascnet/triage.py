@@ -41,7 +41,7 @@ COLUMNS = 2  # of cards: the segmentation and the residual, side by side
 STRIP_COLOR = (70, 70, 70)
 
 MEASURES = tuple(field.name for field in fields(Doubts))
-PRINTED = ("expected_loss", "residual", "detection", "entropy", "void")
+PRINTED = ("residual", "detection", "entropy")
 """Those that find room on a console."""
 
 
@@ -108,7 +108,8 @@ class _Sheet:
             visualize.card(pair, f"{rank}.  {score:.3f}  {Path(photo).name}", Size(*pair.shape[:2]), STRIP_COLOR)
             for rank, (score, _, photo, pair) in enumerate(sorted(self._kept, reverse=True), start=1)
         ]
-        return visualize.grid([cards[first : first + COLUMNS] for first in range(0, len(cards), COLUMNS)])
+        rows = [cards[first : first + COLUMNS] for first in range(0, len(cards), COLUMNS)]
+        return visualize.grid(rows, cell_size=Size(*cards[0].shape[:2]))
 
 
 def triage_files(
