@@ -56,8 +56,8 @@ class Doubts:
 INTERCEPT = -0.012
 WEIGHTS: Mapping[str, float] = {"expected_loss": 0.826, "instance_residual": 0.107}
 """Measure -> weight in the score: least squares on 1 - PQ of 200 generated streets, scenes 3000000 to 3000199, with the
-demo's network. `benchmarks/triage.py` fits and measures them. These two were chosen by cross-validation within those
-scenes; on unseen ones the second adds nothing, see docs/triage.md."""
+demo's network. `benchmarks/triage.py` fits, cross-validates and measures. The residual of instances was, with
+their worst one, the best second measure there, by a hair; on unseen scenes it adds nothing, see docs/triage.md."""
 
 
 def soft_residual(stuff_logits: Tensor, instances: Instances, num_stuff: int, size: Size) -> float:

@@ -3,7 +3,7 @@
 import csv
 import heapq
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from itertools import count
 from pathlib import Path
@@ -145,9 +145,9 @@ def triage_files(
         raise InputError(f"{shown} photos shall be shown; show 1 or more.")
     photos = list_images(paths)
     predictor = Predictor.from_checkpoint(network, choose_device(device))
-    unreadable: dict[str, str] = {}
+    unreadable: list[tuple[str, str]] = []  # photo, error
     predictions = predictor.stream(
-        photos, batch_size, lambda path, error: unreadable.update({name_of(path): str(error)})
+        photos, batch_size, lambda path, error: unreadable.append((name_of(path), str(error)))
     )
     check_writable(output)
     sheet, found = _Sheet(predictor.label_space, shown), []
@@ -158,9 +158,7 @@ def triage_files(
             sheet.add(found[-1], prediction)
             bar.update(len(found) + len(unreadable), path.name)
     if not found:
-        raise InputError(
-            f"no photo can be read, {len(unreadable)} were tried. The first: {next(iter(unreadable.values()))}"
-        )
+        raise InputError(f"no photo can be read, {len(unreadable)} were tried. The first: {unreadable[0][1]}")
     ranking = sorted(found, key=lambda ranked: -ranked.doubts.score)  # equal scores stay in the order of the photos
     write_png(output / "most_doubtful.png", sheet.draw())
     _write_csv(output / "triage.csv", ranking)
@@ -182,18 +180,20 @@ def _write_csv(path: Path, ranking: Sequence[RankedPhoto]) -> None:
         writer.writerows(ranked.to_dict(rank) for rank, ranked in enumerate(ranking, start=1))
 
 
-def _write_json(path: Path, network: str, ranking: Sequence[RankedPhoto], unreadable: Mapping[str, str]) -> None:
+def _write_json(
+    path: Path, network: str, ranking: Sequence[RankedPhoto], unreadable: Sequence[tuple[str, str]]
+) -> None:
     content = {
         "network": network,
         "num_ranked": len(ranking),
         "num_unreadable": len(unreadable),
         "ranking": [ranked.to_dict(rank) for rank, ranked in enumerate(ranking, start=1)],
-        "unreadable": [{"photo": photo, "error": error} for photo, error in unreadable.items()],
+        "unreadable": [{"photo": photo, "error": error} for photo, error in unreadable],
     }
     write_json(path, content, indent=1)
 
 
-def _print(shown: Sequence[RankedPhoto], total: int, unreadable: Mapping[str, str], console: Console) -> None:
+def _print(shown: Sequence[RankedPhoto], total: int, unreadable: Sequence[tuple[str, str]], console: Console) -> None:
     """The most doubtful photos, and those that could not be read."""
     title = f"The {len(shown)} most doubtful of {total} photos" if len(shown) < total else "Most doubtful first"
     table = Table(title=title, title_justify="left")
@@ -207,5 +207,5 @@ def _print(shown: Sequence[RankedPhoto], total: int, unreadable: Mapping[str, st
     console.print(table)
     if unreadable:
         say(console, f"left out, because they cannot be read: {len(unreadable)} of {total + len(unreadable)} photos")
-        for error in unreadable.values():
+        for _, error in unreadable:
             say(console, f"  {error}")
