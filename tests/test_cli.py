@@ -18,7 +18,7 @@ from tascnet.config import Config
 from tascnet.data.coco import CocoPanoptic
 from tascnet.settings import to_dict
 
-VERBS = ["demo", "train", "evaluate", "metrics", "predict", "info"]
+VERBS = ["demo", "train", "evaluate", "metrics", "predict", "triage", "info"]
 
 EVALUATION_FILES = ["best.png", "report.json", "report.md", "worst.png"]
 

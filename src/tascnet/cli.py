@@ -1,4 +1,4 @@
-"""The command line: tascnet demo | train | runs | plot | evaluate | metrics | predict | share | info | data | weights.
+"""The command line: tascnet demo | train | runs | plot | evaluate | metrics | predict | triage | share | info | ...
 
 Only what parses arguments is imported here; each verb imports what it needs, so that `tascnet --help` is quick.
 """
@@ -42,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "evaluate": _evaluate,
         "metrics": _metrics,
         "predict": _predict,
+        "triage": _triage,
         "share": _share,
         "info": _info,
         "data": _data,
@@ -71,6 +72,7 @@ def _parser() -> ArgumentParser:
     verbs.add_subcommand("evaluate", _evaluate_parser(), help="measure a network on a data set")
     verbs.add_subcommand("metrics", _metrics_parser(), help="measure predictions that exist as files")
     verbs.add_subcommand("predict", _predict_parser(), help="segment photos")
+    verbs.add_subcommand("triage", _triage_parser(), help="rank photos by expected quality, the worst first")
     verbs.add_subcommand("share", _share_parser(), help="write a trained network for others, or send it to the hub")
     verbs.add_subcommand("info", _info_parser(), help="parameters, origin and figures of a network")
     data = ArgumentParser(description="Check, count or convert a data set, or see how it is augmented.")
@@ -218,6 +220,29 @@ def _predict_parser() -> ArgumentParser:
         default=None,
         help="COCO JSON file whose images give the ids of the photos by file name; default 1, 2, ...",
     )
+    parser.add_argument(
+        "--batch_size", type=int, default=1, help="photos that go through the network together, where of one size"
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
+    return parser
+
+
+def _triage_parser() -> ArgumentParser:
+    parser = ArgumentParser(
+        usage="tascnet triage [NETWORK] PHOTO ... --output FOLDER [--weights NETWORK] [--SETTING VALUE ...]",
+        description="Rank photos by the quality that may be expected of their segmentation, the worst first, without "
+        "annotation: triage.csv, triage.json, and a picture of the most doubtful. Photos that cannot be read are named "
+        "and left out.",
+    )
+    parser.add_argument(
+        "inputs",
+        type=Path,
+        nargs="+",
+        help="photos, or folders of photos; before them, where --weights is not given, the network",
+    )
+    parser.add_argument("--weights", type=str | None, default=None, help=f"the network: {NETWORK}")
+    parser.add_argument("--output", type=Path, required=True, help="folder for the results")
+    parser.add_argument("--shown", type=int, default=12, help="most doubtful photos in the picture and in the table")
     parser.add_argument(
         "--batch_size", type=int, default=1, help="photos that go through the network together, where of one size"
     )
@@ -453,6 +478,15 @@ def _predict(options: Namespace, command: str) -> None:
         options.image_info,
         options.batch_size,
     )
+
+
+def _triage(options: Namespace, command: str) -> None:
+    from tascnet.prediction import network_and_photos  # noqa: PLC0415 - imports torch
+    from tascnet.triage import triage_files  # noqa: PLC0415
+
+    console = _console()
+    network, photos = network_and_photos(options.inputs, options.weights, console)
+    triage_files(network, photos, options.output, options.device, console, options.shown, options.batch_size)
 
 
 def _share(options: Namespace, command: str) -> None:

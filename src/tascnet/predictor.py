@@ -90,7 +90,7 @@ class Predictor:
         self.model = model.eval()
         self.label_space = label_space
         self._inputs = inputs
-        self._score_threshold = fusion.score_threshold
+        self.score_threshold = fusion.score_threshold
         self._via_input = fusion.via_input
         self._fuse: Fusion = build_fusion(fusion, label_space)
 
@@ -271,7 +271,7 @@ class Predictor:
 
     def _things_masks(self, stuff_logits: Tensor, instances: Instances, stride: int) -> tuple[Tensor, Tensor]:
         """M_st, and M_th of the detections that fusion would use."""
-        sure = instances[instances.scores >= self._score_threshold]
+        sure = instances[instances.scores >= self.score_threshold]
         things_mask = roi_flatten(sure.masks, sure.boxes, Size(*stuff_logits.shape[-2:]), stride)
         stuff_mask = confidence_mask(things_probability(stuff_logits, self.model.num_stuff))
         return stuff_mask, things_mask

@@ -34,6 +34,7 @@ NAME_BOX_MIN_SCALE = 0.7  # a name may stand out a little over its segment, or n
 NAME_SEARCH_PIXELS = 150_000  # the place of names is searched on a map thinned to this size
 MATCHED, UNMATCHED, NEUTRAL = 255, 0, 128  # white, black, grey levels of the match map
 PAPER, INK, LETTERBOX = (255, 255, 255), (32, 32, 32), (236, 236, 236)
+CARD_STRIP = 18  # pixels, for the text of a card
 MAX_CELL_SIDE = 640  # pixels, of a grid's cells unless a size is given
 
 # Black, violet, red, orange, pale yellow: CIE lightness rises in nearly equal steps, so the map reads in grey as well.
@@ -284,6 +285,27 @@ def grid(
         top = margin + strip + number * (cell.height + margin)
         for left, picture in zip(lefts, row, strict=False):
             sheet.paste(_letterbox(picture, cell), (left, top))
+    return np.array(sheet)
+
+
+def card(picture: Picture, text: str, size: Size, color: Color) -> Picture:
+    """A small picture below a strip with one line of white text.
+
+    Args:
+        picture: scaled down where it is larger than `size`, and centred.
+        text: shortened where it does not fit.
+        size: of the place for the picture; the strip comes on top.
+        color: of the strip, and of what the picture leaves free.
+
+    Returns:
+        (size.height + CARD_STRIP, size.width, 3) uint8.
+    """
+    small = Image.fromarray(picture)
+    small.thumbnail((size.width, size.height))
+    sheet = Image.new("RGB", (size.width, size.height + CARD_STRIP), color)
+    sheet.paste(small, ((size.width - small.width) // 2, CARD_STRIP + (size.height - small.height) // 2))
+    font = _font(12)
+    ImageDraw.Draw(sheet).text((4, 2), _shorten(text, font, size.width - 8), fill=(255, 255, 255), font=font)
     return np.array(sheet)
 
 

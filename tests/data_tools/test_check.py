@@ -19,15 +19,16 @@ from tascnet.config import DatasetConfig
 from tascnet.data.problems import Kind
 from tascnet.data.sample import Sample
 from tascnet.data_tools.check import check_data, check_source
-from tascnet.data_tools.sheet import GREEN, RED, STRIP, THUMBNAIL, Sheet
+from tascnet.data_tools.sheet import GREEN, RED, THUMBNAIL, Sheet
 from tascnet.data_tools.sources import find_sources
 from tascnet.data_tools.walk import Findings, count_ids, walk
 from tascnet.errors import InputError
 from tascnet.files import read_json
 from tascnet.structures import Segment
+from tascnet.visualize import CARD_STRIP
 
 QUIET = Console(quiet=True)
-STEP_X, STEP_Y = THUMBNAIL.width + 8, THUMBNAIL.height + STRIP + 8  # pixels from card to card
+STEP_X, STEP_Y = THUMBNAIL.width + 8, THUMBNAIL.height + CARD_STRIP + 8  # pixels from card to card
 
 
 def check(path: Path, **settings: str) -> tuple[bool, dict]:

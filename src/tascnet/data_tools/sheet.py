@@ -2,14 +2,12 @@
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
 
 from tascnet import visualize
 from tascnet.data_tools.walk import Looked
 from tascnet.structures import LabelSpace, PanopticSegmentation, Size
 
 THUMBNAIL = Size(180, 240)  # pixels
-STRIP = 18  # pixels, for the name
 COLUMNS = 6
 MOST = 36
 """Pictures on a sheet."""
@@ -39,13 +37,8 @@ class Sheet:
         return visualize.grid(rows)
 
 
-def _thumbnail(looked: Looked, label_space: LabelSpace, color: tuple[int, int, int]) -> visualize.Picture:
-    picture = Image.fromarray(_overlay(looked, label_space))
-    picture.thumbnail((THUMBNAIL.width, THUMBNAIL.height))
-    card = Image.new("RGB", (THUMBNAIL.width, THUMBNAIL.height + STRIP), color)
-    card.paste(picture, ((THUMBNAIL.width - picture.width) // 2, STRIP + (THUMBNAIL.height - picture.height) // 2))
-    ImageDraw.Draw(card).text((4, 2), looked.name[-36:], fill=(255, 255, 255), font=ImageFont.load_default(12))
-    return np.array(card)
+def _thumbnail(looked: Looked, label_space: LabelSpace, color: visualize.Color) -> visualize.Picture:
+    return visualize.card(_overlay(looked, label_space), looked.name[-36:], THUMBNAIL, color)
 
 
 def _overlay(looked: Looked, label_space: LabelSpace) -> visualize.Picture:
