@@ -5,6 +5,7 @@ All of it is stuff, in the shape, size and often the colours of things.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import sqrt
 
 from tascnet.data.street_scene.dice import CLOTH_COLORS, LEAF_COLORS, WALL_COLORS, Dice
 from tascnet.data.street_scene.occupants import (
@@ -214,4 +215,4 @@ def _at(wall: Wall, share: float) -> Vector:
 
 def _length(wall: Wall) -> float:
     (x0, z0), (x1, z1) = wall.start, wall.end
-    return ((x1 - x0) * (x1 - x0) + (z1 - z0) * (z1 - z0)) ** 0.5
+    return sqrt((x1 - x0) * (x1 - x0) + (z1 - z0) * (z1 - z0))

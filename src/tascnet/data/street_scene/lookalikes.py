@@ -83,7 +83,7 @@ def paint_topiary(canvas: Canvas, place: Place, topiary: Topiary, weather: Weath
     across = (np.arange(columns.start, columns.stop, dtype=np.float32) - np.float32(x)) / np.float32(scale)
     leaves = smooth_noise()[wrap(up * 28 + topiary.seed)][:, wrap(across * 28)] * np.float32(0.6)
     leaves += grain()[wrap(up * 14)][:, wrap(across * 14 + topiary.seed)] * np.float32(0.4)
-    parts = own.image.mean(axis=0) * np.float32(1 / 255)
+    parts = (own.image[0] + own.image[1] + own.image[2]) * np.float32(1 / 765)
     light = np.float32(0.3) + leaves * np.float32(0.75) + parts * np.float32(0.55)
     colors = np.array(topiary.color, np.float32)[:, None, None] * light
     canvas.paste(rows, columns, own.ids == INSIDE, colors, segment_id, place.z)
