@@ -14,7 +14,8 @@ import argparse
 import json
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import replace
+from dataclasses import asdict, replace
+from functools import cache
 from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
@@ -28,11 +29,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tascnet.build import build_dataset, build_fusion
-from tascnet.config import Config
-from tascnet.data.stream import PanopticDataset
+from tascnet.config import Config, DatasetConfig
+from tascnet.data.sample import Sample
 from tascnet.metrics import AveragePrecision, MeanIoU, SegmentationMetrics
 from tascnet.predictor import Predictor
-from tascnet.structures import Instances, LabelSpace, PanopticSegmentation
+from tascnet.structures import Instances, LabelSpace
 from tascnet.training import train
 
 STEPS = {"streets": 600, "coco_mini": 600}
@@ -83,15 +84,21 @@ def work(folder: Path, training: str, seed: int, config: Config, fusions: Sequen
     if not (run / "report.json").is_file():
         quick = replace(config, data=replace(config.data, val=replace(config.data.val, num_images=1)))
         train(quick, run, f"ablation: {training}, seed {seed}", Console(quiet=True))
-    dataset = build_dataset(config.data.val)
-    said = predictions(run, dataset)
+    samples, space = unseen(json.dumps(asdict(config.data.val)))
+    said = predictions(run, samples)
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     facts = {"training": training, "seed": seed, "steps": config.training.steps, "seconds": lines[-1]["seconds"]}
-    annotations, space = [dataset.annotation(index) for index in range(len(dataset))], dataset.label_space
     return [
-        facts | {"fusion": fusion} | measure(said, annotations, space, changed(config, FUSIONS[fusion]))
+        facts | {"fusion": fusion} | measure(said, samples, space, changed(config, FUSIONS[fusion]))
         for fusion in missing
     ]
+
+
+@cache
+def unseen(settings: str) -> tuple[list[Sample], LabelSpace]:
+    """The pictures that measure, read once in a process."""
+    dataset = build_dataset(DatasetConfig(**json.loads(settings)))
+    return [dataset[index] for index in range(len(dataset))], dataset.label_space
 
 
 class Said(NamedTuple):
@@ -103,14 +110,14 @@ class Said(NamedTuple):
     doubt: float
 
 
-def predictions(run: Path, dataset: PanopticDataset) -> list[Said]:
+def predictions(run: Path, samples: Sequence[Sample]) -> list[Said]:
     """What the network of a run says of each picture, from its file if it has been asked before."""
     path = run / "predictions.safetensors"
     if not path.is_file():
         predictor = Predictor.from_checkpoint(run)
         tensors: dict[str, Tensor] = {}
-        for index in range(len(dataset)):
-            found = predictor.predict(dataset[index].image)
+        for index, sample in enumerate(samples):
+            found = predictor.predict(sample.image)
             parts = {name: getattr(found.instances, name) for name in ("boxes", "labels", "scores", "masks")}
             parts |= {"stuff_logits": found.stuff_logits, "semantic": found.semantic.to(torch.uint8)}
             parts["doubt"] = torch.tensor([found.doubt], dtype=torch.float64)
@@ -124,21 +131,20 @@ def predictions(run: Path, dataset: PanopticDataset) -> list[Said]:
             tensors[f"{index} semantic"].long(),
             float(tensors[f"{index} doubt"]),
         )
-        for index in range(len(dataset))
+        for index in range(len(samples))
     ]
 
 
-def measure(
-    said: Sequence[Said], annotations: Sequence[PanopticSegmentation], space: LabelSpace, config: Config
-) -> dict[str, float]:
+def measure(said: Sequence[Said], samples: Sequence[Sample], space: LabelSpace, config: Config) -> dict[str, float]:
     """Figures of one way to fuse; percent, but for the doubt."""
     fuse = build_fusion(config.fusion, space)
     panoptic, miou, ap = SegmentationMetrics(space), MeanIoU(space), AveragePrecision(space)
-    for index, (picture, annotation) in enumerate(zip(said, annotations, strict=True)):
+    for picture, sample in zip(said, samples, strict=True):
+        annotation = sample.segmentation
         segmentation = fuse(picture.stuff_logits, picture.instances, annotation.size)
-        panoptic.update(segmentation, annotation, str(index))
+        panoptic.update(segmentation, annotation, sample.name)
         miou.update(picture.semantic, annotation.semantic_map(space))
-        ap.update(picture.instances, annotation, str(index))
+        ap.update(picture.instances, annotation, sample.name)
     quality = panoptic.compute().panoptic
     groups = {"pq": quality.all, "pq_things": quality.things, "pq_stuff": quality.stuff}
     figures = {name: 100 * group.pq for name, group in groups.items() if group is not None}

@@ -1,7 +1,6 @@
 """Rows of results.jsonl -> a table with intervals of paired differences, and a picture."""
 
 import statistics
-from collections import defaultdict
 from collections.abc import Sequence
 from math import sqrt
 from pathlib import Path
@@ -37,13 +36,15 @@ class Interval(NamedTuple):
 
 def by_arm(rows: Sequence[dict[str, Any]]) -> dict[Arm, dict[int, dict[str, Any]]]:
     """Training and fusion -> seed -> row."""
-    arms: dict[Arm, dict[int, dict[str, Any]]] = defaultdict(dict)
+    arms: dict[Arm, dict[int, dict[str, Any]]] = {BASELINE: {}}
     for row in rows:
-        arms[row["training"], row["fusion"]][row["seed"]] = row
+        arms.setdefault((row["training"], row["fusion"]), {})[row["seed"]] = row
     return arms
 
 
-def difference(arms: dict[Arm, dict[int, dict[str, Any]]], arm: Arm, figure: str, other: Arm = BASELINE) -> Interval | None:
+def difference(
+    arms: dict[Arm, dict[int, dict[str, Any]]], arm: Arm, figure: str, other: Arm = BASELINE
+) -> Interval | None:
     """The mean difference of a figure to another arm's, over the seeds that both have."""
     shared = sorted(arms[arm].keys() & arms[other].keys())
     return Interval.of([arms[arm][seed][figure] - arms[other][seed][figure] for seed in shared]) if shared else None
@@ -52,9 +53,23 @@ def difference(arms: dict[Arm, dict[int, dict[str, Any]]], arm: Arm, figure: str
 def print_table(rows: Sequence[dict[str, Any]], console: Console) -> None:
     arms = by_arm(rows)
     table = Table(title=f"PQ and the paired difference to {' + '.join(BASELINE)}, with 95 % interval")
-    for name in ("training", "fusion", "seeds", "PQ", "things", "stuff", "PQ - base", "things - base", "mIoU", "AP", "doubt"):
+    for name in (
+        "training",
+        "fusion",
+        "seeds",
+        "PQ",
+        "things",
+        "stuff",
+        "PQ - base",
+        "things - base",
+        "mIoU",
+        "AP",
+        "doubt",
+    ):
         table.add_column(name, justify="left" if name in ("training", "fusion") else "right")
     for (training, fusion), seeds in arms.items():
+        if not seeds:
+            continue
         mean = {name: statistics.mean(row[name] for row in seeds.values()) for name in _figures(seeds)}
         spread = statistics.stdev(row["pq"] for row in seeds.values()) if len(seeds) > 1 else float("nan")
         table.add_row(

@@ -94,13 +94,13 @@ class TASCNet(nn.Module):
         if image_sizes is None:
             image_sizes = [Size(*images.shape[-2:])] * len(images)
         pyramid = self.fpn(self.backbone(self._prepare(images, image_sizes)))
-        stuff_logits = self.stuff_head(pyramid)
+        stuff_logits, stride = self.stuff_head(pyramid), self.stuff_head.stride
         if targets is None:
-            return Outputs(stuff_logits, self.things_head.detect(pyramid, image_sizes), self.stuff_head.stride)
+            return Outputs(stuff_logits, self.things_head.detect(pyramid, image_sizes), stride)
         generators = None if seeds is None else [torch.Generator().manual_seed(seed) for seed in seeds]
         losses, positives = self.things_head.losses(pyramid, image_sizes, targets, generators, average)
-        semantic = torch.stack([_pad_map(target.semantic, stuff_logits.shape[-2:], self.stuff_head.stride) for target in targets])
-        losses["stuff"] = stuff_loss(stuff_logits, semantic, self.stuff_head.stride, IGNORE, average)
+        semantic = torch.stack([_pad_map(target.semantic, stuff_logits.shape[-2:], stride) for target in targets])
+        losses["stuff"] = stuff_loss(stuff_logits, semantic, stride, IGNORE, average)
         losses["tasc"] = self._tasc_loss(stuff_logits, positives, semantic, average)
         return losses
 
