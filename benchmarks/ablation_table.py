@@ -25,6 +25,7 @@ class Interval(NamedTuple):
 
     @classmethod
     def of(cls, values: Sequence[float]) -> "Interval":
+        """Of independent values."""
         if len(values) < 2:
             return cls(values[0], float("inf"))
         quantile = STUDENT_95[min(len(values) - 1, len(STUDENT_95)) - 1]

@@ -15,6 +15,7 @@ from tascnet.data.merged import group_categories
 from tascnet.errors import InputError
 from tascnet.fusion import (
     FusionOptions,
+    fuse_jointly,
     fuse_mask_guided,
     fuse_unguided,
     interpolated_argmax,
@@ -85,7 +86,7 @@ def test_unguided_instances_get_their_whole_mask() -> None:
     segmentation.validate(SPACE)
 
 
-@pytest.mark.parametrize("fuse", [fuse_mask_guided, fuse_unguided])
+@pytest.mark.parametrize("fuse", [fuse_jointly, fuse_mask_guided, fuse_unguided])
 def test_unclaimed_things_can_become_the_best_stuff(fuse: Fuse) -> None:
     options = FusionOptions(min_stuff_area=0, unclaimed="stuff")
     segmentation = fuse(stuff_logits(WORLD), instances(([1, 1, 4, 3], CAR, 0.9)), SPACE, SIZE, options)
@@ -110,7 +111,7 @@ def test_exactly_the_threshold_is_kept() -> None:
     assert 20 not in categories(fuse_mask_guided(stuff_logits(WORLD), half, SPACE, SIZE, more))
 
 
-@pytest.mark.parametrize("fuse", [fuse_mask_guided, fuse_unguided])
+@pytest.mark.parametrize("fuse", [fuse_jointly, fuse_mask_guided, fuse_unguided])
 def test_the_better_score_takes_the_overlap(fuse: Fuse) -> None:
     # given in the wrong order: the person of .9 takes columns 3 and 4 first, the car keeps 1 and 2
     both = instances(([1, 1, 4, 3], CAR, 0.6), ([3, 1, 5, 3], PERSON, 0.9))
@@ -119,14 +120,14 @@ def test_the_better_score_takes_the_overlap(fuse: Fuse) -> None:
     assert categories(segmentation) == [11, 20, 7, 3]
 
 
-@pytest.mark.parametrize("fuse", [fuse_mask_guided, fuse_unguided])
+@pytest.mark.parametrize("fuse", [fuse_jointly, fuse_mask_guided, fuse_unguided])
 def test_an_instance_that_is_mostly_covered_is_dropped(fuse: Fuse) -> None:
     both = instances(([1, 1, 4, 3], CAR, 0.9), ([2, 1, 5, 3], PERSON, 0.8))  # one of its three columns is free
     segmentation = fuse(stuff_logits(WORLD), both, SPACE, SIZE, SMALL)
     assert id_rows(segmentation) == ["222222", "211103", "211103", "333333"]
 
 
-@pytest.mark.parametrize("fuse", [fuse_mask_guided, fuse_unguided])
+@pytest.mark.parametrize("fuse", [fuse_jointly, fuse_mask_guided, fuse_unguided])
 def test_of_identical_boxes_one_remains(fuse: Fuse) -> None:
     options = FusionOptions(min_stuff_area=0, overlap_threshold=0)  # even then: a segment without pixels is none
     same = instances(([1, 1, 5, 3], CAR, 0.8), ([1, 1, 5, 3], PERSON, 0.8))
@@ -135,13 +136,13 @@ def test_of_identical_boxes_one_remains(fuse: Fuse) -> None:
     segmentation.validate(SPACE)
 
 
-@pytest.mark.parametrize("fuse", [fuse_mask_guided, fuse_unguided])
+@pytest.mark.parametrize("fuse", [fuse_jointly, fuse_mask_guided, fuse_unguided])
 def test_low_scores_are_dropped(fuse: Fuse) -> None:
     items = instances(([1, 1, 3, 3], CAR, 0.5), ([3, 1, 5, 3], PERSON, 0.49))
     assert categories(fuse(stuff_logits(WORLD), items, SPACE, SIZE, SMALL)) == [20, 7, 3]
 
 
-@pytest.mark.parametrize("fuse", [fuse_mask_guided, fuse_unguided])
+@pytest.mark.parametrize("fuse", [fuse_jointly, fuse_mask_guided, fuse_unguided])
 def test_small_stuff_becomes_void(fuse: Fuse) -> None:
     world = "ssssss ssssss srrrrr rrrrrr"
     segmentation = fuse(stuff_logits(world), instances(), SPACE, SIZE, FusionOptions(min_stuff_area=12))
@@ -157,7 +158,7 @@ def test_stuff_area_is_counted_after_instances() -> None:
         assert categories(fuse_unguided(stuff_logits(WORLD), car, SPACE, SIZE, options)) == expected
 
 
-@pytest.mark.parametrize("fuse", [fuse_mask_guided, fuse_unguided])
+@pytest.mark.parametrize("fuse", [fuse_jointly, fuse_mask_guided, fuse_unguided])
 def test_channels_of_all_categories(fuse: Fuse) -> None:
     world = "ssssss spccpr spccpr rrrrrr"
     person = instances(([1, 1, 4, 3], PERSON, 0.9))  # the category of an instance is its own, not the stuff head's
@@ -166,7 +167,7 @@ def test_channels_of_all_categories(fuse: Fuse) -> None:
     assert categories(segmentation) == [11, 7, 3]
 
 
-@pytest.mark.parametrize("fuse", [fuse_mask_guided, fuse_unguided])
+@pytest.mark.parametrize("fuse", [fuse_jointly, fuse_mask_guided, fuse_unguided])
 def test_nothing_at_all_is_void(fuse: Fuse) -> None:
     segmentation = fuse(stuff_logits("tttttt " * 4), instances(), SPACE, SIZE, SMALL)
     assert segmentation.segments == ()
@@ -174,7 +175,7 @@ def test_nothing_at_all_is_void(fuse: Fuse) -> None:
     assert segmentation.id_map.dtype == torch.int32
 
 
-@pytest.mark.parametrize("fuse", [fuse_mask_guided, fuse_unguided])
+@pytest.mark.parametrize("fuse", [fuse_jointly, fuse_mask_guided, fuse_unguided])
 def test_one_pixel(fuse: Fuse) -> None:
     car = instances(([0, 0, 1, 1], CAR, 0.9))
     segmentation = fuse(torch.tensor([0.0, 1, 2]).reshape(3, 1, 1), car, SPACE, Size(1, 1), SMALL)
@@ -182,7 +183,7 @@ def test_one_pixel(fuse: Fuse) -> None:
     assert categories(segmentation) == [20]
 
 
-@pytest.mark.parametrize("fuse", [fuse_mask_guided, fuse_unguided])
+@pytest.mark.parametrize("fuse", [fuse_jointly, fuse_mask_guided, fuse_unguided])
 @pytest.mark.parametrize("unclaimed", ["void", "stuff"])
 def test_a_label_space_without_stuff(fuse: Fuse, unclaimed: str) -> None:
     space = LabelSpace((Category(1, "cell", True),))
@@ -191,7 +192,7 @@ def test_a_label_space_without_stuff(fuse: Fuse, unclaimed: str) -> None:
     assert id_rows(segmentation) == ["111000"] * 4
 
 
-@pytest.mark.parametrize("fuse", [fuse_mask_guided, fuse_unguided])
+@pytest.mark.parametrize("fuse", [fuse_jointly, fuse_mask_guided, fuse_unguided])
 @pytest.mark.parametrize("box", [[2, 2, 2, 4], [10, 0, 12, 3], [-5, 0, -1, 3], [1.6, 1, 2.4, 3]])
 def test_instances_without_pixels_are_dropped(fuse: Fuse, box: list[float]) -> None:
     assert 20 not in categories(fuse(stuff_logits(WORLD), instances((box, CAR, 0.9)), SPACE, SIZE, SMALL))
@@ -245,15 +246,15 @@ def random_world(seed: int, channels: int) -> tuple[Tensor, Instances, Size]:
     return logits, items, size
 
 
-def naive_planes(items: Instances, size: Size) -> Tensor:
-    """(N, H, W) bool: each instance on a plane of its own."""
+def soft_planes(items: Instances, size: Size) -> Tensor:
+    """(N, H, W) float64: probabilities of each instance on a plane of its own, 0 outside its box."""
     planes = []
     for mask, box in zip(items.masks.double(), items.boxes.double(), strict=True):
         x = (torch.arange(size.width, dtype=torch.float64) + 0.5 - box[0]) / (box[2] - box[0]) * 2 - 1
         y = (torch.arange(size.height, dtype=torch.float64) + 0.5 - box[1]) / (box[3] - box[1]) * 2 - 1
         grid = torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], dim=-1)[None]
         pasted = functional.grid_sample(mask[None, None], grid, align_corners=False)[0, 0]
-        planes.append((pasted > 0.5) & ((y >= -1) & (y < 1))[:, None] & (x >= -1) & (x < 1))
+        planes.append(pasted * (((y >= -1) & (y < 1))[:, None] & (x >= -1) & (x < 1)))
     return torch.stack(planes)
 
 
@@ -266,7 +267,7 @@ def fuse_naively(
     best = full.argmax(0)
     taken = torch.full(size, -1)
     kept = 0
-    for k, plane in enumerate(naive_planes(items, size)):
+    for k, plane in enumerate(soft_planes(items, size) > 0.5):
         claim = plane & (taken < 0) & ((best >= num_stuff) | (not guided))
         if items.scores[k] < options.score_threshold or not claim.any():
             continue
@@ -309,6 +310,78 @@ def test_equals_the_naive_reference(guided: bool, channels: int, unclaimed: str,
         value_of[segment.id] = (segment.category_id, segment.score) if is_instance else segment.category_id
     assert [[value_of[i] for i in row] for row in segmentation.id_map.tolist()] == expected
     assert [segment.id for segment in segmentation.segments] == list(range(1, len(segmentation.segments) + 1))
+
+
+def fuse_jointly_by_pixel(logits: Tensor, items: Instances, options: FusionOptions) -> Tensor:
+    """(H, W): which instance has each pixel, -1 for none, from planes of probabilities of the image's size."""
+    size = Size(37, 53)
+    num_stuff = len(SPACE.stuff)
+    odds = logits[num_stuff:].exp().sum(0).log() - logits[:num_stuff].exp().sum(0).log()
+    odds = functional.interpolate(odds.clamp(-3, 3)[None, None], size=tuple(size), mode="bilinear")[0, 0]
+    planes = soft_planes(items, size).clamp(1e-4, 1 - 1e-4)
+    evidence = (planes / (1 - planes)).log() + options.veto * odds.clamp(max=0)
+    threshold = torch.tensor(options.mask_threshold).logit()
+    owner, strongest = torch.full(size, -1), torch.full(size, -1e9, dtype=torch.float64)
+    for k in range(len(items)):
+        mask = evidence[k] > threshold
+        free = mask & (owner < 0)
+        if items.scores[k] < options.score_threshold or not free.any():
+            continue
+        if free.sum() / mask.sum() >= options.overlap_threshold:
+            wins = mask & (evidence[k] > strongest)
+            owner[wins], strongest[wins] = k, evidence[k][wins]
+    return owner
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+@pytest.mark.parametrize("veto", [0.0, 0.25, 2.0])
+@pytest.mark.parametrize("seed", range(3))
+def test_joint_fusion_equals_the_naive_reference(channels: int, veto: float, seed: int) -> None:
+    logits, items, size = random_world(seed, channels)
+    options = FusionOptions(score_threshold=0.2, mask_threshold=0.4, min_stuff_area=150, veto=veto)
+    segmentation = fuse_jointly(logits, items, SPACE, size, options).validate(SPACE)
+    owner = fuse_jointly_by_pixel(logits, items, options)
+    score_of = {segment.id: segment.score for segment in segmentation.segments}
+    found = torch.tensor([[score_of.get(i) or 0 for i in row] for row in segmentation.id_map.tolist()])
+    expected = torch.where(owner >= 0, items.scores[owner.clamp(min=0)], 0)
+    assert len(expected.unique()) >= 4
+    assert torch.equal(found, expected)
+    # what no instance has is filled as in the other procedures
+    stuff = segmentation.id_map.clone()
+    stuff[owner >= 0] = 0
+    full = functional.interpolate(logits[None], size=tuple(size), mode="bilinear")[0].argmax(0)
+    for segment in segmentation.segments:
+        if segment.score is None:
+            index = [category.id for category in SPACE.stuff].index(segment.category_id)
+            assert torch.equal(stuff == segment.id, (full == index) & (owner < 0))
+
+
+def test_the_stuff_head_has_a_veto_and_no_vote() -> None:
+    logits, item = stuff_logits(WORLD), instances(([0, 0, 6, 4], CAR, 0.9))
+    item.masks.fill_(0.55)
+    assert categories(fuse_jointly(logits, item, SPACE, SIZE, SMALL)) == [20, 7, 3]  # only where both see things
+    area = fuse_jointly(logits, item, SPACE, SIZE, SMALL).segments[0].area
+    assert area == 8
+    item.masks.fill_(0.45)  # below one half, and the stuff head is sure of things: no vote
+    assert categories(fuse_jointly(logits, item, SPACE, SIZE, SMALL)) == [7, 3]
+    item.masks.fill_(0.9)  # the mask is surer than the veto is strong
+    assert fuse_jointly(logits, item, SPACE, SIZE, SMALL).segments[0].area == 24
+
+
+def test_the_surer_mask_takes_the_overlap() -> None:
+    items = instances(([0, 0, 4, 4], CAR, 0.9), ([2, 0, 6, 4], PERSON, 0.6))
+    items.masks[0], items.masks[1] = 0.7, 0.95
+    options = FusionOptions(min_stuff_area=0, veto=0.0)
+    areas = [segment.area for segment in fuse_jointly(stuff_logits(WORLD), items, SPACE, SIZE, options).segments]
+    assert areas == [8, 16]  # the better score alone would have given 16 and 8
+
+
+def test_an_instance_that_loses_all_its_pixels_is_no_segment() -> None:
+    items = instances(([0, 0, 2, 4], CAR, 0.9), ([0, 0, 6, 4], PERSON, 0.6))
+    items.masks[0], items.masks[1] = 0.7, 0.95
+    options = FusionOptions(min_stuff_area=0, veto=0.0)
+    segmentation = fuse_jointly(stuff_logits(WORLD), items, SPACE, SIZE, options).validate(SPACE)
+    assert [(segment.id, segment.category_id) for segment in segmentation.segments] == [(1, 11)]
 
 
 @pytest.mark.parametrize(
@@ -383,7 +456,7 @@ def as_predicted(segmentation: PanopticSegmentation, space: LabelSpace) -> tuple
     return logits, Instances(target.boxes, target.labels, torch.ones(len(rois)), masks)
 
 
-@pytest.mark.parametrize("fuse", [fuse_mask_guided, fuse_unguided])
+@pytest.mark.parametrize("fuse", [fuse_jointly, fuse_mask_guided, fuse_unguided])
 def test_annotation_survives_fusion(shared_data: Path, fuse: Fuse) -> None:
     dataset = group_categories(CocoPanoptic.from_layout(shared_data / "coco_mini", "val2017"), "supercategory")
     space = dataset.label_space

@@ -30,7 +30,7 @@ from tascnet.data.transforms import Augment
 from tascnet.data.vistas import Vistas
 from tascnet.display import progress_bar
 from tascnet.errors import InputError
-from tascnet.fusion import FusionOptions, fuse_mask_guided, fuse_unguided
+from tascnet.fusion import FusionOptions, fuse_jointly, fuse_mask_guided, fuse_unguided
 from tascnet.model.backbone import Backbone
 from tascnet.model.fpn import FPN
 from tascnet.model.rpn import RPN, RPNSettings
@@ -221,8 +221,9 @@ def build_fusion(config: FusionConfig, label_space: LabelSpace) -> Fusion:
         mask_threshold=config.mask_threshold,
         min_stuff_area=config.min_stuff_area,
         unclaimed=config.unclaimed,
+        veto=config.veto,
     )
-    fuse = fuse_mask_guided if config.method == "mask-guided" else fuse_unguided
+    fuse = {"joint": fuse_jointly, "mask-guided": fuse_mask_guided, "unguided": fuse_unguided}[config.method]
     return partial(_fuse, fuse, label_space, options)
 
 

@@ -126,23 +126,25 @@ class FusionConfig:
     """From the outputs of the two heads to one panoptic segmentation.
 
     Args:
-        method: guided by the things mask of the stuff head, or the un-guided merge of Panoptic FPN, which measures
-            better so far.
+        method: by the evidence of both heads in each pixel ("joint"); guided to the letter, pixels of instances lie
+            where both heads see things ("mask-guided"); or Panoptic FPN's merge ("unguided"). docs/results.md compares.
         score_threshold: instances with a lower score are dropped.
         overlap_threshold: an instance that can claim less than this share of its mask is dropped.
         mask_threshold: probability above which a pixel belongs to an instance.
         min_stuff_area: smaller stuff segments become VOID, pixels of the photo.
         unclaimed: what becomes of things pixels that no instance claims.
+        veto: how much it counts against an instance's pixel that the stuff head sees stuff there (joint); 0 for not.
         via_input: bring the stuff logits to the size of the network's input first, and from there to the photo's, as
             detectron2 does; slower, and differs in few pixels.
     """
 
-    method: Literal["mask-guided", "unguided"] = "unguided"
+    method: Literal["joint", "mask-guided", "unguided"] = "unguided"
     score_threshold: float = 0.5
     overlap_threshold: float = 0.5
     mask_threshold: float = 0.5
     min_stuff_area: int = 4096
     unclaimed: Literal["void", "stuff"] = "void"
+    veto: float = 0.25
     via_input: bool = False
 
 

@@ -1,4 +1,4 @@
-"""Stuff logits + instances of one image -> its panoptic segmentation, guided by the things mask or not.
+"""Stuff logits + instances of one image -> its panoptic segmentation: by both heads, or one before the other.
 
 Pure functions on the nouns of `structures`: they know no network and no data set. The channels of stuff logits are the
 stuff categories in order of semantic index, then either one channel "things" (C = K_st + 1) or every thing category
@@ -13,11 +13,18 @@ from torch import Tensor
 from torch.nn import functional
 
 from tascnet.errors import InputError
-from tascnet.paste import PastedMask, paste_mask
+from tascnet.paste import PastedMask, paste_mask, paste_probabilities
 from tascnet.structures import IGNORE, VOID, Instances, LabelSpace, PanopticSegmentation, Segment, Size
 
 _PIXELS_AT_ONCE = 2**15
 """Pixels interpolated together: 2**15 x 133 channels of float32 are 17 MB."""
+
+
+LARGEST_ODDS = 3.0
+"""Log-odds at which the stuff head's belief is cut off: it is often surer than right."""
+
+SMALLEST = 1e-4
+"""Mask probabilities are kept this far from 0 and 1 where their log-odds are taken."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +38,7 @@ class FusionOptions:
         min_stuff_area: pixels; smaller stuff segments become VOID. 4096 = 64 x 64, the field's value for COCO.
         unclaimed: what becomes of pixels that the stuff head calls things and no instance took: "void" (measured
             better), or "stuff" for the best stuff category there.
+        veto: weight of the stuff head's doubt in `fuse_jointly`, 0 or more.
     """
 
     score_threshold: float = 0.5
@@ -38,6 +46,7 @@ class FusionOptions:
     mask_threshold: float = 0.5
     min_stuff_area: int = 4096
     unclaimed: Literal["void", "stuff"] = "void"
+    veto: float = 0.25
 
     def __post_init__(self) -> None:
         for name in ("score_threshold", "overlap_threshold", "mask_threshold"):
@@ -45,6 +54,8 @@ class FusionOptions:
                 raise InputError(f"fusion option {name} is {getattr(self, name)}; it must be between 0 and 1.")
         if self.min_stuff_area < 0:
             raise InputError(f"fusion option min_stuff_area is {self.min_stuff_area} pixels; it must be 0 or more.")
+        if not self.veto >= 0:
+            raise InputError(f"fusion option veto is {self.veto}; it must be 0 or more.")
         if self.unclaimed not in ("void", "stuff"):
             raise InputError(f"fusion option unclaimed is '{self.unclaimed}'; it must be 'void' or 'stuff'.")
 
@@ -93,6 +104,31 @@ def fuse_unguided(
     """
     best = _best_channel(stuff_logits, label_space, size)
     return _fuse(best, torch.ones_like(best, dtype=torch.bool), stuff_logits, instances, label_space, options)
+
+
+@torch.no_grad()
+def fuse_jointly(
+    stuff_logits: Tensor,
+    instances: Instances,
+    label_space: LabelSpace,
+    size: Size,
+    options: FusionOptions = FusionOptions(),
+) -> PanopticSegmentation:
+    """Fuse by the evidence of both heads, pixel by pixel: the things mask guides, but it does not cut.
+
+    The evidence that a pixel is an instance's is the log-odds of its mask there, and, where the stuff head holds stuff
+    for more likely than things, `options.veto` times the log-odds of things, which are negative. What the stuff head
+    calls things is no evidence: the pixel may be a neighbour's. An instance has the pixels where the odds of its
+    evidence are above those of `options.mask_threshold`, and is dropped as in `fuse_unguided`. Of two instances that
+    have a pixel the one with more evidence gets it; in the other procedures it is the one with the better score.
+
+    Our reading of "guided"; docs/results.md compares the three. Arguments and result are those of `fuse_mask_guided`.
+    """
+    best = _best_channel(stuff_logits, label_space, size)
+    veto = _veto(stuff_logits, len(label_space.stuff), size, options.veto)
+    id_map = torch.full(size, VOID, dtype=torch.int32)
+    segments = _claim_by_evidence(id_map, veto, instances, label_space, options)
+    return _with_stuff(id_map, segments, best, stuff_logits, label_space, options)
 
 
 @torch.no_grad()
@@ -231,11 +267,22 @@ def _fuse(
     label_space: LabelSpace,
     options: FusionOptions,
 ) -> PanopticSegmentation:
-    """Both procedures: `best` is the best channel of each pixel, `allowed` where instances may lie (overwritten)."""
-    size = Size(*best.shape)
-    id_map = torch.full(size, VOID, dtype=torch.int32)
+    """Fusion by score: `best` is the best channel of each pixel, `allowed` where instances may lie (overwritten)."""
+    id_map = torch.full(best.shape, VOID, dtype=torch.int32)
     segments = _claim(id_map, allowed, instances, label_space, options)
-    num_stuff = len(label_space.stuff)
+    return _with_stuff(id_map, segments, best, stuff_logits, label_space, options)
+
+
+def _with_stuff(
+    id_map: Tensor,
+    segments: list[Segment],
+    best: Tensor,
+    stuff_logits: Tensor,
+    label_space: LabelSpace,
+    options: FusionOptions,
+) -> PanopticSegmentation:
+    """The segments of instances in `id_map`, and stuff in the pixels that they leave free."""
+    size, num_stuff = Size(*best.shape), len(label_space.stuff)
     if options.unclaimed == "stuff" and num_stuff:
         best_stuff = interpolated_argmax(stuff_logits[:num_stuff], size).cpu()
         best = torch.where(best >= num_stuff, best_stuff, best)
@@ -265,6 +312,50 @@ def _claim(
         id_map[mask.window].masked_fill_(claim, segment.id)
         allowed[mask.window].masked_fill_(claim, False)
         segments.append(segment)
+    return segments
+
+
+def _veto(stuff_logits: Tensor, num_stuff: int, size: Size, weight: float) -> Tensor:
+    """(H, W) float on the CPU, 0 or less: what the stuff head says against things."""
+    logits = stuff_logits.float()
+    odds = logits[num_stuff:].logsumexp(0) - logits[:num_stuff].logsumexp(0)
+    odds = odds.clamp(-LARGEST_ODDS, LARGEST_ODDS)[None, None]
+    return functional.interpolate(odds, size=tuple(size), mode="bilinear")[0, 0].clamp_(max=0).mul_(weight).cpu()
+
+
+def _claim_by_evidence(
+    id_map: Tensor, veto: Tensor, instances: Instances, label_space: LabelSpace, options: FusionOptions
+) -> list[Segment]:
+    """Let each pixel belong to the instance with most evidence, writing ids into `id_map`."""
+    instances = _by_score(instances[instances.scores >= options.score_threshold])
+    least = float(torch.tensor(options.mask_threshold).logit())  # infinite for 0 and 1
+    strongest = torch.full(id_map.shape, least)  # evidence of the instance that has the pixel
+    kept: list[int] = []
+    for index in range(len(instances)):
+        pasted = paste_probabilities(instances.masks[index], instances.boxes[index], Size(*id_map.shape))
+        evidence = pasted.values.float().logit(SMALLEST).add_(veto[pasted.window])
+        mask, taken = evidence > least, id_map[pasted.window]
+        area = int((mask & (taken == VOID)).count_nonzero())
+        if area == 0 or area < options.overlap_threshold * int(mask.count_nonzero()):
+            continue
+        kept.append(index)
+        taken.masked_fill_(evidence > strongest[pasted.window], len(kept))
+        torch.maximum(strongest[pasted.window], evidence, out=strongest[pasted.window])
+    return _renumbered(id_map, instances[torch.tensor(kept, dtype=torch.int64)], label_space)
+
+
+def _renumbered(id_map: Tensor, instances: Instances, label_space: LabelSpace) -> list[Segment]:
+    """The segments of instances whose pixels have the ids 1, 2, ...; ids without pixels are closed up in `id_map`."""
+    areas = torch.bincount(id_map.flatten(), minlength=len(instances) + 1).tolist()
+    new_id = torch.zeros(len(instances) + 1, dtype=torch.int32)
+    segments: list[Segment] = []
+    labels, scores = instances.labels.tolist(), instances.scores.tolist()
+    for old_id, (label, score) in enumerate(zip(labels, scores, strict=True), start=1):
+        if areas[old_id]:
+            segments.append(Segment(len(segments) + 1, label_space.things[label].id, areas[old_id], score=score))
+            new_id[old_id] = len(segments)
+    if len(segments) < len(instances):
+        id_map.copy_(new_id.index_select(0, id_map.flatten()).view_as(id_map))
     return segments
 
 

@@ -40,6 +40,20 @@ class PastedMask(NamedTuple):
         return slice(self.top, self.top + height), slice(self.left, self.left + width)
 
 
+class PastedProbabilities(NamedTuple):
+    """The probabilities of an instance inside its box, as `PastedMask`: `values` is (bh, bw) float, 0..1."""
+
+    values: Tensor
+    top: int
+    left: int
+
+    @property
+    def window(self) -> tuple[slice, slice]:
+        """The rows and columns that the crop covers."""
+        height, width = self.values.shape
+        return slice(self.top, self.top + height), slice(self.left, self.left + width)
+
+
 def interpolation_weights(starts: Tensor, ends: Tensor, length: int, num_samples: int) -> Tensor:
     """The bilinear weights with which a box's samples along one axis make up the pixels of a plane.
 
@@ -88,16 +102,22 @@ def paste_mask(mask: Tensor, box: Tensor, size: Size, threshold: float = 0.5) ->
         extent, outside the image, thinner than the distance of two pixel centres, or with a coordinate that is not
         finite.
     """
+    values, top, left = paste_probabilities(mask, box, size)
+    return PastedMask(values > threshold, top, left)
+
+
+def paste_probabilities(mask: Tensor, box: Tensor, size: Size) -> PastedProbabilities:
+    """Lay one instance's mask into its box, as `paste_mask` does, without cutting it."""
     x0, y0, x1, y1 = box.tolist()
     top, bottom = covered_pixels(y0, y1, size.height)
     left, right = covered_pixels(x0, x1, size.width)
     if top == bottom or left == right:
-        return PastedMask(torch.zeros(0, 0, dtype=torch.bool, device=mask.device), top, left)
+        return PastedProbabilities(mask.new_zeros(0, 0), top, left)
     shift = box.new_tensor([left, top, left, top])
     starts_x, starts_y, ends_x, ends_y = (box - shift).unbind()
     rows = interpolation_weights(starts_y[None], ends_y[None], bottom - top, mask.shape[-2])[0]  # (bh, M)
     columns = interpolation_weights(starts_x[None], ends_x[None], right - left, mask.shape[-1])[0]  # (bw, M)
-    return PastedMask(rows @ mask.to(rows.dtype) @ columns.T > threshold, top, left)
+    return PastedProbabilities(rows @ mask.to(rows.dtype) @ columns.T, top, left)
 
 
 def paste_instances(instances: Instances, size: Size, num_things: int) -> Iterator[tuple[int, float, PastedMask]]:

@@ -42,6 +42,7 @@ _NOT_NEGATIVE = (
     "model.things_head.unused_classes",
     "model.things_head.sampling_ratio",
     "fusion.min_stuff_area",
+    "fusion.veto",
     "loss.stuff",
     "loss.tasc",
     "loss.tasc_warmup_steps",
