@@ -45,8 +45,13 @@ TRAININGS: dict[str, Changes] = {
 """Each differs from "no TASC" or "TASC" by what it says; "literal" is section 5 of the method to the letter."""
 
 FUSIONS: dict[str, Changes] = {
-    "un-guided": {"fusion.method": "unguided"},
-    "mask-guided": {"fusion.method": "mask-guided"},
+    "un-guided": {"fusion.method": "unguided", "fusion.mask_threshold": 0.5},
+    "un-guided, masks above 0.4": {"fusion.method": "unguided", "fusion.mask_threshold": 0.4},
+    "mask-guided": {"fusion.method": "mask-guided", "fusion.mask_threshold": 0.5},
+    "joint": {"fusion.method": "joint", "fusion.mask_threshold": 0.4},
+    "joint, masks above 0.5": {"fusion.method": "joint", "fusion.mask_threshold": 0.5},
+    "joint, no veto": {"fusion.method": "joint", "fusion.mask_threshold": 0.4, "fusion.veto": 0.0},
+    "joint, veto 1": {"fusion.method": "joint", "fusion.mask_threshold": 0.4, "fusion.veto": 1.0},
 }
 
 BASELINE = ("no TASC", "un-guided")

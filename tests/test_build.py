@@ -38,7 +38,7 @@ from tascnet.data.streets import STREETS, Streets
 from tascnet.data.transforms import Augment
 from tascnet.data.vistas import Vistas
 from tascnet.errors import InputError
-from tascnet.fusion import FusionOptions, fuse_mask_guided, fuse_unguided
+from tascnet.fusion import FusionOptions, fuse_jointly, fuse_mask_guided, fuse_unguided
 from tascnet.model.backbone import Backbone
 from tascnet.model.fpn import FPN
 from tascnet.model.rpn import RPNSettings
@@ -242,7 +242,9 @@ def two_cars() -> tuple[torch.Tensor, Instances]:
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ({}, {30: 64}),  # un-guided: the two cars share all pixels
+        ({}, {30: 64}),  # the two cars share all pixels
+        ({"method": "joint"}, {30: 64}),  # masks that are sure of themselves are not vetoed
+        ({"method": "joint", "veto": 9.0}, {30: 32, 10: 32}),
         ({"score_threshold": 0.7}, {30: 40, 10: 24}),
         ({"method": "mask-guided"}, {30: 32, 10: 32}),  # where the stuff head sees sky there is no car
         ({"method": "mask-guided", "min_stuff_area": 33}, {30: 32}),
@@ -253,13 +255,13 @@ def two_cars() -> tuple[torch.Tensor, Instances]:
     ],
 )
 def test_fusion_is_the_one_that_was_asked_for(options: dict[str, Any], expected: dict[int, int]) -> None:
-    asked = FusionConfig(**{"min_stuff_area": 1} | options)
+    asked = FusionConfig(**{"method": "unguided", "min_stuff_area": 1} | options)
     segmentation = build_fusion(asked, LABEL_SPACE)(*two_cars(), Size(8, 8))
     areas: dict[int, int] = {}
     for segment in segmentation.segments:
         areas[segment.category_id] = areas.get(segment.category_id, 0) + segment.area
     assert areas == expected
-    fuse = fuse_unguided if asked.method == "unguided" else fuse_mask_guided
+    fuse = {"joint": fuse_jointly, "mask-guided": fuse_mask_guided, "unguided": fuse_unguided}[asked.method]
     values = {field.name: getattr(asked, field.name) for field in fields(FusionOptions)}
     direct = fuse(*two_cars(), LABEL_SPACE, Size(8, 8), FusionOptions(**values))
     assert torch.equal(segmentation.id_map, direct.id_map)

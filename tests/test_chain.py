@@ -35,7 +35,8 @@ def predict_the_annotation(sample: Sample, label_space: LabelSpace, fuse: Fuse) 
     instances = Instances(target.boxes, target.labels, torch.ones(len(target.labels)), masks.float())
     stuff = stuff_shares(target.semantic, len(label_space.stuff) + 1)
     outputs = Outputs(stuff[None], [instances])
-    return fuse(outputs.stuff_logits_of(0, size), instances, label_space, size, FusionOptions(min_stuff_area=1))
+    options = FusionOptions(mask_threshold=0.5, min_stuff_area=1)
+    return fuse(outputs.stuff_logits_of(0, size), instances, label_space, size, options)
 
 
 def stuff_shares(semantic: torch.Tensor, num_outputs: int) -> torch.Tensor:

@@ -136,7 +136,7 @@ def test_of_identical_boxes_one_remains(fuse: Fuse) -> None:
     segmentation.validate(SPACE)
 
 
-@pytest.mark.parametrize("fuse", [fuse_jointly, fuse_mask_guided, fuse_unguided])
+@pytest.mark.parametrize("fuse", [fuse_mask_guided, fuse_unguided])
 def test_low_scores_are_dropped(fuse: Fuse) -> None:
     items = instances(([1, 1, 3, 3], CAR, 0.5), ([3, 1, 5, 3], PERSON, 0.49))
     assert categories(fuse(stuff_logits(WORLD), items, SPACE, SIZE, SMALL)) == [20, 7, 3]
@@ -300,7 +300,7 @@ def fuse_naively(
 @pytest.mark.parametrize("seed", range(3))
 def test_equals_the_naive_reference(guided: bool, channels: int, unclaimed: str, seed: int) -> None:
     logits, items, size = random_world(seed, channels)
-    options = FusionOptions(score_threshold=0.2, min_stuff_area=150, unclaimed=unclaimed)  # type: ignore[arg-type]
+    options = FusionOptions(0.2, mask_threshold=0.5, min_stuff_area=150, unclaimed=unclaimed)  # type: ignore[arg-type]
     segmentation = (fuse_mask_guided if guided else fuse_unguided)(logits, items, SPACE, size, options).validate(SPACE)
     expected, kept = fuse_naively(logits, items, SPACE, size, options, guided)
     assert kept >= 3
@@ -312,7 +312,17 @@ def test_equals_the_naive_reference(guided: bool, channels: int, unclaimed: str,
     assert [segment.id for segment in segmentation.segments] == list(range(1, len(segmentation.segments) + 1))
 
 
-def fuse_jointly_by_pixel(logits: Tensor, items: Instances, options: FusionOptions) -> Tensor:
+def joint_scores(items: Instances, options: FusionOptions) -> Tensor:
+    """(N,) the box's log-odds, moved by five times what the mask's mean probability has above 0.65."""
+    scores = []
+    for mask, score in zip(items.masks, items.scores, strict=True):
+        inside = mask[mask > options.mask_threshold]
+        sureness = inside.mean() if len(inside) else torch.tensor(0.0)
+        scores.append(torch.sigmoid((score / (1 - score)).log() + 5 * (sureness - 0.65)))
+    return torch.stack(scores)
+
+
+def fuse_jointly_by_pixel(logits: Tensor, items: Instances, scores: Tensor, options: FusionOptions) -> Tensor:
     """(H, W): which instance has each pixel, -1 for none, from planes of probabilities of the image's size."""
     size = Size(37, 53)
     num_stuff = len(SPACE.stuff)
@@ -322,10 +332,10 @@ def fuse_jointly_by_pixel(logits: Tensor, items: Instances, options: FusionOptio
     evidence = (planes / (1 - planes)).log() + options.veto * odds.clamp(max=0)
     threshold = torch.tensor(options.mask_threshold).logit()
     owner, strongest = torch.full(size, -1), torch.full(size, -1e9, dtype=torch.float64)
-    for k in range(len(items)):
+    for k in scores.argsort(descending=True, stable=True).tolist():
         mask = evidence[k] > threshold
         free = mask & (owner < 0)
-        if items.scores[k] < options.score_threshold or not free.any():
+        if scores[k] < options.score_threshold or not free.any():
             continue
         if free.sum() / mask.sum() >= options.overlap_threshold:
             wins = mask & (evidence[k] > strongest)
@@ -340,12 +350,13 @@ def test_joint_fusion_equals_the_naive_reference(channels: int, veto: float, see
     logits, items, size = random_world(seed, channels)
     options = FusionOptions(score_threshold=0.2, mask_threshold=0.4, min_stuff_area=150, veto=veto)
     segmentation = fuse_jointly(logits, items, SPACE, size, options).validate(SPACE)
-    owner = fuse_jointly_by_pixel(logits, items, options)
+    scores = joint_scores(items, options)
+    owner = fuse_jointly_by_pixel(logits, items, scores, options)
     score_of = {segment.id: segment.score for segment in segmentation.segments}
     found = torch.tensor([[score_of.get(i) or 0 for i in row] for row in segmentation.id_map.tolist()])
-    expected = torch.where(owner >= 0, items.scores[owner.clamp(min=0)], 0)
+    expected = torch.where(owner >= 0, scores[owner.clamp(min=0)], 0)
     assert len(expected.unique()) >= 4
-    assert torch.equal(found, expected)
+    assert torch.allclose(found, expected, atol=1e-6)
     # what no instance has is filled as in the other procedures
     stuff = segmentation.id_map.clone()
     stuff[owner >= 0] = 0
@@ -358,14 +369,21 @@ def test_joint_fusion_equals_the_naive_reference(channels: int, veto: float, see
 
 def test_the_stuff_head_has_a_veto_and_no_vote() -> None:
     logits, item = stuff_logits(WORLD), instances(([0, 0, 6, 4], CAR, 0.9))
-    item.masks.fill_(0.55)
-    assert categories(fuse_jointly(logits, item, SPACE, SIZE, SMALL)) == [20, 7, 3]  # only where both see things
-    area = fuse_jointly(logits, item, SPACE, SIZE, SMALL).segments[0].area
-    assert area == 8
-    item.masks.fill_(0.45)  # below one half, and the stuff head is sure of things: no vote
+    item.masks.fill_(0.45)
+    assert categories(fuse_jointly(logits, item, SPACE, SIZE, SMALL)) == [20, 7, 3]
+    assert fuse_jointly(logits, item, SPACE, SIZE, SMALL).segments[0].area == 8  # only where both heads see things
+    item.masks.fill_(0.35)  # below the threshold, and the stuff head is sure of things: no vote
     assert categories(fuse_jointly(logits, item, SPACE, SIZE, SMALL)) == [7, 3]
     item.masks.fill_(0.9)  # the mask is surer than the veto is strong
     assert fuse_jointly(logits, item, SPACE, SIZE, SMALL).segments[0].area == 24
+
+
+def test_a_sure_mask_lifts_a_score_and_an_unsure_one_lowers_it() -> None:
+    items = instances(([0, 0, 3, 4], CAR, 0.45), ([3, 0, 6, 4], PERSON, 0.55))
+    items.masks[0], items.masks[1] = 0.9, 0.5
+    segments = fuse_jointly(stuff_logits(WORLD), items, SPACE, SIZE, SMALL).segments
+    assert [(s.category_id, s.score) for s in segments if s.score] == [(20, pytest.approx(0.7406, abs=1e-4))]
+    # odds 0.45 / 0.55 times e^1.25 = 2.856; the person's, 0.55 / 0.45 times e^-0.75 = 0.577, are below even
 
 
 def test_the_surer_mask_takes_the_overlap() -> None:

@@ -154,6 +154,7 @@ IMPOSSIBLE = [
     ("fusion.overlap_threshold", -0.5),
     ("fusion.mask_threshold", 1.5),
     ("fusion.min_stuff_area", -1),
+    ("fusion.veto", -0.1),
     ("loss.stuff", -1),
     ("loss.tasc", float("nan")),
     ("loss.tasc_warmup_steps", -1),
@@ -197,6 +198,14 @@ def test_what_cannot_be_skipped_is_named():
         from_dict(values)
 
 
+def test_only_the_concatenating_stuff_head_answers_at_stride_2():
+    values = config_with("model.stuff_head.stride", 2)
+    assert from_dict(values).model.stuff_head.stride == 2
+    values["model"]["stuff_head"]["merge"] = "sum"
+    with pytest.raises(InputError, match="with merge 'sum' it is 4"):
+        from_dict(values)
+
+
 def test_the_first_difference_of_two_runs():
     first, second = from_dict(config_with("training.steps", 5)), from_dict(config_with("training.steps", 6))
     assert first_difference(first, first) == ""
@@ -218,10 +227,13 @@ def number_names(settings: object, prefix: str = "") -> list[str]:
 
 
 def test_no_number_is_left_unchecked():
-    """A new field of numbers needs a range, and a line in the list above; the sizes of streets have their own check."""
+    """A new field of numbers needs a range, and a line in the list above.
+
+    The sizes of streets have their own check, and the stride of the stuff head is one of two.
+    """
     checked = {name.replace("data.val.", "data.train.") for name, _ in IMPOSSIBLE}
     unchecked = {name.replace("data.val.", "data.train.") for name in number_names(Config())} - checked
-    assert unchecked == {"data.train.height", "data.train.width"}
+    assert unchecked == {"data.train.height", "data.train.width", "model.stuff_head.stride"}
 
 
 def test_the_plain_fpn_has_one_level_less():

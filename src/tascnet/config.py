@@ -128,7 +128,7 @@ class FusionConfig:
     Args:
         method: by the evidence of both heads in each pixel ("joint"); guided to the letter, pixels of instances lie
             where both heads see things ("mask-guided"); or Panoptic FPN's merge ("unguided"). docs/results.md compares.
-        score_threshold: instances with a lower score are dropped.
+        score_threshold: instances with a lower score are dropped; "joint" scores them by box and mask.
         overlap_threshold: an instance that can claim less than this share of its mask is dropped.
         mask_threshold: probability above which a pixel belongs to an instance.
         min_stuff_area: smaller stuff segments become VOID, pixels of the photo.
@@ -138,10 +138,10 @@ class FusionConfig:
             detectron2 does; slower, and differs in few pixels.
     """
 
-    method: Literal["joint", "mask-guided", "unguided"] = "unguided"
+    method: Literal["joint", "mask-guided", "unguided"] = "joint"
     score_threshold: float = 0.5
     overlap_threshold: float = 0.5
-    mask_threshold: float = 0.5
+    mask_threshold: float = 0.4
     min_stuff_area: int = 4096
     unclaimed: Literal["void", "stuff"] = "void"
     veto: float = 0.25
@@ -156,8 +156,8 @@ class LossConfig:
         stuff: weight of the stuff head's cross entropy.
         tasc: weight of the consistency loss after its warm-up; 0 trains without it.
         tasc_warmup_steps: steps over which its weight rises from 0; early on, both things masks are empty or wrong.
-        tasc_stuff_mask: what of the stuff head is compared with the things head: its probability of things where that
-            is above one half ("confidence"), or everywhere ("probability").
+        tasc_stuff_mask: what of the stuff head is compared with the things head: its probability of things
+            ("probability"), or 0 where that is not above one half ("confidence", the letter of the paper's reading).
         tasc_distance: squared difference, or Kullback-Leibler divergence.
         tasc_normalization: mean over all labelled pixels ("valid"), those that a head calls things ("active"), or
             those along the borders of the things head's masks ("band").
@@ -167,7 +167,7 @@ class LossConfig:
     stuff: float = 1.0
     tasc: float = 1.0
     tasc_warmup_steps: int = 500
-    tasc_stuff_mask: Literal["confidence", "probability"] = "confidence"
+    tasc_stuff_mask: Literal["confidence", "probability"] = "probability"
     tasc_distance: Literal["squared", "divergence"] = "squared"
     tasc_normalization: Literal["valid", "active", "band"] = "active"
     tasc_gradient: Literal["both", "stuff", "things"] = "both"

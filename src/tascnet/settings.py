@@ -337,6 +337,10 @@ def _check_model(model: ModelConfig) -> None:
         ("model.backbone.added_channels", model.backbone.added_channels, 8),
     ):
         _require(name, channels, channels >= least, f"{least} or more")
+    if model.stuff_head.merge == "sum" and model.stuff_head.stride != 4:
+        raise InputError(
+            f"model.stuff_head.stride is {model.stuff_head.stride}; with merge 'sum' it is 4, or merge is 'concatenate'."
+        )
     widths = model.backbone.widths
     if widths and (len(widths) != 4 or min(widths) < 1):
         raise InputError(f"model.backbone.widths is {widths}; it must be four positive numbers, or empty.")

@@ -124,3 +124,23 @@ def test_summed_levels_against_torchs_layers_one_by_one() -> None:
 def test_summed_levels_need_channels_for_their_groups() -> None:
     with pytest.raises(InputError, match=r"model\.stuff_head\.channels is 48; .*a multiple of 32"):
         SummedStuffHead(in_channels=6, channels=48, num_outputs=4)
+
+
+def test_at_stride_2_it_starts_as_the_interpolation_and_learns_what_each_pixel_adds() -> None:
+    torch.manual_seed(2)
+    fine = StuffHead(num_levels=6, in_channels=6, channels=8, num_outputs=4, stride=2)
+    coarse = head()
+    coarse.load_state_dict({name: value for name, value in fine.state_dict().items() if not name.startswith("detail")})
+    interpolated = F.interpolate(coarse(pyramid()), scale_factor=2, mode="bilinear", align_corners=False)
+    assert torch.allclose(fine(pyramid()), interpolated, atol=1e-5)
+    # output channel 1, the lower left pixel of each cell: planes 4 to 7 of the detail are its four pixels, by rows
+    fine.detail.bias.data[4 + 2] = 10.0
+    added = fine(pyramid()) - interpolated
+    expected = torch.zeros(2, 4, 32, 48)
+    expected[:, 1, 1::2, 0::2] = 10.0
+    assert torch.allclose(added, expected, atol=1e-4)
+
+
+def test_other_strides_are_refused() -> None:
+    with pytest.raises(ValueError, match="is 3; it must be 2 or 4"):
+        StuffHead(num_levels=6, in_channels=6, channels=8, num_outputs=4, stride=3)

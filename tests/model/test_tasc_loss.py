@@ -96,7 +96,8 @@ def test_a_probability_below_one_half_counts_where_it_is_asked_for() -> None:
     form = TascForm(stuff_mask="probability")
     # active are pixels 0 and 2, as with confidence masks: squared differences .04 and .36, not .81
     assert tasc_loss(probability, ROI_THINGS, ALL_VALID, form).item() == pytest.approx(0.40 / 2)
-    assert tasc_loss(probability, ROI_THINGS, ALL_VALID).item() == pytest.approx(0.85 / 2)
+    form = TascForm(stuff_mask="confidence")
+    assert tasc_loss(probability, ROI_THINGS, ALL_VALID, form).item() == pytest.approx(0.85 / 2)
 
 
 def test_the_stuff_head_learns_of_things_it_misses_from_its_probability_alone() -> None:
@@ -154,7 +155,8 @@ def both_heads(num_stuff: int = 2) -> tuple[Tensor, Tensor, Tensor]:
     mask_logits = torch.full((1, 4, 4), 2.0, requires_grad=True)
     roi_things = roi_flatten(mask_logits.sigmoid(), torch.tensor([[16.0, 0, 32, 16]]), Size(4, 8), stride=4)
     probability = things_probability(stuff_logits, num_stuff)
-    return stuff_logits, mask_logits, tasc_loss(probability, roi_things, torch.ones(4, 8, dtype=torch.bool))
+    form = TascForm(stuff_mask="confidence")
+    return stuff_logits, mask_logits, tasc_loss(probability, roi_things, torch.ones(4, 8, dtype=torch.bool), form)
 
 
 def test_gradient_reaches_the_stuff_head() -> None:

@@ -10,6 +10,7 @@ from tascnet.model.backbone import Backbone
 from tascnet.model.fpn import FPN
 from tascnet.model.rpn import RPN, RPNSettings
 from tascnet.model.stuff_head import StuffHead
+from tascnet.model.tasc_loss import TascForm
 from tascnet.model.tascnet import LOSSES, Outputs, TASCNet
 from tascnet.model.things_head import RoISettings, ThingsHead
 from tascnet.structures import IGNORE, Size, Target
@@ -188,6 +189,8 @@ def test_consistency_loss_worked_out_by_hand() -> None:
     active_masks(model, stuff=0.9, mask=0.4)
     assert model(noise(1, *IMAGE), [annotated_only_inside()])["tasc"].item() == pytest.approx(0.9**2, rel=1e-3)
     active_masks(model, stuff=0.4, mask=0.7)
+    assert model(noise(1, *IMAGE), [annotated_only_inside()])["tasc"].item() == pytest.approx(0.3**2, rel=1e-3)
+    model.tasc = TascForm(stuff_mask="confidence")
     assert model(noise(1, *IMAGE), [annotated_only_inside()])["tasc"].item() == pytest.approx(0.7**2, rel=1e-3)
 
 
