@@ -19,7 +19,8 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from torch import Tensor, nn, optim
+from torch import Tensor, optim
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 from tascnet import __version__
 from tascnet.build import build_model
@@ -61,8 +62,8 @@ class Checkpoint:
 
 def save_checkpoint(
     folder: Path,
-    model: nn.Module,
-    optimizer: optim.Optimizer,
+    weights: Mapping[str, Tensor],
+    optimizer_state: Mapping[str, Tensor],
     config: Config,
     label_space: LabelSpace,
     progress: Mapping[str, float],
@@ -75,8 +76,8 @@ def save_checkpoint(
 
     Args:
         folder: of all checkpoints of a run.
-        model: the network.
-        optimizer: its optimiser.
+        weights: the network's `state_dict`.
+        optimizer_state: the `optimizer_tensors` of its optimiser.
         config: the settings of the run.
         label_space: the network's categories.
         progress: `step` and `seconds` so far.
@@ -91,8 +92,8 @@ def save_checkpoint(
     final = folder / f"step_{int(progress['step']):06d}"
     try:
         with atomic_folder(final) as temporary:
-            write_network(temporary, model.state_dict(), config, facts_of(label_space, progress, origin))
-            write_tensors(temporary / "training.safetensors", _optimizer_tensors(optimizer))
+            write_network(temporary, weights, config, facts_of(label_space, progress, origin))
+            write_tensors(temporary / "training.safetensors", optimizer_state)
             write_more(temporary)
     except (OSError, SafetensorError) as error:
         raise InputError(
@@ -210,7 +211,8 @@ def check_label_space(checkpoint: Checkpoint, label_space: LabelSpace) -> None:
         )
 
 
-def _optimizer_tensors(optimizer: optim.Optimizer) -> dict[str, Tensor]:
+def optimizer_tensors(optimizer: optim.Optimizer) -> dict[str, Tensor]:
+    """The state of an optimiser: number of the parameter and name of the entry, with a dot between them -> tensor."""
     state = optimizer.state_dict()["state"]
     return {
         f"{parameter}.{key}": torch.as_tensor(value)
@@ -221,9 +223,13 @@ def _optimizer_tensors(optimizer: optim.Optimizer) -> dict[str, Tensor]:
 
 
 def _laid_out_as(parameter: Tensor, tensor: Tensor) -> Tensor:
-    """The tensor in the parameter's memory format: fused optimisers go through both as they lie in memory."""
+    """The tensor as the parameter lies in memory, because fused optimisers go through both; or split over processes."""
     if tensor.shape != parameter.shape:
         return tensor
+    if isinstance(parameter, DTensor):  # each process keeps its part of what all have read
+        return distribute_tensor(
+            tensor.to(parameter.device), parameter.device_mesh, parameter.placements, src_data_rank=None
+        )
     return torch.empty_like(parameter, dtype=tensor.dtype, device="cpu").copy_(tensor)
 
 

@@ -310,6 +310,8 @@ class TrainingConfig:
         precision: number format; on CPUs bf16 can be ten times slower than 32-true.
         accelerator: where to compute; "auto" takes a GPU if there is one.
         devices: GPUs of this machine that train together, or processes on a CPU; torchrun brings its own number.
+        strategy: what each of several processes holds; the whole network and its part of the images (ddp), or also only
+            a part of every weight, its gradient and the optimiser's state (fsdp), for less memory.
         accumulate: batches whose gradients are added up to one step; a step then takes batch_size x accumulate images
             of each process.
         compile: compile the dense parts of the network; where that fails, a message says so and training goes on.
@@ -333,6 +335,7 @@ class TrainingConfig:
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     devices: int = 1
+    strategy: Literal["ddp", "fsdp"] = "ddp"
     accumulate: int = 1
     compile: bool = False
     ema_decay: float = 0.0

@@ -298,6 +298,16 @@ def _check_training(config: Config) -> None:
     """Check what does not go together, whatever the machine."""
     training = config.training
     _require("training.ema_decay", training.ema_decay, 0 <= training.ema_decay < 1, "from 0 to less than 1")
+    if training.strategy == "fsdp" and training.compile:
+        raise InputError(
+            "training.strategy is fsdp, and training.compile is set: parts of a network that is split over processes "
+            "are not compiled. Set compile to false, or strategy to ddp."
+        )
+    if training.strategy == "fsdp" and training.precision == "16-mixed":
+        raise InputError(
+            "training.strategy is fsdp, and training.precision is 16-mixed: the scaler of 16-bit gradients does not "
+            "know of gradients that are split over processes. Set precision to bf16-mixed, or strategy to ddp."
+        )
     if config.data.on_bad_sample == "skip" and config.data.keep_in_memory:
         raise InputError(
             "data.on_bad_sample is skip, but data.keep_in_memory reads every picture before the first step. Set "
