@@ -13,7 +13,7 @@ it is a network to be shared; such a network can also be one file (network_files
 
 import shutil
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from tascnet import __version__
 from tascnet.build import build_model
 from tascnet.config import Config
 from tascnet.errors import InputError
-from tascnet.files import UNFINISHED, atomic_folder
+from tascnet.files import UNFINISHED, atomic_folder, read_json
 from tascnet.hub import download, hub_id
 from tascnet.model.tascnet import TASCNet
 from tascnet.network_files import SUFFIX, load_weights, read_network, read_tensors, write_network, write_tensors
@@ -34,6 +34,8 @@ from tascnet.origin import Measured, Origin
 from tascnet.settings import NETWORK
 from tascnet.structures import LabelSpace
 
+EMA_FILE = "ema.safetensors"  # the averaged weights, where they are kept
+BEST_FILE = "best.json"  # names the checkpoint of a run that has the best PQ
 NUM_KEPT = 2  # newest checkpoints of a run that stay
 
 
@@ -146,6 +148,46 @@ def find_checkpoints(path: Path) -> list[Path]:
         what = "does not exist" if not path.exists() else "holds no checkpoint"
         raise InputError(f"{path} {what}. Give {NETWORK}.")
     return found
+
+
+def best_checkpoint(path: Path) -> tuple[Path, bool]:
+    """The checkpoint of a run with the best PQ at a validation, and whether its averaged weights have it.
+
+    Args:
+        path: run folder.
+
+    Raises:
+        InputError: it is none, or has not been validated.
+    """
+    file = path / "checkpoints" / BEST_FILE
+    if not file.is_file():
+        raise InputError(
+            f"{path} has no best checkpoint: there is no {file.name} in its checkpoints/. Give the folder of a run "
+            "that has been validated, or take its newest checkpoint."
+        )
+    best = read_json(file)
+    try:
+        return file.parent / str(best["checkpoint"]), best["weights"] == "ema"
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{file} names no checkpoint. Take the newest checkpoint of the run.") from error
+
+
+def with_average(checkpoint: Checkpoint) -> Checkpoint:
+    """The same with the averaged weights that were saved beside its own; it shares the network.
+
+    Raises:
+        InputError: there are none.
+    """
+    file = checkpoint.folder / EMA_FILE
+    if not file.is_file():
+        raise InputError(
+            f"{checkpoint.folder} holds no averaged weights: they are kept in training with training.ema_decay. "
+            "Take the weights themselves."
+        )
+    load_weights(checkpoint.model, read_tensors(file), file)
+    decay = checkpoint.config.training.ema_decay
+    averaged = f"then averaged over the steps of the training (training.ema_decay {decay:g})"
+    return replace(checkpoint, origin=replace(checkpoint.origin, weights=(*checkpoint.origin.weights, averaged)))
 
 
 def holds_checkpoint(path: str | Path) -> bool:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_type_hints
 
 from jsonargparse import ArgumentParser, Namespace
 
-from tascnet.config import Config, DatasetConfig, FusionConfig, InputConfig
+from tascnet.config import Config, DatasetConfig, FusionConfig, InputConfig, OnBadSample
 from tascnet.errors import InputError, Interrupted
-from tascnet.settings import NETWORK, check_file, from_dict
+from tascnet.settings import NETWORK, Use, check_file, from_dict
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -142,8 +142,8 @@ def _plot_parser() -> ArgumentParser:
 
 def _evaluate_parser() -> ArgumentParser:
     parser = ArgumentParser(
-        usage="tascnet evaluate NETWORK [--output FOLDER] [--device DEVICE] [--data.SETTING VALUE ...] "
-        "[--fusion.SETTING VALUE ...]",
+        usage="tascnet evaluate NETWORK [--use WEIGHTS] [--output FOLDER] [--device DEVICE] [--on_bad_sample WHAT] "
+        "[--data.SETTING VALUE ...] [--fusion.SETTING VALUE ...]",
         description="Measure PQ, boundary PQ, mIoU and AP of a network on the validation set of its run; draw its "
         "best and worst cases. Settings of data and fusion that are not given are those of the run.",
     )
@@ -155,6 +155,13 @@ def _evaluate_parser() -> ArgumentParser:
         help="folder for report.json, report.md and pictures; default evaluation/ in the run, or runs/NAME-evaluation/",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
+    _add_use(parser)
+    parser.add_argument(
+        "--on_bad_sample",
+        type=OnBadSample,
+        default="fail",
+        help="a picture that cannot be read ends the evaluation, or is left out and the report says so",
+    )
     _add_changes(parser, {"data": DatasetConfig, "fusion": FusionConfig})
     return parser
 
@@ -187,7 +194,8 @@ def _metrics_parser() -> ArgumentParser:
 
 def _predict_parser() -> ArgumentParser:
     parser = ArgumentParser(
-        usage="tascnet predict [NETWORK] PHOTO ... --output FOLDER [--weights NETWORK] [--SETTING VALUE ...]",
+        usage="tascnet predict [NETWORK] PHOTO ... --output FOLDER [--weights NETWORK] [--use WEIGHTS] "
+        "[--SETTING VALUE ...]",
         description="Segment photos: an overlay for each, and all results as a benchmark wants them, ready to be sent "
         "to its server; by default in COCO panoptic format (JSON and PNG).",
     )
@@ -203,6 +211,7 @@ def _predict_parser() -> ArgumentParser:
         default=None,
         help=f"the network: {NETWORK}; where none is named, panoptic-fpn-r50-coco if it has been downloaded",
     )
+    _add_use(parser)
     parser.add_argument("--output", type=Path, required=True, help="folder for the results")
     parser.add_argument("--names", type=bool, default=True, help="write the categories' names into the overlays")
     parser.add_argument(
@@ -227,7 +236,8 @@ def _predict_parser() -> ArgumentParser:
 
 def _share_parser() -> ArgumentParser:
     parser = ArgumentParser(
-        usage="tascnet share NETWORK [OUTPUT] [--precision FORMAT] [--licence NAME] [--push OWNER/NAME]",
+        usage="tascnet share NETWORK [OUTPUT] [--use WEIGHTS] [--precision FORMAT] [--licence NAME] "
+        "[--push OWNER/NAME]",
         description="Write a trained network for others: weights, settings, categories, origin and a model card, "
         "without the state of the optimiser and without paths of this machine. Loading it needs no data.",
     )
@@ -239,6 +249,7 @@ def _share_parser() -> ArgumentParser:
         default=None,
         help="new folder; or new file, if it ends with .safetensors, which holds all but the model card",
     )
+    _add_use(parser)
     parser.add_argument(
         "--precision",
         type=Literal["float32", "float16", "bfloat16"],
@@ -260,6 +271,7 @@ def _info_parser() -> ArgumentParser:
         "parts; of a checkpoint also its categories, figures and origin."
     )
     parser.add_argument("path", type=Path, help=f"a config file (YAML), {NETWORK}")
+    _add_use(parser)
     parser.add_argument("--height", type=int, default=512, help="of the input, pixels")
     parser.add_argument("--width", type=int, default=1024, help="of the input, pixels")
     parser.add_argument("--stuff", type=int, default=11, help="stuff categories, where the config alone does not tell")
@@ -343,6 +355,16 @@ def _augment_parser() -> ArgumentParser:
     return parser
 
 
+def _add_use(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--use",
+        type=Use,
+        default="newest",
+        help="which weights of a run: those of its newest checkpoint; their average, where training.ema_decay has kept "
+        "one; or those with the best PQ so far, be they averaged or not",
+    )
+
+
 def _add_changes(parser: ArgumentParser, groups: Mapping[str, type]) -> None:
     """Flags for settings that a file or a run gives; None where the user leaves them so."""
     for name, settings in groups.items():
@@ -414,7 +436,15 @@ def _evaluate(options: Namespace, command: str) -> None:
     console = _console()
     data, fusion = _given(options.data), _given(options.fusion)
     report, folder = evaluate_checkpoint(
-        options.checkpoint, data, fusion, options.output, options.device, console, command
+        options.checkpoint,
+        data,
+        fusion,
+        options.output,
+        options.device,
+        console,
+        command,
+        options.use,
+        options.on_bad_sample,
     )
     print_report(report, console)
     say(console, f"report.json, report.md and pictures are in {folder}")
@@ -452,19 +482,21 @@ def _predict(options: Namespace, command: str) -> None:
         options.benchmark,
         options.image_info,
         options.batch_size,
+        options.use,
     )
 
 
 def _share(options: Namespace, command: str) -> None:
     from tascnet.sharing import share  # noqa: PLC0415 - imports torch
 
-    share(options.checkpoint, options.output, options.precision, options.licence, options.push, _console())
+    sharing = options.precision, options.licence, options.push
+    share(options.checkpoint, options.output, *sharing, _console(), options.use)
 
 
 def _info(options: Namespace, command: str) -> None:
     from tascnet.info import print_info  # noqa: PLC0415 - imports torch
 
-    print_info(options.path, options.height, options.width, options.stuff, options.things, _console())
+    print_info(options.path, options.height, options.width, options.stuff, options.things, _console(), options.use)
 
 
 def _data(options: Namespace, command: str) -> int | None:

@@ -7,6 +7,9 @@ Nothing below `build.py` knows these classes: parts take explicit arguments.
 from dataclasses import dataclass, field
 from typing import Literal
 
+OnBadSample = Literal["fail", "skip"]
+"""What becomes of a sample that cannot be read: it ends everything, or it is skipped and told of."""
+
 
 @dataclass
 class BackboneConfig:
@@ -245,8 +248,8 @@ class DataConfig:
         repeat_threshold: images with a category that is in a smaller share of the images (0-1) than this come several
             times an epoch: sqrt(threshold / share) times for the rarest category of the image; 0 shows each once.
         workers: processes that load data, for each process that trains; 0 loads in the training process.
-        on_bad_sample: a training sample that cannot be read ends the run, or another takes its place and the report
-            says so.
+        on_bad_sample: a sample that cannot be read ends the run ("fail"); or, in training, another takes its place,
+            and in validation it is left out, and the report says so ("skip").
         keep_in_memory: read every training image before the first step and hold it; for small data sets.
     """
 
@@ -256,7 +259,7 @@ class DataConfig:
     batch_size: int = 2
     repeat_threshold: float = 0.0
     workers: int = 0
-    on_bad_sample: Literal["fail", "skip"] = "fail"
+    on_bad_sample: OnBadSample = "fail"
     keep_in_memory: bool = False
 
 

@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import asdict, fields, is_dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from jsonargparse import ArgumentError, ArgumentParser
 
@@ -78,6 +78,9 @@ NETWORK = (
     "that tascnet weights list shows, or owner/name on Hugging Face's hub"
 )
 """All that a user may give where a network is wanted; `opening.open_network` opens it."""
+
+Use = Literal["newest", "average", "best"]
+"""Which weights of a run are taken: those of its newest checkpoint, their average, or those with the best PQ so far."""
 
 
 def check(config: Config) -> Config:

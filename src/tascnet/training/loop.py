@@ -331,11 +331,13 @@ class Training:
                 self.run.forget_validation(step)  # the run had come to its end before
             self.run.log(step, figures | {"seconds": self.progress.seconds})
             predictor, number = self._predictor(network), self.config.training.show_images
-            self.run.show(step, fixed_cases(predictor, self.val_set, number))
+            self.run.show(step, fixed_cases(predictor, self.val_set, number, report.left_out))
             self.run.offer_best(step, pq, weights)
             shown = "  ".join(f"{name} {_shown(value)}" for name, value in report.summary().items())
             average = f"  of the average: pq {_shown(report.ema['pq'])}" if report.ema else ""
             say(self.console, f"step {step}, {self.progress.seconds / 60:.1f} min: {shown}{average}")
+            for reason in report.left_out.values():
+                say(self.console, f"left out of the validation: {reason}")
         return report, network
 
     def _whole(self, model: TASCNet) -> TASCNet:
@@ -351,7 +353,12 @@ class Training:
         predictor, team = self._predictor(model), self.team
         with progress_bar(self.console, title, len(self.val_set) // team.processes) as bar:
             part = evaluate_part(
-                predictor, self.val_set, team.process, team.processes, lambda done, _: self._evaluated(bar, done)
+                predictor,
+                self.val_set,
+                team.process,
+                team.processes,
+                lambda done, _: self._evaluated(bar, done),
+                self.config.data.on_bad_sample,
             )
         return join_parts(team.gather(part), self.val_set)
 
