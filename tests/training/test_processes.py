@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -20,7 +21,7 @@ from safetensors.torch import load_file
 from torch import distributed
 
 from tascnet.config import Config
-from tascnet.errors import InputError
+from tascnet.errors import InputError, Interrupted
 from tascnet.evaluation import evaluate_checkpoint
 from tascnet.reports.report import Report
 from tascnet.settings import to_dict
@@ -185,6 +186,26 @@ def test_what_was_split_goes_on_in_one_process(runs: Runs, tmp_path: Path, monke
 
 def test_the_first_process_answers(runs: Runs):
     assert runs.said == "process 0, quiet False" + " " * 100_000
+
+
+def wait_without_end(told: Path, console: Console) -> None:
+    told.touch()
+    time.sleep(600)
+
+
+def test_ctrl_c_before_a_process_can_answer_it(tmp_path: Path):
+    told = tmp_path / "begun"
+
+    def press() -> None:
+        while not told.exists():
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    finger = threading.Thread(target=press, daemon=True)
+    finger.start()
+    with pytest.raises(Interrupted, match="have taken no step"):
+        start(wait_without_end, (told,), 1, quiet=True)
+    finger.join()
 
 
 def refuse(value: str, console: Console) -> None:

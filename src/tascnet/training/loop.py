@@ -133,7 +133,9 @@ class Training:
         """
         go_on = self.run.how_to_go_on
         told = self.run.kept_state() if self.team.is_first else nullcontext()
-        with told, explained(lambda: self.loading, self.team.processes, go_on), Interrupts() as self.interrupts:
+        self.interrupts = Interrupts()
+        in_a_sentence = explained(lambda: self.loading, self.team.processes, go_on, lambda: self.interrupts.asked)
+        with told, in_a_sentence, self.interrupts:
             if self._lacks_validation():
                 self._validate()
             with progress_bar(self.console, "training", self.config.training.steps, self.progress.step) as bar:
