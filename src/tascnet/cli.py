@@ -20,6 +20,9 @@ from tascnet.settings import NETWORK, Use, check_file, from_dict
 if TYPE_CHECKING:
     from rich.console import Console
 
+_SHORT_FORMS = ("output", "resume", "init", "devices")
+"""Flags of `train` that are no settings; --print_config writes them, too."""
+
 _COMPARED_FILES = ("predictions", "annotations", "prediction_folder", "annotation_folder")
 
 EXIT_PROBLEMS = 1
@@ -97,7 +100,7 @@ def _demo_parser() -> ArgumentParser:
 
 def _train_parser() -> ArgumentParser:
     parser = ArgumentParser(
-        usage="tascnet train [--config FILE] [--init NETWORK] [--output FOLDER] [--SETTING VALUE ...]\n"
+        usage="tascnet train [--config FILE] [--init NETWORK] [--devices N] [--output FOLDER] [--SETTING VALUE ...]\n"
         "       tascnet train --resume FOLDER",
         description="Train a network. Settings come from --config FILE; any of them can be changed by a flag "
         "behind it.",
@@ -108,6 +111,9 @@ def _train_parser() -> ArgumentParser:
         "--resume", type=Path | None, default=None, help="go on with the run in this folder; all else is taken from it"
     )
     parser.add_argument("--init", type=str, default="", help=f"short for --training.init: start from {NETWORK}")
+    parser.add_argument(
+        "--devices", type=int | None, default=None, help="short for --training.devices: GPUs, or processes on a CPU"
+    )
     parser.add_class_arguments(Config)
     return parser
 
@@ -407,7 +413,7 @@ def _train(options: Namespace, command: str) -> None:
     else:
         config_files = [Path(str(file)) for file in options.get("config") or []]
         for file in config_files:
-            check_file(file, also=("output", "resume"))
+            check_file(file, also=_SHORT_FORMS)
         name = config_files[0].stem if config_files else "train"
         folder = options.output or new_run_path(name)
         report = train(_config(options), folder, command, console)
@@ -540,6 +546,8 @@ def _config(options: Namespace) -> Config:
     values = options.as_dict()
     if options.init:
         values["training"]["init"] = options.init
+    if options.devices is not None:
+        values["training"]["devices"] = options.devices
     return from_dict({field.name: values[field.name] for field in fields(Config)})
 
 

@@ -58,7 +58,10 @@ def start(function: Callable[..., T], arguments: tuple[Any, ...], number: int, q
 
 @contextmanager
 def _deaf_to_ctrl_c() -> Iterator[None]:
-    """Processes that are started in the block ignore Ctrl-C until they ask for it; `start` passes it on to them."""
+    """Processes that are started in the block ignore Ctrl-C while Python starts in them, which would print a traceback.
+
+    `start` passes it on to them.
+    """
     if threading.current_thread() is not threading.main_thread():  # elsewhere Python allows no handlers
         yield
         return
@@ -79,6 +82,7 @@ def _run(
     answers: Any,
 ) -> None:
     """One of the processes."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # it comes from a terminal, too, and when the starting process dies
     places = {"RANK": process, "LOCAL_RANK": process, "WORLD_SIZE": number, "LOCAL_WORLD_SIZE": number}
     os.environ |= {name: str(value) for name, value in places.items()}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
@@ -107,7 +111,7 @@ def _cause(
     told = [answer for answer in errors if not isinstance(answer, ProcessLostError)]
     if told:
         return told[0]
-    if asked and isinstance(error, ProcessExitedException) and error.signal_name == "SIGTERM":
+    if asked and isinstance(error, ProcessExitedException) and error.signal_name in ("SIGTERM", "SIGINT"):
         return Interrupted("the processes were about to begin, and have taken no step. Start them again.")
     if isinstance(error, ProcessExitedException) and error.signal_name:
         how = f"process {error.error_index} of {number} was ended by {error.signal_name}; the others have ended, too."
