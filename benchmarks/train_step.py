@@ -9,8 +9,8 @@ consistency loss, forward and backward.
 import argparse
 
 import torch
+from both_networks import SIZE, SMALL, batch_of, our_network, prepare_our_step, prepare_peer_step, step_of
 from measure import Call, measure
-from network import SIZE, SMALL, _batch, _our_network, _step, prepare_our_step, prepare_peer_step
 from rich.console import Console
 from rich.table import Table
 
@@ -44,11 +44,11 @@ def main() -> None:
 
 
 def prepare_step_without_tasc(size: Size, batch_size: int) -> Call:
-    model, batch = _our_network().train(), _batch(size, batch_size)
+    model, batch = our_network().train(), batch_of(size, batch_size)
     model._tasc_loss = lambda *_: torch.zeros(())  # type: ignore[method-assign]
     images = batch.images.contiguous(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-6, momentum=0.9)
-    return _step(model, optimizer, lambda: total_loss(model(images, batch.targets), 1.0, 1.0))
+    return step_of(model, optimizer, lambda: total_loss(model(images, batch.targets), 1.0, 1.0))
 
 
 if __name__ == "__main__":

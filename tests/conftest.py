@@ -12,7 +12,7 @@ from said import Said
 from zoo_layout import detectron2_state
 
 from tascnet.build import build_model, build_optimizer
-from tascnet.checkpoint import save_checkpoint
+from tascnet.checkpoint import optimizer_tensors, save_checkpoint
 from tascnet.cli import main
 from tascnet.config import Config
 from tascnet.data.cityscapes_labels import CITYSCAPES
@@ -128,7 +128,9 @@ def cityscapes_run(tiny_config: Callable[[], Config], tmp_path: Path) -> Path:
     torch.manual_seed(0)
     model = build_model(config, CITYSCAPES)
     optimizer = build_optimizer(config.optimizer, model)
-    return save_checkpoint(tmp_path / "run", model, optimizer, config, CITYSCAPES, {"step": 1, "seconds": 1.0})
+    state = optimizer_tensors(optimizer)
+    progress = {"step": 1, "seconds": 1.0}
+    return save_checkpoint(tmp_path / "run", model.state_dict(), state, config, CITYSCAPES, progress)
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from tascnet.checkpoint import (
     find_checkpoint,
     load_checkpoint,
     load_optimizer,
+    optimizer_tensors,
     save_checkpoint,
 )
 from tascnet.config import Config
@@ -52,7 +53,8 @@ class Saved:
 
     def save(self, step: int) -> Path:
         progress = {"step": step, "seconds": step / 10}
-        return save_checkpoint(self.folder, self.model, self.optimizer, self.config, SPACE, progress)
+        weights, state = self.model.state_dict(), optimizer_tensors(self.optimizer)
+        return save_checkpoint(self.folder, weights, state, self.config, SPACE, progress)
 
 
 @pytest.fixture

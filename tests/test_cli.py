@@ -98,6 +98,21 @@ class TestTrain:
         assert_refused(tascnet("train", "--config", config, "--output", tmp_path / "out"), "run.yaml", "data.trian")
         assert not (tmp_path / "out").exists()
 
+    def test_the_printed_config_is_read_again(
+        self, tascnet: Callable[..., Said], config_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        asked = []
+        monkeypatch.setattr("tascnet.training.train", lambda config, *given: asked.append(config) or 1 / 0)
+        flags = ("--devices", 3, "--training.seed", 7, "--init", "a run")
+        with pytest.raises(ZeroDivisionError):
+            tascnet("train", "--config", config_file, *flags)
+        printed = tmp_path / "printed.yaml"
+        printed.write_text(tascnet("train", "--config", config_file, *flags, "--print_config").out)
+        with pytest.raises(ZeroDivisionError):
+            tascnet("train", "--config", printed)
+        assert asked[0] == asked[1]
+        assert (asked[0].training.devices, asked[0].training.seed, asked[0].training.init) == (3, 7, "a run")
+
     def test_a_config_changed_by_flags_then_resumed(
         self, tascnet: Callable[..., Said], config_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ):

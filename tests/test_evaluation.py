@@ -20,7 +20,16 @@ from tascnet.config import Config, DatasetConfig, FusionConfig, InputConfig
 from tascnet.data.sample import Sample
 from tascnet.data.streets import Streets
 from tascnet.errors import InputError
-from tascnet.evaluation import FIXED_CASE_SIDE, draw_cases, evaluate, evaluate_checkpoint, fixed_cases, write_cases
+from tascnet.evaluation import (
+    FIXED_CASE_SIDE,
+    draw_cases,
+    evaluate,
+    evaluate_checkpoint,
+    evaluate_part,
+    fixed_cases,
+    join_parts,
+    write_cases,
+)
 from tascnet.metrics import CityscapesAveragePrecision
 from tascnet.predictor import Prediction, Predictor
 from tascnet.reports.report import Report
@@ -223,6 +232,58 @@ class TestFiles:
     def test_where_no_picture_has_a_figure_none_is_drawn(self, tmp_path: Path):
         assert write_cases(evaluate_cases(EMPTY), KnowsTheAnswer(EMPTY), Cases(EMPTY), tmp_path) == []  # type: ignore[arg-type]
         assert list(tmp_path.iterdir()) == []
+
+
+class WithHoles(Cases):
+    """The same, but some pictures cannot be read."""
+
+    def __init__(self, *cases: Case, broken: set[int]):
+        super().__init__(*cases)
+        self.broken = broken
+
+    def __getitem__(self, index: int) -> Sample:
+        if index in self.broken:
+            raise InputError(f"photo {index} is cut short.")
+        return super().__getitem__(index)
+
+
+class TestUnreadablePictures:
+    cases = (WORSE, PERFECT, EMPTY, PERFECT, WORSE)
+
+    def evaluate(self, broken: set[int], parts: int = 1) -> Report:
+        dataset, predictor = WithHoles(*self.cases, broken=broken), KnowsTheAnswer(*self.cases)
+        found = [evaluate_part(predictor, dataset, part, parts, on_bad_sample="skip") for part in range(parts)]  # type: ignore[arg-type]
+        return join_parts(found, dataset)
+
+    def test_one_ends_the_evaluation_unless_told_otherwise(self):
+        dataset = WithHoles(*self.cases, broken={1})
+        with pytest.raises(InputError, match=r"^photo 1 is cut short.$"):
+            evaluate(KnowsTheAnswer(*self.cases), dataset)  # type: ignore[arg-type]
+
+    @pytest.mark.parametrize("parts", [1, 2, 5])
+    def test_it_is_left_out_and_told(self, parts: int):
+        report = self.evaluate({0, 3}, parts)
+        left = [self.cases[index] for index in (1, 2, 4)]
+        assert report.panoptic == evaluate_cases(*left).panoptic
+        assert list(report.pq_of_image) == ["picture 1", "picture 2", "picture 4"]
+        assert report.mean_doubt == 0.25
+        assert report.left_out == {0: "photo 0 is cut short.", 3: "photo 3 is cut short."}
+        (note,) = report.notes
+        assert note.startswith("2 of 5 pictures could not be read and were left out of the measurement: photo 0 is cut")
+        assert report.to_dict()["left_out"] == ["photo 0 is cut short.", "photo 3 is cut short."]
+
+    def test_the_others_are_drawn(self, tmp_path: Path):
+        dataset, predictor = WithHoles(*self.cases, broken={0, 3}), KnowsTheAnswer(*self.cases)
+        report = self.evaluate({0, 3})
+        write_cases(report, predictor, dataset, tmp_path, number=1)  # type: ignore[arg-type]
+        for name, index in (("worst", 4), ("best", 1)):
+            drawn = np.asarray(Image.open(tmp_path / f"{name}.png"))
+            assert np.array_equal(drawn, draw_cases(predictor, [dataset[index]]))  # type: ignore[arg-type]
+        assert list(fixed_cases(predictor, dataset, 2, report.left_out)) == ["picture 1", "picture 2"]  # type: ignore[arg-type]
+
+    def test_none_can_be_read(self):
+        with pytest.raises(InputError, match=r"no picture of the data set to evaluate on can be read.*photo 0 is cut"):
+            self.evaluate({0, 1, 2, 3, 4}, parts=2)
 
 
 class TestCheckpoint:

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from tascnet.build import build_model, build_optimizer
-from tascnet.checkpoint import save_checkpoint
+from tascnet.checkpoint import optimizer_tensors, save_checkpoint
 from tascnet.data.streets import STREETS
 from tascnet.demo import demo_config
 from tascnet.predictor import Predictor
@@ -24,7 +24,8 @@ def test_python_of_the_readme_runs(tmp_path, monkeypatch, capsys):
     model = build_model(config, STREETS)
     optimizer = build_optimizer(config.optimizer, model)
     progress = {"step": 1, "seconds": 1.0}
-    save_checkpoint(tmp_path / "runs/demo/checkpoints", model, optimizer, config, STREETS, progress)
+    checkpoints, state = tmp_path / "runs/demo/checkpoints", optimizer_tensors(optimizer)
+    save_checkpoint(checkpoints, model.state_dict(), state, config, STREETS, progress)
     exif = Image.Exif()
     exif[0x0112] = 6  # lies on its side, as phones store what was taken upright: it is seen 90 wide and 60 high
     Image.fromarray(np.full((90, 60, 3), 90, dtype=np.uint8)).save(tmp_path / "photo.jpg", exif=exif)

@@ -206,6 +206,16 @@ def test_only_the_concatenating_stuff_head_answers_at_stride_2():
         from_dict(values)
 
 
+@pytest.mark.parametrize(("name", "value"), [("compile", True), ("precision", "16-mixed")])
+def test_what_a_split_network_cannot_do_is_named(name: str, value: object):
+    values = config_with("training.strategy", "fsdp")
+    values["training"][name] = value
+    with pytest.raises(InputError, match=rf"training.strategy is fsdp, and training.{name} is .* or strategy to ddp\."):
+        from_dict(values)
+    values["training"]["strategy"] = "ddp"
+    from_dict(values)
+
+
 def test_the_first_difference_of_two_runs():
     first, second = from_dict(config_with("training.steps", 5)), from_dict(config_with("training.steps", 6))
     assert first_difference(first, first) == ""

@@ -9,7 +9,7 @@ import shutil
 import signal
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -488,6 +488,23 @@ class TestSkipping:
         resume(interrupted, QUIET)
         assert_same(tensors(interrupted), tensors(straight))
         assert json.loads((interrupted / "report.json").read_text())["notes"] == [note]
+
+    @pytest.mark.parametrize("skip", [True, False])
+    def test_in_the_validation(self, tiny_config: Callable[[], Config], tiny_coco: Path, tmp_path: Path, skip: bool):
+        config = self.config(tiny_config, self.broken_coco(tiny_coco, tmp_path, 1))
+        config.data.val, config.training.steps, config.training.ema_decay = config.data.train, 1, 0.5
+        config.data.train = replace(config.data.train, root=str(tiny_coco))  # whole
+        console = Console(file=StringIO(), width=500)
+        if not skip:
+            config.data.on_bad_sample = "fail"
+            with pytest.raises(InputError, match=r"picture .*000000.png is broken"):
+                train(config, tmp_path / "run", "tascnet train", console)
+            return
+        train(config, tmp_path / "run", "tascnet train", console)
+        report = json.loads((tmp_path / "run" / "report.json").read_text())
+        assert report["images"] == 2
+        assert re.match(r"1 of 3 pictures could not be read and were left out .*: .*000000.png is ", report["notes"][0])
+        assert re.search(r"left out of the validation: .*000000.png is ", console.file.getvalue())  # type: ignore[attr-defined]
 
     def test_nothing_can_be_read(self, tiny_config: Callable[[], Config], tiny_coco: Path, tmp_path: Path):
         config = self.config(tiny_config, self.broken_coco(tiny_coco, tmp_path, 3))

@@ -13,19 +13,20 @@ it is a network to be shared; such a network can also be one file (network_files
 
 import shutil
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from torch import Tensor, nn, optim
+from torch import Tensor, optim
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 from tascnet import __version__
 from tascnet.build import build_model
 from tascnet.config import Config
 from tascnet.errors import InputError
-from tascnet.files import UNFINISHED, atomic_folder
+from tascnet.files import UNFINISHED, atomic_folder, read_json
 from tascnet.hub import download, hub_id
 from tascnet.model.tascnet import TASCNet
 from tascnet.network_files import SUFFIX, load_weights, read_network, read_tensors, write_network, write_tensors
@@ -33,6 +34,8 @@ from tascnet.origin import Measured, Origin
 from tascnet.settings import NETWORK
 from tascnet.structures import LabelSpace
 
+EMA_FILE = "ema.safetensors"  # the averaged weights, where they are kept
+BEST_FILE = "best.json"  # names the checkpoint of a run that has the best PQ
 NUM_KEPT = 2  # newest checkpoints of a run that stay
 
 
@@ -61,8 +64,8 @@ class Checkpoint:
 
 def save_checkpoint(
     folder: Path,
-    model: nn.Module,
-    optimizer: optim.Optimizer,
+    weights: Mapping[str, Tensor],
+    optimizer_state: Mapping[str, Tensor],
     config: Config,
     label_space: LabelSpace,
     progress: Mapping[str, float],
@@ -75,8 +78,8 @@ def save_checkpoint(
 
     Args:
         folder: of all checkpoints of a run.
-        model: the network.
-        optimizer: its optimiser.
+        weights: the network's `state_dict`.
+        optimizer_state: the `optimizer_tensors` of its optimiser.
         config: the settings of the run.
         label_space: the network's categories.
         progress: `step` and `seconds` so far.
@@ -91,8 +94,8 @@ def save_checkpoint(
     final = folder / f"step_{int(progress['step']):06d}"
     try:
         with atomic_folder(final) as temporary:
-            write_network(temporary, model.state_dict(), config, facts_of(label_space, progress, origin))
-            write_tensors(temporary / "training.safetensors", _optimizer_tensors(optimizer))
+            write_network(temporary, weights, config, facts_of(label_space, progress, origin))
+            write_tensors(temporary / "training.safetensors", optimizer_state)
             write_more(temporary)
     except (OSError, SafetensorError) as error:
         raise InputError(
@@ -145,6 +148,46 @@ def find_checkpoints(path: Path) -> list[Path]:
         what = "does not exist" if not path.exists() else "holds no checkpoint"
         raise InputError(f"{path} {what}. Give {NETWORK}.")
     return found
+
+
+def best_checkpoint(path: Path) -> tuple[Path, bool]:
+    """The checkpoint of a run with the best PQ at a validation, and whether its averaged weights have it.
+
+    Args:
+        path: run folder.
+
+    Raises:
+        InputError: it is none, or has not been validated.
+    """
+    file = path / "checkpoints" / BEST_FILE
+    if not file.is_file():
+        raise InputError(
+            f"{path} has no best checkpoint: there is no {file.name} in its checkpoints/. Give the folder of a run "
+            "that has been validated, or take its newest checkpoint."
+        )
+    best = read_json(file)
+    try:
+        return file.parent / str(best["checkpoint"]), best["weights"] == "ema"
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{file} names no checkpoint. Take the newest checkpoint of the run.") from error
+
+
+def with_average(checkpoint: Checkpoint) -> Checkpoint:
+    """The same with the averaged weights that were saved beside its own; it shares the network.
+
+    Raises:
+        InputError: there are none.
+    """
+    file = checkpoint.folder / EMA_FILE
+    if not file.is_file():
+        raise InputError(
+            f"{checkpoint.folder} holds no averaged weights: they are kept in training with training.ema_decay. "
+            "Take the weights themselves."
+        )
+    load_weights(checkpoint.model, read_tensors(file), file)
+    decay = checkpoint.config.training.ema_decay
+    averaged = f"then averaged over the steps of the training (training.ema_decay {decay:g})"
+    return replace(checkpoint, origin=replace(checkpoint.origin, weights=(*checkpoint.origin.weights, averaged)))
 
 
 def holds_checkpoint(path: str | Path) -> bool:
@@ -210,7 +253,8 @@ def check_label_space(checkpoint: Checkpoint, label_space: LabelSpace) -> None:
         )
 
 
-def _optimizer_tensors(optimizer: optim.Optimizer) -> dict[str, Tensor]:
+def optimizer_tensors(optimizer: optim.Optimizer) -> dict[str, Tensor]:
+    """The state of an optimiser: number of the parameter and name of the entry, with a dot between them -> tensor."""
     state = optimizer.state_dict()["state"]
     return {
         f"{parameter}.{key}": torch.as_tensor(value)
@@ -221,9 +265,13 @@ def _optimizer_tensors(optimizer: optim.Optimizer) -> dict[str, Tensor]:
 
 
 def _laid_out_as(parameter: Tensor, tensor: Tensor) -> Tensor:
-    """The tensor in the parameter's memory format: fused optimisers go through both as they lie in memory."""
+    """The tensor as the parameter lies in memory, because fused optimisers go through both; or split over processes."""
     if tensor.shape != parameter.shape:
         return tensor
+    if isinstance(parameter, DTensor):  # each process keeps its part of what all have read
+        return distribute_tensor(
+            tensor.to(parameter.device), parameter.device_mesh, parameter.placements, src_data_rank=None
+        )
     return torch.empty_like(parameter, dtype=tensor.dtype, device="cpu").copy_(tensor)
 
 

@@ -13,12 +13,15 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_type_hints
 
 from jsonargparse import ArgumentParser, Namespace
 
-from tascnet.config import Config, DatasetConfig, FusionConfig, InputConfig
+from tascnet.config import Config, DatasetConfig, FusionConfig, InputConfig, OnBadSample
 from tascnet.errors import InputError, Interrupted
-from tascnet.settings import NETWORK, check_file, from_dict
+from tascnet.settings import NETWORK, Use, check_file, from_dict
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+_SHORT_FORMS = ("output", "resume", "init", "devices")
+"""Flags of `train` that are no settings; --print_config writes them, too."""
 
 _COMPARED_FILES = ("predictions", "annotations", "prediction_folder", "annotation_folder")
 
@@ -99,7 +102,7 @@ def _demo_parser() -> ArgumentParser:
 
 def _train_parser() -> ArgumentParser:
     parser = ArgumentParser(
-        usage="tascnet train [--config FILE] [--init NETWORK] [--output FOLDER] [--SETTING VALUE ...]\n"
+        usage="tascnet train [--config FILE] [--init NETWORK] [--devices N] [--output FOLDER] [--SETTING VALUE ...]\n"
         "       tascnet train --resume FOLDER",
         description="Train a network. Settings come from --config FILE; any of them can be changed by a flag "
         "behind it.",
@@ -110,6 +113,9 @@ def _train_parser() -> ArgumentParser:
         "--resume", type=Path | None, default=None, help="go on with the run in this folder; all else is taken from it"
     )
     parser.add_argument("--init", type=str, default="", help=f"short for --training.init: start from {NETWORK}")
+    parser.add_argument(
+        "--devices", type=int | None, default=None, help="short for --training.devices: GPUs, or processes on a CPU"
+    )
     parser.add_class_arguments(Config)
     return parser
 
@@ -144,8 +150,8 @@ def _plot_parser() -> ArgumentParser:
 
 def _evaluate_parser() -> ArgumentParser:
     parser = ArgumentParser(
-        usage="tascnet evaluate NETWORK [--output FOLDER] [--device DEVICE] [--data.SETTING VALUE ...] "
-        "[--fusion.SETTING VALUE ...]",
+        usage="tascnet evaluate NETWORK [--use WEIGHTS] [--output FOLDER] [--device DEVICE] [--on_bad_sample WHAT] "
+        "[--data.SETTING VALUE ...] [--fusion.SETTING VALUE ...]",
         description="Measure PQ, boundary PQ, mIoU and AP of a network on the validation set of its run; draw its "
         "best and worst cases. Settings of data and fusion that are not given are those of the run.",
     )
@@ -157,6 +163,13 @@ def _evaluate_parser() -> ArgumentParser:
         help="folder for report.json, report.md and pictures; default evaluation/ in the run, or runs/NAME-evaluation/",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
+    _add_use(parser)
+    parser.add_argument(
+        "--on_bad_sample",
+        type=OnBadSample,
+        default="fail",
+        help="a picture that cannot be read ends the evaluation, or is left out and the report says so",
+    )
     _add_changes(parser, {"data": DatasetConfig, "fusion": FusionConfig})
     return parser
 
@@ -189,7 +202,8 @@ def _metrics_parser() -> ArgumentParser:
 
 def _predict_parser() -> ArgumentParser:
     parser = ArgumentParser(
-        usage="tascnet predict [NETWORK] PHOTO ... --output FOLDER [--weights NETWORK] [--SETTING VALUE ...]",
+        usage="tascnet predict [NETWORK] PHOTO ... --output FOLDER [--weights NETWORK] [--use WEIGHTS] "
+        "[--SETTING VALUE ...]",
         description="Segment photos: an overlay for each, and all results as a benchmark wants them, ready to be sent "
         "to its server; by default in COCO panoptic format (JSON and PNG).",
     )
@@ -205,6 +219,7 @@ def _predict_parser() -> ArgumentParser:
         default=None,
         help=f"the network: {NETWORK}; where none is named, panoptic-fpn-r50-coco if it has been downloaded",
     )
+    _add_use(parser)
     parser.add_argument("--output", type=Path, required=True, help="folder for the results")
     parser.add_argument("--names", type=bool, default=True, help="write the categories' names into the overlays")
     parser.add_argument(
@@ -252,7 +267,8 @@ def _triage_parser() -> ArgumentParser:
 
 def _share_parser() -> ArgumentParser:
     parser = ArgumentParser(
-        usage="tascnet share NETWORK [OUTPUT] [--precision FORMAT] [--licence NAME] [--push OWNER/NAME]",
+        usage="tascnet share NETWORK [OUTPUT] [--use WEIGHTS] [--precision FORMAT] [--licence NAME] "
+        "[--push OWNER/NAME]",
         description="Write a trained network for others: weights, settings, categories, origin and a model card, "
         "without the state of the optimiser and without paths of this machine. Loading it needs no data.",
     )
@@ -264,6 +280,7 @@ def _share_parser() -> ArgumentParser:
         default=None,
         help="new folder; or new file, if it ends with .safetensors, which holds all but the model card",
     )
+    _add_use(parser)
     parser.add_argument(
         "--precision",
         type=Literal["float32", "float16", "bfloat16"],
@@ -285,6 +302,7 @@ def _info_parser() -> ArgumentParser:
         "parts; of a checkpoint also its categories, figures and origin."
     )
     parser.add_argument("path", type=Path, help=f"a config file (YAML), {NETWORK}")
+    _add_use(parser)
     parser.add_argument("--height", type=int, default=512, help="of the input, pixels")
     parser.add_argument("--width", type=int, default=1024, help="of the input, pixels")
     parser.add_argument("--stuff", type=int, default=11, help="stuff categories, where the config alone does not tell")
@@ -368,6 +386,16 @@ def _augment_parser() -> ArgumentParser:
     return parser
 
 
+def _add_use(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--use",
+        type=Use,
+        default="newest",
+        help="which weights of a run: those of its newest checkpoint; their average, where training.ema_decay has kept "
+        "one; or those with the best PQ so far, be they averaged or not",
+    )
+
+
 def _add_changes(parser: ArgumentParser, groups: Mapping[str, type]) -> None:
     """Flags for settings that a file or a run gives; None where the user leaves them so."""
     for name, settings in groups.items():
@@ -410,7 +438,7 @@ def _train(options: Namespace, command: str) -> None:
     else:
         config_files = [Path(str(file)) for file in options.get("config") or []]
         for file in config_files:
-            check_file(file, also=("output", "resume"))
+            check_file(file, also=_SHORT_FORMS)
         name = config_files[0].stem if config_files else "train"
         folder = options.output or new_run_path(name)
         report = train(_config(options), folder, command, console)
@@ -439,7 +467,15 @@ def _evaluate(options: Namespace, command: str) -> None:
     console = _console()
     data, fusion = _given(options.data), _given(options.fusion)
     report, folder = evaluate_checkpoint(
-        options.checkpoint, data, fusion, options.output, options.device, console, command
+        options.checkpoint,
+        data,
+        fusion,
+        options.output,
+        options.device,
+        console,
+        command,
+        options.use,
+        options.on_bad_sample,
     )
     print_report(report, console)
     say(console, f"report.json, report.md and pictures are in {folder}")
@@ -477,6 +513,7 @@ def _predict(options: Namespace, command: str) -> None:
         options.benchmark,
         options.image_info,
         options.batch_size,
+        options.use,
     )
 
 
@@ -492,13 +529,14 @@ def _triage(options: Namespace, command: str) -> None:
 def _share(options: Namespace, command: str) -> None:
     from tascnet.sharing import share  # noqa: PLC0415 - imports torch
 
-    share(options.checkpoint, options.output, options.precision, options.licence, options.push, _console())
+    sharing = options.precision, options.licence, options.push
+    share(options.checkpoint, options.output, *sharing, _console(), options.use)
 
 
 def _info(options: Namespace, command: str) -> None:
     from tascnet.info import print_info  # noqa: PLC0415 - imports torch
 
-    print_info(options.path, options.height, options.width, options.stuff, options.things, _console())
+    print_info(options.path, options.height, options.width, options.stuff, options.things, _console(), options.use)
 
 
 def _data(options: Namespace, command: str) -> int | None:
@@ -542,6 +580,8 @@ def _config(options: Namespace) -> Config:
     values = options.as_dict()
     if options.init:
         values["training"]["init"] = options.init
+    if options.devices is not None:
+        values["training"]["devices"] = options.devices
     return from_dict({field.name: values[field.name] for field in fields(Config)})
 
 

@@ -7,6 +7,9 @@ Nothing below `build.py` knows these classes: parts take explicit arguments.
 from dataclasses import dataclass, field
 from typing import Literal
 
+OnBadSample = Literal["fail", "skip"]
+"""What becomes of a sample that cannot be read: it ends everything, or it is skipped and told of."""
+
 
 @dataclass
 class BackboneConfig:
@@ -260,8 +263,8 @@ class DataConfig:
         repeat_threshold: images with a category that is in a smaller share of the images (0-1) than this come several
             times an epoch: sqrt(threshold / share) times for the rarest category of the image; 0 shows each once.
         workers: processes that load data, for each process that trains; 0 loads in the training process.
-        on_bad_sample: a training sample that cannot be read ends the run, or another takes its place and the report
-            says so.
+        on_bad_sample: a sample that cannot be read ends the run ("fail"); or, in training, another takes its place,
+            and in validation it is left out, and the report says so ("skip").
         keep_in_memory: read every training image before the first step and hold it; for small data sets.
     """
 
@@ -271,7 +274,7 @@ class DataConfig:
     batch_size: int = 2
     repeat_threshold: float = 0.0
     workers: int = 0
-    on_bad_sample: Literal["fail", "skip"] = "fail"
+    on_bad_sample: OnBadSample = "fail"
     keep_in_memory: bool = False
 
 
@@ -325,6 +328,8 @@ class TrainingConfig:
         precision: number format; on CPUs bf16 can be ten times slower than 32-true.
         accelerator: where to compute; "auto" takes a GPU if there is one.
         devices: GPUs of this machine that train together, or processes on a CPU; torchrun brings its own number.
+        strategy: what each of several processes holds; the whole network and its part of the images (ddp), or also only
+            a part of every weight, its gradient and the optimiser's state (fsdp), for less memory.
         accumulate: batches whose gradients are added up to one step; a step then takes batch_size x accumulate images
             of each process.
         compile: compile the dense parts of the network; where that fails, a message says so and training goes on.
@@ -348,6 +353,7 @@ class TrainingConfig:
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     devices: int = 1
+    strategy: Literal["ddp", "fsdp"] = "ddp"
     accumulate: int = 1
     compile: bool = False
     ema_decay: float = 0.0

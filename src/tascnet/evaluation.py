@@ -1,7 +1,7 @@
 """Evaluation: a predictor over a data set -> a report: PQ, boundary PQ, mIoU, AP, the best and the worst cases."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from rich.console import Console
 from tascnet import visualize
 from tascnet.build import build_dataset, innermost
 from tascnet.checkpoint import check_label_space
+from tascnet.config import OnBadSample
 from tascnet.data.cityscapes import Cityscapes
 from tascnet.data.cityscapes_labels import CITYSCAPES
 from tascnet.data.coco import CocoPanoptic
@@ -31,9 +32,9 @@ from tascnet.metrics import (
 )
 from tascnet.opening import open_network
 from tascnet.predictor import Prediction, Predictor
-from tascnet.reports.report import Report, unannotated_note
+from tascnet.reports.report import Report, left_out_note, unannotated_note
 from tascnet.reports.writing import write_report
-from tascnet.settings import check_dataset, told_settings
+from tascnet.settings import Use, check_dataset, told_settings
 from tascnet.structures import LabelSpace, Size
 
 FIXED_CASE_SIDE = 256
@@ -41,7 +42,10 @@ FIXED_CASE_SIDE = 256
 
 
 def evaluate(
-    predictor: Predictor, dataset: PanopticDataset, on_image: Callable[[int, int], None] = lambda done, total: None
+    predictor: Predictor,
+    dataset: PanopticDataset,
+    on_image: Callable[[int, int], None] = lambda done, total: None,
+    on_bad_sample: OnBadSample = "fail",
 ) -> Report:
     """Predict every picture of a data set and compare with its annotation.
 
@@ -49,11 +53,12 @@ def evaluate(
         predictor: its categories must be the data set's.
         dataset: with at least one picture.
         on_image: called after each picture with the number done and the total.
+        on_bad_sample: "skip" leaves out pictures that cannot be read, and the report says so.
 
     Raises:
-        InputError: the data set is empty, or a file of it cannot be used.
+        InputError: the data set is empty, or a file of it, or all of them, cannot be used.
     """
-    part = evaluate_part(predictor, dataset, 0, 1, on_image)
+    part = evaluate_part(predictor, dataset, 0, 1, on_image, on_bad_sample)
     return join_parts([part], dataset)
 
 
@@ -66,6 +71,7 @@ class EvaluatedPart:
         self.cityscapes_ap = CityscapesAveragePrecision(label_space) if label_space == CITYSCAPES else None
         self.doubts: list[float] = []
         self.seconds = 0.0
+        self.left_out: dict[int, str] = {}
 
     def merge(self, other: "EvaluatedPart") -> None:
         """Add the pictures of another part behind those already here."""
@@ -76,6 +82,7 @@ class EvaluatedPart:
             self.cityscapes_ap.merge(other.cityscapes_ap)
         self.doubts += other.doubts
         self.seconds += other.seconds
+        self.left_out |= other.left_out
 
 
 def evaluate_part(
@@ -84,6 +91,7 @@ def evaluate_part(
     part: int,
     parts: int,
     on_image: Callable[[int, int], None] = lambda done, total: None,
+    on_bad_sample: OnBadSample = "fail",
 ) -> EvaluatedPart:
     """Predict the pictures of one part of a data set and compare; the parts differ in size by one at most.
 
@@ -93,6 +101,7 @@ def evaluate_part(
         part: which of the parts, from 0.
         parts: how many there are.
         on_image: called after each picture with the number done and the total.
+        on_bad_sample: "skip" leaves out pictures that cannot be read.
 
     Raises:
         InputError: the data set is empty, or a file of it cannot be used.
@@ -103,7 +112,14 @@ def evaluate_part(
     found = EvaluatedPart(label_space)
     indices = range(len(dataset) * part // parts, len(dataset) * (part + 1) // parts)
     for done, index in enumerate(indices, start=1):
-        sample = dataset[index]
+        try:
+            sample = dataset[index]
+        except InputError as error:
+            if on_bad_sample == "fail":
+                raise
+            found.left_out[index] = str(error)
+            on_image(done, len(indices))
+            continue
         started = time.perf_counter()
         prediction = predictor.predict(sample.image)
         found.seconds += time.perf_counter() - started
@@ -124,19 +140,30 @@ def join_parts(parts: Sequence[EvaluatedPart], dataset: PanopticDataset) -> Repo
     Args:
         parts: all of them, in their order; they are used up.
         dataset: that they are parts of.
+
+    Raises:
+        InputError: no picture of it could be read.
     """
     whole, *others = parts
     for other in others:
         whole.merge(other)
+    measured = len(whole.doubts)
+    if not measured:
+        first = next(iter(whole.left_out.values()))
+        raise InputError(f"no picture of the data set to evaluate on can be read; the first: {first}")
+    notes = _notes(dataset, innermost(dataset))
+    if whole.left_out:
+        notes = (*notes, left_out_note(list(whole.left_out.values()), measured))
     return Report(
         label_space=whole.metrics.label_space,
         segmentation=whole.metrics.compute(),
         miou=whole.miou.compute(),
         ap=whole.ap.compute(),
         cityscapes_ap=None if whole.cityscapes_ap is None else whole.cityscapes_ap.compute(),
-        mean_doubt=sum(whole.doubts) / len(whole.doubts),
-        seconds_per_image=whole.seconds / len(dataset),
-        notes=_notes(dataset, innermost(dataset)),
+        mean_doubt=sum(whole.doubts) / measured,
+        seconds_per_image=whole.seconds / measured,
+        notes=notes,
+        left_out=whole.left_out,
     )
 
 
@@ -159,7 +186,7 @@ def write_cases(
     Returns:
         The files written: best.png and worst.png.
     """
-    position = {name: index for index, name in enumerate(report.segmentation.pictures)}
+    position = dict(zip(report.segmentation.pictures, _readable(dataset, report.left_out), strict=True))
     order = [position[name] for name, _ in report.ranking()]
     chosen = {"worst": order[:number], "best": order[::-1][:number]}
     paths = []
@@ -172,20 +199,29 @@ def write_cases(
     return paths
 
 
-def fixed_cases(predictor: Predictor, dataset: PanopticDataset, number: int) -> dict[str, visualize.Picture]:
+def fixed_cases(
+    predictor: Predictor, dataset: PanopticDataset, number: int, left_out: Collection[int] = ()
+) -> dict[str, visualize.Picture]:
     """Draw the same few pictures after each validation, small, to see how they change.
 
     Args:
         predictor: of the network as it is.
         dataset: pictures spread evenly over it are taken, all of it where it has fewer.
         number: of pictures.
+        left_out: places in the data set whose pictures cannot be read.
 
     Returns:
         Name -> picture, annotation, prediction, match map and residual side by side, each at most 256 pixels a side.
     """
-    number = min(number, len(dataset))
-    samples = [dataset[rank * len(dataset) // number] for rank in range(number)]
+    readable = _readable(dataset, left_out)
+    number = min(number, len(readable))
+    samples = [dataset[readable[rank * len(readable) // number]] for rank in range(number)]
     return {sample.name: draw_cases(predictor, [sample], FIXED_CASE_SIDE) for sample in samples}
+
+
+def _readable(dataset: PanopticDataset, left_out: Collection[int]) -> list[int]:
+    """The places in a data set whose pictures can be read, in order."""
+    return [index for index in range(len(dataset)) if index not in left_out]
 
 
 def draw_cases(
@@ -223,6 +259,8 @@ def evaluate_checkpoint(
     device: str,
     console: Console,
     command: str = "",
+    use: Use = "newest",
+    on_bad_sample: OnBadSample = "fail",
 ) -> tuple[Report, Path]:
     """Evaluate a checkpoint and write report.json, report.md, best.png and worst.png.
 
@@ -231,10 +269,12 @@ def evaluate_checkpoint(
         data: fields of `DatasetConfig` that differ from the run's validation set.
         fusion: fields of `FusionConfig` that differ from the run's.
         output: folder for the results; by default `evaluation` in the folder `path`, or runs/NAME-evaluation where
-            `path` is no folder.
+            `path` is no folder; with "-average" or "-best" behind it where `use` says so.
         device: "auto", "cpu", "cuda" or "mps".
         console: for the progress.
         command: what the user called, for the report.
+        use: which weights of a run.
+        on_bad_sample: "skip" leaves out pictures that cannot be read, and the report says so.
 
     Returns:
         The report, and the folder it was written to.
@@ -242,7 +282,7 @@ def evaluate_checkpoint(
     Raises:
         InputError: the checkpoint or the data set cannot be used, or their categories differ.
     """
-    checkpoint = open_network(path, console)
+    checkpoint = open_network(path, console, use)
     settings = check_dataset(replace(checkpoint.config.data.val, **data), "data")
     dataset = build_dataset(settings)
     check_label_space(checkpoint, dataset.label_space)
@@ -252,14 +292,15 @@ def evaluate_checkpoint(
         checkpoint.config.data.input,
         replace(checkpoint.config.fusion, **fusion),
     )
-    folder = check_writable(output or (path / "evaluation" if path.is_dir() else _evaluation_of(path)))
+    folder = check_writable(output or _evaluation_of(path, use))
     with progress_bar(console, "evaluation", len(dataset)) as bar:
-        report = evaluate(predictor, dataset, lambda done, _: bar.update(done))
+        report = evaluate(predictor, dataset, lambda done, _: bar.update(done), on_bad_sample)
     write_report(report, folder, command, told_settings(settings))
     write_cases(report, predictor, dataset, folder)
     return report, folder
 
 
-def _evaluation_of(network: Path) -> Path:
-    """Where the evaluation of a network that is no folder goes: beside the runs, because files lie in caches, too."""
-    return Path("runs") / f"{network.stem}-evaluation"
+def _evaluation_of(network: Path, use: Use) -> Path:
+    """Where an evaluation goes: that of what is no folder beside the runs, because files lie in caches, too."""
+    name = "evaluation" if use == "newest" else f"evaluation-{use}"
+    return network / name if network.is_dir() else Path("runs") / f"{network.stem}-{name}"

@@ -15,13 +15,15 @@ from tascnet.model.backbone import Backbone
 from tascnet.model.cost import Cost, cost_by_part, cost_of_two_networks
 from tascnet.opening import open_network
 from tascnet.origin import told
-from tascnet.settings import from_dict
+from tascnet.settings import Use, from_dict
 from tascnet.structures import Category, LabelSpace, Size
 
 _CONFIG_SUFFIXES = (".yaml", ".yml", ".json")
 
 
-def print_info(path: Path, height: int, width: int, num_stuff: int, num_things: int, console: Console) -> None:
+def print_info(
+    path: Path, height: int, width: int, num_stuff: int, num_things: int, console: Console, use: Use = "newest"
+) -> None:
     """Print parameters and multiply-adds by part, and those of two separate networks; of a checkpoint also its past.
 
     Args:
@@ -31,6 +33,7 @@ def print_info(path: Path, height: int, width: int, num_stuff: int, num_things: 
         num_stuff: stuff categories, for a config file: it does not say how many the data has.
         num_things: thing categories, likewise.
         console: to print on.
+        use: which weights of a run, of which origin and figures are told.
 
     Raises:
         InputError: the path is none of these, or the numbers are not positive.
@@ -41,7 +44,7 @@ def print_info(path: Path, height: int, width: int, num_stuff: int, num_things: 
         label_space = _numbered_label_space(num_stuff, num_things)
         model = build_model(read_config(path), label_space)
     else:
-        checkpoint = open_network(path, console)
+        checkpoint = open_network(path, console, use)
         model, label_space = checkpoint.model, checkpoint.label_space
         steps = checkpoint.progress["step"]
         say(console, f"{checkpoint.folder}{f': after {steps:.0f} steps' if steps else ''}")

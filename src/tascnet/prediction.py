@@ -22,6 +22,7 @@ from tascnet.errors import InputError
 from tascnet.files import check_writable, make_folder
 from tascnet.hub import hub_id
 from tascnet.predictor import Prediction, Predictor
+from tascnet.settings import Use
 from tascnet.structures import LabelSpace, PanopticSegmentation
 from tascnet.weights.catalog import DEFAULT_NETWORK, KNOWN, cached, is_network
 
@@ -95,6 +96,7 @@ def predict_files(
     benchmark: Benchmark = "coco",
     image_info: Path | None = None,
     batch_size: int = 1,
+    use: Use = "newest",
 ) -> Path:
     """Segment photos; however many they are, few at a time are in memory.
 
@@ -116,6 +118,7 @@ def predict_files(
         benchmark: whose files are written.
         image_info: a COCO JSON file whose `images` give the ids of the photos by file name; for coco.
         batch_size: photos that go through the network together where their sizes allow it.
+        use: which weights of a run.
 
     Returns:
         The JSON file.
@@ -127,7 +130,7 @@ def predict_files(
     photos = list_images(paths)
     photo_of = dict(zip(unique_names(photos, PHOTO_SUFFIX if benchmark == "cityscapes" else ""), photos, strict=True))
     id_of = _image_ids(photo_of, benchmark, image_info)
-    predictor = Predictor.from_checkpoint(checkpoint, choose_device(device))
+    predictor = Predictor.from_checkpoint(checkpoint, choose_device(device), use=use)
     predictions = predictor.stream(photos, batch_size)
     check_writable(output)
     overlays = make_folder(output / "overlays")

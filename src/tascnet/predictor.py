@@ -24,6 +24,7 @@ from tascnet.model.tasc_loss import confidence_mask, doubt, residual, things_pro
 from tascnet.model.tascnet import Outputs, TASCNet
 from tascnet.opening import open_network
 from tascnet.pretrained import described
+from tascnet.settings import Use
 from tascnet.structures import Instances, LabelSpace, PanopticSegmentation, Size
 
 Photo = str | Path | Image.Image | np.ndarray | Tensor
@@ -96,7 +97,11 @@ class Predictor:
 
     @classmethod
     def from_checkpoint(
-        cls, path: str | Path, device: torch.device | str = "cpu", fusion: FusionConfig | None = None
+        cls,
+        path: str | Path,
+        device: torch.device | str = "cpu",
+        fusion: FusionConfig | None = None,
+        use: Use = "newest",
     ) -> Self:
         """Load a network.
 
@@ -106,11 +111,13 @@ class Predictor:
                 shows, or owner/name on Hugging Face's hub.
             device: where to compute.
             fusion: other fusion settings than those the checkpoint was trained with.
+            use: which weights of a run: "newest", "average" (of the newest checkpoint, where the training kept one), or
+                "best" (of the checkpoint with the best PQ: its weights or their average, whichever has it).
 
         Raises:
-            InputError: there is no usable network, or it cannot be downloaded.
+            InputError: there is no usable network, or it cannot be downloaded; or not with such weights.
         """
-        checkpoint = open_network(path)
+        checkpoint = open_network(path, use=use)
         model = checkpoint.model.to(device)
         return cls(model, checkpoint.label_space, checkpoint.config.data.input, fusion or checkpoint.config.fusion)
 

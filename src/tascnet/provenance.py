@@ -13,15 +13,19 @@ from tascnet.files import read_json
 from tascnet.origin import Measured, Origin, numbers
 from tascnet.settings import told_settings
 
-_LOGGED = {"val/pq": "PQ", "val/pq_things": "PQ things", "val/pq_stuff": "PQ stuff", "val/miou": "mIoU", "val/ap": "AP"}
-"""Name of a figure in metrics.jsonl -> its name."""
+_LOGGED = {"pq": "PQ", "pq_things": "PQ things", "pq_stuff": "PQ stuff", "miou": "mIoU", "ap": "AP"}
+"""Name of a figure in metrics.jsonl, behind val/ or val_ema/ -> its name."""
 
 
-def with_what_its_run_knows(checkpoint: Checkpoint) -> Checkpoint:
+def with_what_its_run_knows(checkpoint: Checkpoint, averaged: bool = False) -> Checkpoint:
     """Fill in the origin and the measured figures that the checkpoint itself does not hold.
 
     A checkpoint that is being trained has no figures yet, and those of early versions have no origin: their run
     folder does. A file of the run that is missing or broken is passed over, because nothing but words depends on it.
+
+    Args:
+        checkpoint: of a run, or any other, which stays as it is.
+        averaged: the figures shall be those of its averaged weights.
     """
     run = checkpoint.folder.resolve().parent.parent
     if checkpoint.folder.resolve().parent != run / "checkpoints" or not (run / "run.json").is_file():
@@ -32,31 +36,36 @@ def with_what_its_run_knows(checkpoint: Checkpoint) -> Checkpoint:
         origin = Origin.of_run(_content(run / "run.json"), [weights], told_settings(checkpoint.config.data.train))
     measured = checkpoint.measured
     if measured == Measured():
-        measured = _measured(run, checkpoint)
+        measured = _measured(run, checkpoint, averaged)
     return replace(checkpoint, origin=origin, measured=measured)
 
 
-def _measured(run: Path, checkpoint: Checkpoint) -> Measured:
-    """The run's report where it is about this checkpoint, else what was logged at the checkpoint's step."""
-    logged = _logged_figures(run / "metrics.jsonl", int(checkpoint.progress["step"]))
+def _measured(run: Path, checkpoint: Checkpoint, averaged: bool) -> Measured:
+    """The run's report where it is about these weights, else what was logged at the checkpoint's step."""
+    prefix = "val_ema/" if averaged else "val/"
+    logged = _logged_figures(run / "metrics.jsonl", int(checkpoint.progress["step"]), prefix)
     if not logged:
         return Measured()
     data = told_settings(checkpoint.config.data.val)
+    if averaged:
+        return Measured(figures=logged, data=data)  # a report has all its details of the weights themselves
     report = Measured.from_report(_content(run / "report.json"))
     # the report does not name its step, but its figures are those that were logged there, to the last digit
     is_about_it = all(report.figures.get(name) == value for name, value in logged.items())
     return replace(report, data=data) if is_about_it else Measured(figures=logged, data=data)
 
 
-def _logged_figures(file: Path, step: int) -> dict[str, float]:
-    """What was logged of a validation after a step; empty if there was none."""
+def _logged_figures(file: Path, step: int, prefix: str) -> dict[str, float]:
+    """What was logged of a validation after a step, by the names behind a prefix; empty if there was none."""
     found: dict[str, float] = {}
     for line in _lines(file):
-        if '"val/' in line:
+        if f'"{prefix}' in line:
             values = _parsed(line)
             if values.get("step") == step:
                 figures = numbers(values)
-                found = {name: figures[logged] for logged, name in _LOGGED.items() if logged in figures}
+                found = {
+                    name: figures[prefix + logged] for logged, name in _LOGGED.items() if prefix + logged in figures
+                }
     return found
 
 

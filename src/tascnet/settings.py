@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import asdict, fields, is_dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from jsonargparse import ArgumentError, ArgumentParser
 
@@ -79,6 +79,9 @@ NETWORK = (
     "that tascnet weights list shows, or owner/name on Hugging Face's hub"
 )
 """All that a user may give where a network is wanted; `opening.open_network` opens it."""
+
+Use = Literal["newest", "average", "best"]
+"""Which weights of a run are taken: those of its newest checkpoint, their average, or those with the best PQ so far."""
 
 
 def check(config: Config) -> Config:
@@ -304,6 +307,16 @@ def _check_training(config: Config) -> None:
     """Check what does not go together, whatever the machine."""
     training = config.training
     _require("training.ema_decay", training.ema_decay, 0 <= training.ema_decay < 1, "from 0 to less than 1")
+    if training.strategy == "fsdp" and training.compile:
+        raise InputError(
+            "training.strategy is fsdp, and training.compile is set: parts of a network that is split over processes "
+            "are not compiled. Set compile to false, or strategy to ddp."
+        )
+    if training.strategy == "fsdp" and training.precision == "16-mixed":
+        raise InputError(
+            "training.strategy is fsdp, and training.precision is 16-mixed: the scaler of 16-bit gradients does not "
+            "know of gradients that are split over processes. Set precision to bf16-mixed, or strategy to ddp."
+        )
     if config.data.on_bad_sample == "skip" and config.data.keep_in_memory:
         raise InputError(
             "data.on_bad_sample is skip, but data.keep_in_memory reads every picture before the first step. Set "
@@ -339,7 +352,7 @@ def _check_model(model: ModelConfig) -> None:
         _require(name, channels, channels >= least, f"{least} or more")
     if model.stuff_head.merge == "sum" and model.stuff_head.stride != 4:
         raise InputError(
-            f"model.stuff_head.stride is {model.stuff_head.stride}; with merge 'sum' it is 4, or merge is 'concatenate'."
+            f"model.stuff_head.stride is {model.stuff_head.stride}; with merge 'sum' it is 4. Set merge to concatenate."
         )
     widths = model.backbone.widths
     if widths and (len(widths) != 4 or min(widths) < 1):

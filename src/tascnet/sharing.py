@@ -21,7 +21,7 @@ from tascnet.hub import check_repo_id, upload
 from tascnet.network_files import SUFFIX, write_network, write_network_file
 from tascnet.opening import open_network
 from tascnet.origin import Measured, Origin
-from tascnet.settings import network_config, to_dict
+from tascnet.settings import Use, network_config, to_dict
 from tascnet.weights.catalog import NETWORK_SUFFIXES
 
 Precision = Literal["float32", "float16", "bfloat16"]
@@ -29,7 +29,13 @@ Precision = Literal["float32", "float16", "bfloat16"]
 
 
 def share(
-    path: Path, output: Path | None, precision: Precision, licence: str, push: str | None, console: Console
+    path: Path,
+    output: Path | None,
+    precision: Precision,
+    licence: str,
+    push: str | None,
+    console: Console,
+    use: Use = "newest",
 ) -> None:
     """Write a network for others, send it to the hub, or both.
 
@@ -40,13 +46,14 @@ def share(
         licence: of the weights, as the hub abbreviates it.
         push: owner/name on the hub that it is sent to; None to write only.
         console: to say what was done.
+        use: which weights of a run are shared.
 
     Raises:
         InputError: there is no usable network, the output exists, has an ending of other files of weights or cannot be
             written, no repository can have the name, or the hub refuses.
     """
     _check_destination(output, push)
-    checkpoint = without_local_paths(open_network(path))
+    checkpoint = without_local_paths(open_network(path, use=use))
     if output is not None and output.suffix == SUFFIX:
         write_shared_file(checkpoint, output, precision)
     elif output is not None:

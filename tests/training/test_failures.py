@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from tascnet.errors import InputError
+from tascnet.errors import InputError, Interrupted
 from tascnet.training.failures import ProcessLostError, explained
 
 
-def explain(error: BaseException, processes: int = 1) -> None:
-    with explained(lambda: "2 images of 64 x 128 pixels", processes, lambda: "Go on."):
+def explain(error: BaseException, processes: int = 1, asked: bool = False) -> None:
+    with explained(lambda: "2 images of 64 x 128 pixels", processes, lambda: "Go on.", lambda: asked):
         raise error
 
 
@@ -35,6 +35,19 @@ def test_no_memory(error: BaseException):
 def test_a_worker_that_died(text: str, said: str):
     with pytest.raises(InputError, match=rf"a process that loads data {said}.*lower data.workers.*Go on."):
         explain(RuntimeError(text))
+
+
+@pytest.mark.parametrize(
+    "text", ["DataLoader worker (pid 12) is killed by signal: Terminated. ", "[gloo] Connection closed by peer"]
+)
+def test_a_process_that_died_because_all_were_asked_to_stop(text: str):
+    with pytest.raises(Interrupted, match=r"^a process ended before the step was finished, which is not saved. Go on."):
+        explain(RuntimeError(text), processes=2, asked=True)
+
+
+def test_no_memory_is_told_though_it_was_asked_to_stop():
+    with pytest.raises(InputError, match="memory ran out"):
+        explain(MemoryError(), asked=True)
 
 
 LOST = RuntimeError("[gloo/transport/tcp/pair.cc:538] Connection closed by peer [127.0.0.1]:5")

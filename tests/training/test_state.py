@@ -18,7 +18,7 @@ PROGRESS = Progress(step=7, seconds=1.5, images_per_step=4, bad_steps=2, bad_in_
 def folder(tmp_path: Path) -> Path:
     """A checkpoint's folder with its state."""
     save_file({"x": torch.arange(1000.0)}, tmp_path / "model.safetensors")
-    write_state(tmp_path, PROGRESS, nn.Linear(2, 2), {"scale": 512.0, "_growth_tracker": 3})
+    write_state(tmp_path, PROGRESS, nn.Linear(2, 2).state_dict(), {"scale": 512.0, "_growth_tracker": 3})
     return tmp_path
 
 
@@ -30,9 +30,7 @@ def test_it_comes_back(folder: Path):
 
 def test_the_average_is_written_and_restored(folder: Path):
     other = nn.Linear(2, 2)
-    optimizer = torch.optim.SGD(other.parameters(), lr=0.1)
-    save_file({}, folder / "training.safetensors")
-    read_state(folder).restore(optimizer, other, None)
+    read_state(folder).restore_average(other)
     assert torch.equal(other.weight, load_file(folder / "ema.safetensors")["weight"])
 
 

@@ -1,7 +1,7 @@
 """What an evaluation found, and the same as plain values."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from tascnet.data.problems import first_few
@@ -33,6 +33,7 @@ class Report:
         mean_doubt: mean over the pictures of |M_st - M_th| where either head sees things.
         seconds_per_image: inference alone, without reading and measuring.
         notes: sentences without which the figures would mislead.
+        left_out: place in the data set -> why the picture there could not be read and was not measured.
         ema: headline figures of the averaged weights, in percent, as `summary` gives them; None where there are none.
     """
 
@@ -44,6 +45,7 @@ class Report:
     mean_doubt: float | None = None
     seconds_per_image: float | None = None
     notes: tuple[str, ...] = ()
+    left_out: Mapping[int, str] = field(default_factory=dict)
     ema: Mapping[str, float | None] | None = None
 
     @property
@@ -98,6 +100,8 @@ class Report:
         ]
         values["pq_of_image"] = {name: percent(pq) for name, pq in self.pq_of_image.items()}
         values["notes"] = list(self.notes)
+        if self.left_out:
+            values["left_out"] = list(self.left_out.values())
         return values
 
     def summary(self) -> dict[str, float | None]:
@@ -133,6 +137,14 @@ def unannotated_note(photos: Sequence[str], annotated: int) -> str:
     return (
         f"{len(photos)} of {len(photos) + annotated} photos of the data set have no annotation and were not measured: "
         f"{first_few(photos)}."
+    )
+
+
+def left_out_note(reasons: Sequence[str], measured: int) -> str:
+    """The note that pictures could not be read, so that the figures are of the others."""
+    return (
+        f"{len(reasons)} of {len(reasons) + measured} pictures could not be read and were left out of the measurement: "
+        f"{first_few(reasons)}"
     )
 
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import torch
 from torch import distributed
 
-from tascnet.errors import InputError
+from tascnet.errors import InputError, Interrupted
 
 _NO_MEMORY = ("out of memory", "can't allocate memory", "Cannot allocate memory", "not enough memory")
 _PEER_GONE = ("gloo", "Connection closed by peer", "Connection reset by peer", "Broken pipe", "NCCL", "TCPStore")
@@ -18,16 +18,20 @@ class ProcessLostError(InputError):
 
 
 @contextmanager
-def explained(batch: Callable[[], str], processes: int, go_on: Callable[[], str]) -> Iterator[None]:
+def explained(
+    batch: Callable[[], str], processes: int, go_on: Callable[[], str], asked: Callable[[], bool] = lambda: False
+) -> Iterator[None]:
     """Within the block, errors of the machine become an `InputError`; errors of this program stay as they are.
 
     Args:
         batch: says how large the batch was.
         processes: that train together.
         go_on: says how to go on.
+        asked: whether this process was asked to stop.
 
     Raises:
         InputError: memory ran out, a process that loads data died, or another process of the training did.
+        Interrupted: such a process died, because all of them were asked to stop and it had not yet learnt to wait.
     """
     try:
         yield
@@ -37,12 +41,18 @@ def explained(batch: Callable[[], str], processes: int, go_on: Callable[[], str]
         explanation = _explanation(error, batch(), processes, go_on())
         if explanation is None:
             raise
+        if asked() and not _is_no_memory(error):
+            raise Interrupted(f"a process ended before the step was finished, which is not saved. {go_on()}") from error
         raise explanation from error
+
+
+def _is_no_memory(error: BaseException) -> bool:
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(words in str(error) for words in _NO_MEMORY)
 
 
 def _explanation(error: BaseException, batch: str, processes: int, go_on: str) -> InputError | None:
     text = str(error)
-    if isinstance(error, torch.OutOfMemoryError | MemoryError) or any(words in text for words in _NO_MEMORY):
+    if _is_no_memory(error):
         return InputError(
             f"memory ran out at a batch of {batch}. Lower data.batch_size (training.accumulate makes up for it), "
             f"data.input.crop or data.input.short_side, or set training.precision to bf16-mixed on a GPU. {go_on}"

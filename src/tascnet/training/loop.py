@@ -11,8 +11,8 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from tascnet.build import build_optimizer, build_stream, learning_rate_factor
-from tascnet.checkpoint import save_checkpoint
+from tascnet.build import build_model, build_optimizer, build_stream, learning_rate_factor
+from tascnet.checkpoint import optimizer_tensors, save_checkpoint
 from tascnet.config import Config
 from tascnet.data.batch import Batch
 from tascnet.data.stream import PanopticDataset
@@ -36,6 +36,7 @@ from tascnet.training.ema import average_of
 from tascnet.training.failures import explained
 from tascnet.training.guard import MAX_IN_A_ROW, diagnosis, is_finite, plain, write_bad_batch
 from tascnet.training.interrupts import Interrupts
+from tascnet.training.sharding import copy_whole, whole
 from tascnet.training.state import Progress, SavedState, write_state
 from tascnet.training.team import Team
 
@@ -105,17 +106,23 @@ class Training:
         self.pace = Pace(shares.images_per_step)
         self.command = run.command()  # now, because the report at the end must not fail for it
         self.fabric, self.loading = team.fabric, "unknown size"
-        if config.training.channels_last:
+        if config.training.channels_last and not team.shards:  # parts of weights have no such layout
             model = model.to(memory_format=torch.channels_last)
-        optimizer = build_optimizer(config.optimizer, model, shares.images_per_step)
         self.model = model.to(self.fabric.device)
         if config.training.compile:
             compile_dense_parts(model, self.fabric.device, console)
-        self.ema = average_of(model, config.training.ema_decay)
-        self.wrapped, self.optimizer = self.fabric.setup(model, optimizer)
+        self.ema = average_of(model, config.training.ema_decay, team.shards)
+        if saved and self.ema:
+            saved.restore_average(self.ema.module)
+        self.wrapped = self.fabric.setup_module(model)
+        if self.ema and team.shards:
+            team.shard(self.ema.module)
+        optimizer = build_optimizer(config.optimizer, model, shares.images_per_step)  # the weights may be split now
+        set_up: Any = self.fabric.setup_optimizers(optimizer)
+        self.optimizer = set_up
         self.scaler = getattr(self.fabric.strategy.precision, "scaler", None)
         if saved:
-            saved.restore(self.optimizer, self.ema and self.ema.module, self.scaler)
+            saved.restore(self.optimizer, self.scaler)
 
     def run_to_the_end(self) -> Report:
         """Train, save, validate, write the report.
@@ -126,7 +133,9 @@ class Training:
         """
         go_on = self.run.how_to_go_on
         told = self.run.kept_state() if self.team.is_first else nullcontext()
-        with told, explained(lambda: self.loading, self.team.processes, go_on), Interrupts() as self.interrupts:
+        self.interrupts = Interrupts()
+        in_a_sentence = explained(lambda: self.loading, self.team.processes, go_on, lambda: self.interrupts.asked)
+        with told, in_a_sentence, self.interrupts:
             if self._lacks_validation():
                 self._validate()
             with progress_bar(self.console, "training", self.config.training.steps, self.progress.step) as bar:
@@ -211,7 +220,7 @@ class Training:
             error_if_nonfinite=False,
         )
         assert norm is not None  # for the type checker: a largest norm was given
-        return norm
+        return whole(norm)
 
     def _refuse(
         self, batches: list[Batch], sums: list[dict[str, Tensor]], losses: dict[str, float], norm: float
@@ -287,12 +296,14 @@ class Training:
         self.progress.skipped = sorted({reason for own in self.team.gather(self.progress.skipped) for reason in own})
         best = self.run.best()
         scaler = self.scaler.state_dict() if self.scaler is not None else {}
-        ema = self.ema and self.ema.module
+        weights = self.team.collect(self.model.state_dict())
+        optimizer_state = self.team.collect(optimizer_tensors(self.optimizer))
+        ema = self.team.collect(self.ema.module.state_dict()) if self.ema else None
         self.team.first_does(
             lambda: save_checkpoint(
                 self.run.checkpoints,
-                self.model,
-                self.optimizer,
+                weights,
+                optimizer_state,
                 self.config,
                 self.label_space,
                 {"step": self.progress.step, "seconds": self.progress.seconds},
@@ -303,13 +314,14 @@ class Training:
             )
         )
 
-    def _validate(self) -> Report:
-        """PQ and the rest on the validation set, of the weights and of their average."""
-        report = self._evaluate(self.model, "validation")
+    def _validate(self) -> tuple[Report, TASCNet]:
+        """PQ and the rest on the validation set, of the weights and of their average; and the network, whole."""
+        network = self._whole(self.model)
+        report = self._evaluate(network, "validation")
         summary, weights = report.summary(), "raw"
         figures = {f"val/{name}": value for name, value in summary.items()}
         if self.ema is not None:
-            ema = self._evaluate(self.ema.module, "validation of the average").summary()
+            ema = self._evaluate(self._whole(self.ema.module), "validation of the average").summary()
             figures |= {f"val_ema/{name}": value for name, value in ema.items()}
             report = replace(report, ema=ema)
             if (ema["pq"] or 0) > (summary["pq"] or 0):
@@ -320,20 +332,35 @@ class Training:
             if self.run.was_validated_at(step):
                 self.run.forget_validation(step)  # the run had come to its end before
             self.run.log(step, figures | {"seconds": self.progress.seconds})
-            predictor, number = self._predictor(self.model), self.config.training.show_images
-            self.run.show(step, fixed_cases(predictor, self.val_set, number))
+            predictor, number = self._predictor(network), self.config.training.show_images
+            self.run.show(step, fixed_cases(predictor, self.val_set, number, report.left_out))
             self.run.offer_best(step, pq, weights)
             shown = "  ".join(f"{name} {_shown(value)}" for name, value in report.summary().items())
             average = f"  of the average: pq {_shown(report.ema['pq'])}" if report.ema else ""
             say(self.console, f"step {step}, {self.progress.seconds / 60:.1f} min: {shown}{average}")
-        return report
+            for reason in report.left_out.values():
+                say(self.console, f"left out of the validation: {reason}")
+        return report, network
+
+    def _whole(self, model: TASCNet) -> TASCNet:
+        """The network, or where it is split over processes a copy of it: they predict different numbers of pictures."""
+        if not self.team.shards:
+            return model
+        copy = build_model(self.config, self.label_space).to(self.fabric.device)
+        copy_whole(model, copy)
+        return copy
 
     def _evaluate(self, model: TASCNet, title: str) -> Report:
         """Each process evaluates a part of the validation set; all get the whole report."""
         predictor, team = self._predictor(model), self.team
         with progress_bar(self.console, title, len(self.val_set) // team.processes) as bar:
             part = evaluate_part(
-                predictor, self.val_set, team.process, team.processes, lambda done, _: self._evaluated(bar, done)
+                predictor,
+                self.val_set,
+                team.process,
+                team.processes,
+                lambda done, _: self._evaluated(bar, done),
+                self.config.data.on_bad_sample,
             )
         return join_parts(team.gather(part), self.val_set)
 
@@ -345,12 +372,12 @@ class Training:
 
     def _finish(self) -> Report:
         """The report, and pictures of the best and the worst cases."""
-        report = self._validate()
+        report, network = self._validate()
         notes = _notes(self.progress)
         report = replace(report, notes=(*report.notes, *notes))
         if self.team.is_first:
             write_report(report, self.run.path, self.command, told_settings(self.config.data.val))
-            write_cases(report, self._predictor(self.model), self.val_set, self.run.pictures)
+            write_cases(report, self._predictor(network), self.val_set, self.run.pictures)
         self.team.fabric.barrier()
         return report
 

@@ -4,8 +4,9 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from multiprocessing import get_context
 from typing import Any, TypeVar
 
@@ -38,20 +39,37 @@ def start(function: Callable[..., T], arguments: tuple[Any, ...], number: int, q
         Interrupted: they were asked to stop, and did.
     """
     answers = get_context("spawn").SimpleQueue()
-    context = multiprocessing.start_processes(
-        _run, (function, arguments, number, quiet, _free_port(), answers), number, join=False, start_method="spawn"
-    )
+    with _deaf_to_ctrl_c():
+        context = multiprocessing.start_processes(
+            _run, (function, arguments, number, quiet, _free_port(), answers), number, join=False, start_method="spawn"
+        )
     received: list[Any] = []
-    with Interrupts(then=lambda: _pass_on(context)):
+    with Interrupts(then=lambda: _pass_on(context)) as interrupts:
         try:
             while not context.join(timeout=0.2, grace_period=GRACE):
                 _receive(answers, received)
         except (ProcessExitedException, ProcessRaisedException) as error:
             _receive(answers, received)
-            raise _cause(error, received, number) from error
+            raise _cause(error, received, number, interrupts.asked) from error
     _receive(answers, received)
     (result,) = received
     return result
+
+
+@contextmanager
+def _deaf_to_ctrl_c() -> Iterator[None]:
+    """Processes that are started in the block ignore Ctrl-C while Python starts in them, which would print a traceback.
+
+    `start` passes it on to them.
+    """
+    if threading.current_thread() is not threading.main_thread():  # elsewhere Python allows no handlers
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _run(
@@ -64,6 +82,7 @@ def _run(
     answers: Any,
 ) -> None:
     """One of the processes."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # it comes from a terminal, too, and when the starting process dies
     places = {"RANK": process, "LOCAL_RANK": process, "WORLD_SIZE": number, "LOCAL_WORLD_SIZE": number}
     os.environ |= {name: str(value) for name, value in places.items()}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
@@ -84,12 +103,16 @@ def _receive(answers: Any, received: list[Any]) -> None:
         received.append(answers.get())
 
 
-def _cause(error: ProcessExitedException | ProcessRaisedException, received: list[Any], number: int) -> BaseException:
-    """What to tell: the error of a process, unless it only noticed the end of another."""
+def _cause(
+    error: ProcessExitedException | ProcessRaisedException, received: list[Any], number: int, asked: bool
+) -> BaseException:
+    """What to tell: the error of a process, unless it only noticed the end of another, or was asked to end."""
     errors = [answer for answer in received if isinstance(answer, InputError | Interrupted)]
     told = [answer for answer in errors if not isinstance(answer, ProcessLostError)]
     if told:
         return told[0]
+    if asked and isinstance(error, ProcessExitedException) and error.signal_name in ("SIGTERM", "SIGINT"):
+        return Interrupted("the processes were about to begin, and have taken no step. Start them again.")
     if isinstance(error, ProcessExitedException) and error.signal_name:
         how = f"process {error.error_index} of {number} was ended by {error.signal_name}; the others have ended, too."
         return InputError(" ".join([how, *(str(lost).split("). ", 1)[-1] for lost in errors[:1])]))

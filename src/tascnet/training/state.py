@@ -9,20 +9,21 @@ Random numbers need no state: each draw depends on the seed and on the step or t
 
 import json
 import zlib
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
 import torch
-from torch import nn, optim
+from torch import Tensor, nn, optim
 
-from tascnet.checkpoint import load_optimizer
+from tascnet.checkpoint import EMA_FILE, load_optimizer
 from tascnet.config import Config
 from tascnet.errors import InputError
 from tascnet.files import read_json
 from tascnet.network_files import load_weights, read_tensors, write_tensors
 
-STATE_FILE, EMA_FILE = "training.json", "ema.safetensors"
+STATE_FILE = "training.json"
 _CHUNK = 2**24  # bytes read at a time
 
 
@@ -66,17 +67,17 @@ class Progress:
         )
 
 
-def write_state(folder: Path, progress: Progress, ema: nn.Module | None, scaler: dict[str, Any]) -> None:
+def write_state(folder: Path, progress: Progress, ema: Mapping[str, Tensor] | None, scaler: dict[str, Any]) -> None:
     """Add to a checkpoint what only a training needs; the last thing that is written.
 
     Args:
         folder: with the files of tensors, not yet under its final name.
         progress: counters.
-        ema: the averaged network; None where there is none.
+        ema: the averaged weights; None where there are none.
         scaler: state of the scaler of 16-bit gradients; empty where there is none.
     """
     if ema is not None:
-        write_tensors(folder / EMA_FILE, ema.state_dict())
+        write_tensors(folder / EMA_FILE, ema)
     checksums = {file.name: _checksum(file) for file in sorted(folder.glob("*.safetensors"))}
     values = {"progress": asdict(progress), "scaler": scaler, "crc32": checksums}
     (folder / STATE_FILE).write_text(json.dumps(values, indent=1), encoding="utf-8")
@@ -90,11 +91,13 @@ class SavedState:
     progress: Progress
     scaler: dict[str, Any]
 
-    def restore(self, optimizer: optim.Optimizer, ema: nn.Module | None, scaler: torch.amp.GradScaler | None) -> None:
-        """Put optimiser, averaged network and scaler back into the state that was saved."""
+    def restore_average(self, ema: nn.Module) -> None:
+        """Put an averaged network, not yet split over processes, back into the state that was saved."""
+        load_weights(ema, read_tensors(self.folder / EMA_FILE), self.folder / EMA_FILE)
+
+    def restore(self, optimizer: optim.Optimizer, scaler: torch.amp.GradScaler | None) -> None:
+        """Put optimiser and scaler back into the state that was saved."""
         load_optimizer(self.folder, optimizer)
-        if ema is not None:
-            load_weights(ema, read_tensors(self.folder / EMA_FILE), self.folder / EMA_FILE)
         if scaler is not None:
             scaler.load_state_dict(self.scaler)
 

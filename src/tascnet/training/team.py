@@ -10,13 +10,15 @@ from typing import Any, TypeVar
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments import LightningEnvironment, TorchElasticEnvironment
-from lightning_fabric.strategies import DDPStrategy, Strategy
+from lightning_fabric.strategies import DDPStrategy, ModelParallelStrategy, Strategy
 from torch import Tensor, distributed
 from torch.distributed.rendezvous import rendezvous
 
 from tascnet.config import TrainingConfig
 from tascnet.device import choose_device
 from tascnet.errors import InputError
+from tascnet.model.tascnet import TASCNet
+from tascnet.training.sharding import collect, shard
 
 T = TypeVar("T")
 
@@ -47,7 +49,11 @@ class Place:
 
 
 class Team:
-    """The processes that train together, and what they agree on."""
+    """The processes that train together, and what they agree on.
+
+    Attributes:
+        shards: whether each of them holds a part of the network; otherwise each holds all of it.
+    """
 
     def __init__(self, training: TrainingConfig, place: Place):
         """Meet the other processes; each must call this."""
@@ -58,12 +64,13 @@ class Team:
             accelerator=training.accelerator,
             devices=place.on_machine,
             num_nodes=place.processes // place.on_machine,
-            strategy=_strategy(place),
+            strategy=_strategy(training, place),
             precision=training.precision,
             plugins=_environment(place),
         )
         self.fabric.launch()
         self.process, self.processes = place.process, place.processes
+        self.shards = isinstance(self.fabric.strategy, ModelParallelStrategy)
 
     @property
     def is_first(self) -> bool:
@@ -83,6 +90,15 @@ class Team:
             count = count.clone()
             distributed.all_reduce(count)
         return count.clamp(min=1) / self.processes
+
+    def shard(self, model: TASCNet) -> None:
+        """Split a network, in place, as the one that is trained."""
+        assert isinstance(self.fabric.strategy, ModelParallelStrategy)  # for the type checker: `shards` tells
+        shard(model, self.fabric.strategy.device_mesh)
+
+    def collect(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """The whole tensors, in process 0 at least; each must call this."""
+        return collect(tensors) if self.shards else tensors
 
     def gather(self, value: T) -> list[T]:
         """The values of all processes, in their order."""
@@ -126,8 +142,14 @@ def _meet(device: str) -> None:
     )
 
 
-def _strategy(place: Place) -> Strategy | str:
-    return "auto" if place.processes == 1 else DDPStrategy(timeout=PATIENCE, gradient_as_bucket_view=True)
+def _strategy(training: TrainingConfig, place: Place) -> Strategy | str:
+    if place.processes == 1:
+        return "auto"
+    if training.strategy == "fsdp":
+        return ModelParallelStrategy(
+            shard, data_parallel_size=place.processes, tensor_parallel_size=1, timeout=PATIENCE
+        )
+    return DDPStrategy(timeout=PATIENCE, gradient_as_bucket_view=True)
 
 
 def _environment(place: Place) -> list[Any]:
