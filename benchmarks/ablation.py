@@ -56,15 +56,18 @@ def main() -> None:
     if not arguments.table:
         steps = arguments.steps or STEPS[arguments.data]
         seeds = arguments.seeds or range(SEEDS[arguments.data])
-        jobs = [
-            (folder, training, seed, changed(base(arguments, seed, steps), TRAININGS[training]), arguments.fusions)
-            for seed, training in product(seeds, arguments.trainings)
-        ]
+        measured = {(row["training"], row["seed"], row["fusion"]) for row in results(folder)}
+        jobs = []
+        for seed, training in product(seeds, arguments.trainings):
+            missing = [fusion for fusion in arguments.fusions if (training, seed, fusion) not in measured]
+            if missing:
+                config = changed(base(arguments, seed, steps), TRAININGS[training])
+                jobs.append((folder, training, seed, config, missing))
         with ProcessPoolExecutor(
             arguments.processes, get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)
         ) as pool:
-            for lines in pool.map(work, *zip(*jobs, strict=True)):
-                add(folder, lines)
+            for rows in pool.map(work, *zip(*jobs, strict=True)):
+                add(folder, rows)
     rows = results(folder)
     print_table(rows, Console(width=140))
     draw(rows, folder / "table.png")
@@ -75,11 +78,7 @@ def base(arguments: argparse.Namespace, seed: int, steps: int) -> Config:
 
 
 def work(folder: Path, training: str, seed: int, config: Config, fusions: Sequence[str]) -> list[dict[str, object]]:
-    """One training, if it is not there, and its figures with each way to fuse that is not measured yet."""
-    measured = {(row["training"], row["seed"], row["fusion"]) for row in results(folder)}
-    missing = [fusion for fusion in fusions if (training, seed, fusion) not in measured]
-    if not missing:
-        return []
+    """One training, if it is not there, and its figures with each way to fuse."""
     run = folder / f"{training} {seed}".replace(", ", " ").replace(" ", "_")
     if not (run / "report.json").is_file():
         quick = replace(config, data=replace(config.data, val=replace(config.data.val, num_images=1)))
@@ -90,7 +89,7 @@ def work(folder: Path, training: str, seed: int, config: Config, fusions: Sequen
     facts = {"training": training, "seed": seed, "steps": config.training.steps, "seconds": lines[-1]["seconds"]}
     return [
         facts | {"fusion": fusion} | measure(said, samples, space, changed(config, FUSIONS[fusion]))
-        for fusion in missing
+        for fusion in fusions
     ]
 
 

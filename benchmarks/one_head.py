@@ -58,6 +58,8 @@ class NoThings(nn.Module):
 class ThingsEverywhere(nn.Module):
     """In the place of the stuff head: the last channel, which is things, wins in every pixel."""
 
+    stride = 4
+
     def __init__(self, num_outputs: int):
         super().__init__()
         self.num_outputs = num_outputs
@@ -85,4 +87,5 @@ class Pair(nn.Module):
 
     def forward(self, images: Tensor) -> Outputs:
         """Predict, with one pass through each network."""
-        return Outputs(self.semantic(images).stuff_logits, self.instance(images).instances)
+        semantic = self.semantic(images)
+        return Outputs(semantic.stuff_logits, self.instance(images).instances, semantic.stride)

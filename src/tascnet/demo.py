@@ -48,7 +48,7 @@ def demo_config(minutes: float, steps: int) -> Config:
         ),
         model=small_model(),
         loss=LossConfig(stuff=1.0, tasc=0.5, tasc_warmup_steps=200),
-        fusion=FusionConfig(mask_threshold=0.45, min_stuff_area=1024),
+        fusion=FusionConfig(min_stuff_area=1024),
         optimizer=OptimizerConfig(
             name="adamw",
             lr=7e-4,
