@@ -27,6 +27,8 @@ from tascnet.run_folder import RunFolder
 from tascnet.training import resume, train
 
 TENSORS = ("model.safetensors", "ema.safetensors", "training.safetensors")
+COMPARED = ("step", "loss/", "lr", "val/", "val_ema/")
+"""Beginnings of the names of metrics that a resumed run must repeat; others tell of time and memory."""
 QUIET = Console(quiet=True)
 TOO_LATE = "the end"
 """The run had ended before it was killed; this does not count."""
@@ -114,9 +116,9 @@ def steps_logged(folder: Path) -> int:
 
 
 def result(folder: Path) -> tuple[list[dict[str, float]], list[bytes]]:
-    """What must be equal: the metrics but for times, and the bytes of all tensors."""
+    """What must be equal: losses, learning rates and figures of validations, and the bytes of all tensors."""
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    kept = [{name: value for name, value in line.items() if "second" not in name} for line in lines]
+    kept = [{name: value for name, value in line.items() if name.startswith(COMPARED)} for line in lines]
     checkpoint = find_checkpoint(folder)
     return kept, [(checkpoint / name).read_bytes() for name in TENSORS]
 
