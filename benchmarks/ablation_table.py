@@ -109,5 +109,5 @@ def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
         axes.plot(values, [height] * len(values), ".", color="#d55e00", markersize=4)
     axes.axvline(0, color="black", linewidth=0.8)
     axes.set_yticks(range(len(shown)), [" + ".join(arm) for arm in reversed(shown)])
-    axes.set_xlabel(f"PQ less that of {' + '.join(BASELINE)}; dots: seeds, bars: 95 % interval")
+    axes.set_xlabel(f"PQ less that of {' + '.join(BASELINE)}")
     figure.savefig(path, dpi=120)
