@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import TINY
 from torch import Tensor
 
 from tascnet.build import build_fusion, build_model
@@ -17,8 +16,10 @@ from tascnet.data.streets import STREETS, Streets
 from tascnet.model.cost import cost_by_part, cost_of_two_networks
 from tascnet.model.tascnet import TASCNet
 from tascnet.predictor import Predictor
+from tascnet.structures import Size
 from tascnet.training import total_loss
 
+TINY = Size(64, 128)
 SCRIPT = runpy.run_path(str(Path(__file__).parents[1] / "benchmarks" / "one_head.py"))
 SEMANTIC, INSTANCE, PAIR = (SCRIPT[name] for name in ("SemanticNetwork", "InstanceNetwork", "Pair"))
 
