@@ -31,6 +31,7 @@ from torch import Tensor
 from tascnet.build import build_dataset, build_fusion
 from tascnet.config import Config, DatasetConfig
 from tascnet.data.sample import Sample
+from tascnet.files import atomic_path
 from tascnet.metrics import AveragePrecision, MeanIoU, SegmentationMetrics
 from tascnet.predictor import Predictor
 from tascnet.structures import Instances, LabelSpace
@@ -121,7 +122,8 @@ def predictions(run: Path, samples: Sequence[Sample]) -> list[Said]:
             parts |= {"stuff_logits": found.stuff_logits, "semantic": found.semantic.to(torch.uint8)}
             parts["doubt"] = torch.tensor([found.doubt], dtype=torch.float64)
             tensors |= {f"{index} {name}": part.contiguous() for name, part in parts.items()}
-        save_file(tensors, path)
+        with atomic_path(path) as temporary:
+            save_file(tensors, temporary)
     tensors = load_file(path)
     return [
         Said(
@@ -153,9 +155,9 @@ def measure(said: Sequence[Said], samples: Sequence[Sample], space: LabelSpace, 
 
 
 def add(folder: Path, rows: Sequence[dict[str, object]]) -> None:
-    """Append results; a line is written whole."""
+    """Append results, all at once."""
     with (folder / "results.jsonl").open("a", encoding="utf-8") as file:
-        file.writelines(json.dumps(row) + "\n" for row in rows)
+        file.write("".join(json.dumps(row) + "\n" for row in rows))
 
 
 def results(folder: Path) -> list[dict[str, object]]:

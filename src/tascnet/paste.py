@@ -36,8 +36,7 @@ class PastedMask(NamedTuple):
     @property
     def window(self) -> tuple[slice, slice]:
         """The rows and columns that the crop covers: `plane[mask.window]` has the shape of `pixels`."""
-        height, width = self.pixels.shape
-        return slice(self.top, self.top + height), slice(self.left, self.left + width)
+        return _window(self.pixels, self.top, self.left)
 
 
 class PastedProbabilities(NamedTuple):
@@ -50,8 +49,12 @@ class PastedProbabilities(NamedTuple):
     @property
     def window(self) -> tuple[slice, slice]:
         """The rows and columns that the crop covers."""
-        height, width = self.values.shape
-        return slice(self.top, self.top + height), slice(self.left, self.left + width)
+        return _window(self.values, self.top, self.left)
+
+
+def _window(crop: Tensor, top: int, left: int) -> tuple[slice, slice]:
+    height, width = crop.shape
+    return slice(top, top + height), slice(left, left + width)
 
 
 def interpolation_weights(starts: Tensor, ends: Tensor, length: int, num_samples: int) -> Tensor:

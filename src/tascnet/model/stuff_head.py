@@ -30,8 +30,7 @@ class StuffHead(nn.Module):
             channels: of its convolutions.
             num_outputs: C.
             stride: of the logits, 4 or 2. For 2, our addition, the features at stride 4 tell for each of the four
-                pixels that a cell is made of by how much its logits differ from the interpolated ones. Borders of
-                things need it: in a street of 512 pixels' width a person's leg is narrower than 4.
+                pixels that a cell is made of by how much its logits differ from the interpolated ones.
         """
         if stride not in (2, 4):
             raise ValueError(f"the stride of the stuff head is {stride}; it must be 2 or 4.")

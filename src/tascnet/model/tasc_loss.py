@@ -34,7 +34,7 @@ class TascForm:
     Attributes:
         stuff_mask: what of the stuff head is compared: its confidence mask, or its probability as it is. The
             confidence mask has no gradient where the stuff head misses a thing: there the loss only lowers the masks
-            of the things head. The probability is raised there, and that trains better.
+            of the things head. The probability is raised there, and the two heads come closer; PQ was the same.
         distance: the squared difference, or the Kullback-Leibler divergence.
         normalization: over which pixels the loss is averaged: all that are not VOID; those of them that either head
             calls things; or those along the borders of M_th. With the mean over all pixels the gradient of a few small
