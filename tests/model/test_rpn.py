@@ -72,7 +72,7 @@ def test_proposals_and_losses_equal_torchvisions(settings: RPNSettings) -> None:
     theirs, their_losses = torchvisions(ours)(
         images, dict(enumerate(levels)), [{"boxes": annotation.boxes} for annotation in TARGETS]
     )
-    for mine, reference in zip(proposals, theirs, strict=True):
+    for (mine, _, _), reference in zip(proposals, theirs, strict=True):
         assert torch.allclose(mine, reference, atol=1e-4)
         assert len(mine) == settings.post_nms or settings is EVERYTHING
     assert losses["rpn_cls"].item() == pytest.approx(their_losses["loss_objectness"].item(), rel=1e-5)
@@ -114,7 +114,7 @@ def test_only_the_levels_with_an_anchor_size_are_read() -> None:
     noise = [torch.full_like(level, math.nan) for level in levels[2:]]
     proposals, _ = network(levels, [Size(64, 64)] * 2)
     same, _ = network(levels[:2] + noise, [Size(64, 64)] * 2)
-    assert torch.equal(proposals[0], same[0])
+    assert torch.equal(proposals[0].boxes, same[0].boxes)
 
 
 def hand_set_network(scores: list[float], settings: RPNSettings) -> tuple[RPN, list[Tensor]]:
@@ -131,7 +131,8 @@ def test_proposals_are_best_first() -> None:
     network, levels = hand_set_network([1.0, 4.0, 2.0, 3.0], RPNSettings(post_nms=3))
     (proposals,), losses = network(levels, [Size(16, 64)])
     # centres 16, 48, 32; upper halves are outside the image
-    assert proposals.tolist() == [[12, 0, 20, 4], [44, 0, 52, 4], [28, 0, 36, 4]]
+    assert proposals.boxes.tolist() == [[12, 0, 20, 4], [44, 0, 52, 4], [28, 0, 36, 4]]
+    assert proposals.anchors.tolist() == [1, 3, 2]
     assert losses == {}
 
 
@@ -139,7 +140,7 @@ def test_proposals_lie_in_the_content_of_their_image() -> None:
     network, levels = hand_set_network([1.0, 4.0, 2.0, 3.0], RPNSettings())
     (proposals,), _ = network(levels, [Size(3, 30)])
     # the anchor at 48 is all padding; those at 32 and 16 are cut at column 30, row 3
-    assert proposals.tolist() == [[12, 0, 20, 3], [28, 0, 30, 3], [0, 0, 4, 3]]
+    assert proposals.boxes.tolist() == [[12, 0, 20, 3], [28, 0, 30, 3], [0, 0, 4, 3]]
 
 
 def test_anchors_with_broken_scores_or_shifts_propose_nothing() -> None:
@@ -148,13 +149,13 @@ def test_anchors_with_broken_scores_or_shifts_propose_nothing() -> None:
     shifts = torch.zeros(4, 4)
     shifts[3] = math.nan
     proposals = network._propose([torch.tensor([math.nan, math.inf, 2.0, 3.0])], [shifts], [anchors], Size(16, 64))
-    assert proposals.tolist() == [[28, 0, 36, 4]]
+    assert proposals.boxes.tolist() == [[28, 0, 36, 4]]
 
 
 def test_proposals_carry_no_gradient_but_losses_do() -> None:
     network = rpn(EVERYTHING)
     proposals, losses = network(pyramid(64, 96), [Size(64, 96)] * 2, [target((10, 12, 40, 50)), target()])
-    assert not any(image_proposals.requires_grad for image_proposals in proposals)
+    assert not any(image_proposals.boxes.requires_grad for image_proposals in proposals)
     sum(losses.values()).backward()
     for name, parameter in network.named_parameters():
         assert parameter.grad.abs().sum() > 0, name
@@ -204,7 +205,7 @@ def test_match_by_hand() -> None:
 )
 def test_sample_sizes(number: int, expected: tuple[int, int]) -> None:
     matched = torch.tensor([3] * 10 + [BACKGROUND] * 25 + [-2] * 5)
-    positive, negative = sample(matched, number, positive_fraction=0.5)
+    positive, negative = sample(matched, number, positive_fraction=0.5, queue=torch.randperm(40))
     assert (len(positive), len(negative)) == expected
     assert len(positive.unique()) == len(positive)
     assert len(negative.unique()) == len(negative)
@@ -212,10 +213,16 @@ def test_sample_sizes(number: int, expected: tuple[int, int]) -> None:
     assert (matched[negative] == BACKGROUND).all()
 
 
+def test_sample_takes_those_in_front_of_the_queue() -> None:
+    matched = torch.tensor([BACKGROUND, 0, BACKGROUND, -2, 1, BACKGROUND])
+    positive, negative = sample(matched, 3, 0.5, torch.tensor([4, 3, 0, 1, 2, 5]))
+    assert (positive.tolist(), negative.tolist()) == ([4], [2, 0])
+
+
 def test_sample_draws_each_candidate_equally_often() -> None:
     torch.manual_seed(0)
     matched = torch.full((10,), BACKGROUND)
-    drawn = torch.cat([sample(matched, 5, 0.5)[1] for _ in range(400)])
+    drawn = torch.cat([sample(matched, 5, 0.5, torch.randperm(10))[1] for _ in range(400)])
     assert all(150 < count < 250 for count in drawn.bincount(minlength=10))  # 200 each; deviation 10
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from torchvision.models.detection.roi_heads import fastrcnn_loss
 from torchvision.ops import box_iou, clip_boxes_to_image, roi_align
 
-from tascnet.model.rpn import RPN, RPNSettings
+from tascnet.model.rpn import RPN, Proposals, RPNSettings
 from tascnet.model.things_head import MASK_POOL, RoISettings, ThingsHead, box_losses, mask_targets, roi_level
 from tascnet.structures import IGNORE, Instances, Size, Target
 
@@ -244,6 +244,10 @@ def test_masks_and_mask_loss_are_those_of_the_annotated_category() -> None:
     assert losses["mask"].item() == pytest.approx(math.log(1 + math.exp(-2)))
 
 
+def proposed(boxes: torch.Tensor) -> Proposals:
+    return Proposals(boxes, torch.arange(len(boxes)), len(boxes))
+
+
 def test_class_and_box_loss_worked_out_by_hand() -> None:
     # RPN scores and shifts do not matter: the only candidates are the ones given here
     head = things_head(RoISettings(samples=100))
@@ -254,7 +258,7 @@ def test_class_and_box_loss_worked_out_by_hand() -> None:
     deltas[3] = torch.tensor([0.05, 0.0, 0.0, 2.0])  # of thing index 2; the other categories' do not count
     deltas[1] = 100.0
     head.box_predictor.bbox_pred.bias.data = deltas.flatten()
-    proposals = [torch.tensor([[8.0, 8.0, 40.0, 30.0], [60.0, 40.0, 80.0, 60.0]])]
+    proposals = [proposed(torch.tensor([[8.0, 8.0, 40.0, 30.0], [60.0, 40.0, 80.0, 60.0]]))]
     head.rpn.forward = lambda *_: (proposals, {})  # type: ignore[method-assign]
     losses, _ = head.losses(pyramid(1), [IMAGE], [target((8, 8, 40, 30, 2))])
     # three RoIs: the object's box twice (proposed, annotated), and background
@@ -283,7 +287,7 @@ def test_sampled_rois_are_a_quarter_objects() -> None:
     head = things_head(RoISettings(samples=8))
     near = TWO_OBJECTS.boxes.repeat(10, 1) + torch.rand(20, 4, generator=torch.Generator().manual_seed(9))
     far = torch.tensor([[0.0, 50.0, 10.0, 60.0]]).repeat(20, 1)
-    rois = head._sample_rois(torch.cat((near, far)), TWO_OBJECTS)
+    rois = head._sample_rois(proposed(torch.cat((near, far))), TWO_OBJECTS)
     assert len(rois.boxes) == 8
     assert len(rois.instances) == 2
     # classes: 0 is background, thing index + 1
@@ -293,6 +297,25 @@ def test_sampled_rois_are_a_quarter_objects() -> None:
     # moving a RoI by its deltas gives the annotated box
     moved = head.box_coder.decode_single(rois.deltas[:2], rois.boxes[:2])
     assert torch.allclose(moved, matched, atol=1e-3)
+
+
+def test_the_same_rois_are_drawn_where_rounding_swaps_proposals() -> None:
+    """What is drawn hangs on the anchors that proposals came from, not on their ranks by score."""
+    head = things_head(RoISettings(samples=16))
+    uniform = torch.Generator().manual_seed(5)
+    corners = torch.rand(200, 2, generator=uniform) * 60
+    boxes = torch.cat((corners, corners + 10 + torch.rand(200, 2, generator=uniform) * 30), dim=1)
+    anchors = torch.randperm(1000, generator=uniform)[:200]
+    ranks = torch.arange(200).view(-1, 2).flip(1).flatten()  # each with its neighbour
+    drawn, again, other = (
+        head._sample_rois(
+            Proposals(boxes[order], anchors[order], 1000), TWO_OBJECTS, torch.Generator().manual_seed(seed)
+        )
+        for order, seed in ((torch.arange(200), 1), (ranks, 1), (ranks, 2))
+    )
+    assert torch.equal(drawn.boxes, again.boxes)
+    assert torch.equal(drawn.classes, again.classes)
+    assert not torch.equal(drawn.boxes, other.boxes)
 
 
 # Detections
@@ -318,7 +341,7 @@ def test_detections_of_a_head_set_by_hand() -> None:
     proposals, _ = head.rpn(levels, sizes)
     found = head.detect(levels, sizes)
     assert len(found) == 2
-    for instances, size, candidates in zip(found, sizes, proposals, strict=True):
+    for instances, size, (candidates, _, _) in zip(found, sizes, proposals, strict=True):
         assert len(instances) == 5
         assert instances.labels.tolist() == [1] * 5
         assert instances.scores.tolist() == pytest.approx([math.exp(5) / (math.exp(5) + 3)] * 5)

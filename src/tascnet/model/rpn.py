@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - the field's own abbreviation
@@ -39,6 +40,18 @@ class RPNSettings:
     nms_iou: float = 0.7
     pre_nms: int = 1000
     post_nms: int = 1000
+
+
+class Proposals(NamedTuple):
+    """The proposals of one image, best first.
+
+    boxes: (n, 4) pixels, without gradient; anchors: (n,) number of the anchor that each was shifted from, counted
+    through all levels; num_anchors: how many there are.
+    """
+
+    boxes: Tensor
+    anchors: Tensor
+    num_anchors: int
 
 
 class RPN(nn.Module):
@@ -84,7 +97,7 @@ class RPN(nn.Module):
         targets: Sequence[Target] | None = None,
         generators: Sequence[torch.Generator | None] | None = None,
         average: Average = own_count,
-    ) -> tuple[list[Tensor], dict[str, Tensor]]:
+    ) -> tuple[list[Proposals], dict[str, Tensor]]:
         """Propose boxes, and compute the losses where targets are given.
 
         Args:
@@ -95,8 +108,7 @@ class RPN(nn.Module):
             average: what a loss's sum is divided by.
 
         Returns:
-            Proposals of each image, (n, 4) with n <= post_nms, best first, without gradient; and the losses
-            `rpn_cls` and `rpn_box`, none without targets.
+            Proposals of each image, at most post_nms; and the losses `rpn_cls` and `rpn_box`, none without targets.
         """
         levels = list(pyramid[: len(self.strides)])
         logits_by_level, deltas_by_level = self.head(levels)
@@ -129,20 +141,22 @@ class RPN(nn.Module):
         strides = [[torch.tensor(stride, device=levels[0].device)] * 2 for stride in self.strides]
         return self.anchor_generator.grid_anchors([list(level.shape[-2:]) for level in levels], strides)
 
-    def _propose(self, logits: list[Tensor], deltas: list[Tensor], anchors: list[Tensor], size: Size) -> Tensor:
+    def _propose(self, logits: list[Tensor], deltas: list[Tensor], anchors: list[Tensor], size: Size) -> Proposals:
         """The proposals of one image."""
-        boxes, scores, levels = [], [], []
+        boxes, scores, levels, numbers, num_anchors = [], [], [], [], 0
         for level, (level_logits, level_deltas, level_anchors) in enumerate(zip(logits, deltas, anchors, strict=True)):
             score, best = level_logits.topk(min(self.settings.pre_nms, len(level_logits)))
             boxes.append(self.box_coder.decode_single(level_deltas[best], level_anchors[best]))
             scores.append(score)
             levels.append(torch.full_like(best, level))
+            numbers.append(num_anchors + best)
+            num_anchors += len(level_anchors)
         box, score, level_of = clip_boxes_to_image(torch.cat(boxes), size), torch.cat(scores), torch.cat(levels)
         keep = remove_small_boxes(box, min_size=1e-3)
         keep = keep[score[keep].isfinite()]
-        box, score, level_of = box[keep], score[keep], level_of[keep]
+        box, score, level_of, number = box[keep], score[keep], level_of[keep], torch.cat(numbers)[keep]
         keep = batched_nms(box.float(), score.float(), level_of, self.settings.nms_iou)[: self.settings.post_nms]
-        return box[keep]
+        return Proposals(box[keep], number[keep], num_anchors)
 
     def _losses(
         self,
@@ -157,7 +171,8 @@ class RPN(nn.Module):
         cls_loss, box_loss, num_sampled = logits.sum() * 0, deltas.sum() * 0, 0
         for image_logits, image_deltas, target, generator in zip(logits, deltas, targets, generators, strict=True):
             matched = match(self.matcher, target.boxes, anchors)
-            positive, negative = sample(matched, self.settings.samples, self.settings.positive_fraction, generator)
+            queue = torch.randperm(len(anchors), generator=generator)
+            positive, negative = sample(matched, self.settings.samples, self.settings.positive_fraction, queue)
             sampled = torch.cat((positive, negative))
             is_object = torch.zeros_like(image_logits[sampled])
             is_object[: len(positive)] = 1
@@ -183,22 +198,27 @@ def match(matcher: Matcher, boxes: Tensor, candidates: Tensor) -> Tensor:
     return matcher(box_iou(boxes, candidates))
 
 
-def sample(
-    matched: Tensor, number: int, positive_fraction: float, generator: torch.Generator | None = None
-) -> tuple[Tensor, Tensor]:
-    """Draw at most `number` candidates, at most a share of them positive: indices of positives and of negatives.
+def sample(matched: Tensor, number: int, positive_fraction: float, queue: Tensor) -> tuple[Tensor, Tensor]:
+    """Take at most `number` candidates, at most a share of them positive: indices of positives and of negatives.
 
-    The generator is one of the CPU, so that a seed draws the same on every device; None is torch's own.
+    Args:
+        matched: (n,) what `match` says of each candidate.
+        number: how many at most.
+        positive_fraction: share of `number` that may be positive.
+        queue: (n,) each candidate's place in a shuffled queue; those in front are taken. It is drawn on the CPU, so
+            that a seed takes the same on every device, and for what a candidate is (its anchor), not for its rank
+            by score: rounding swaps scores that are nearly equal.
     """
     positive = torch.where(matched >= 0)[0]
     negative = torch.where(matched == BACKGROUND)[0]
     num_positive = min(len(positive), int(number * positive_fraction))
     num_negative = min(len(negative), number - num_positive)
-    return _draw(positive, num_positive, generator), _draw(negative, num_negative, generator)
+    queue = queue.to(matched.device)
+    return _in_front(positive, num_positive, queue), _in_front(negative, num_negative, queue)
 
 
-def _draw(candidates: Tensor, number: int, generator: torch.Generator | None) -> Tensor:
-    return candidates[torch.randperm(len(candidates), generator=generator)[:number].to(candidates.device)]
+def _in_front(candidates: Tensor, number: int, queue: Tensor) -> Tensor:
+    return candidates[queue[candidates].topk(number, largest=False).indices]
 
 
 def _anchor_rows(level: Tensor, values: int) -> Tensor:

@@ -16,7 +16,7 @@ from torchvision.ops import batched_nms, clip_boxes_to_image, remove_small_boxes
 from tascnet.model.averaging import Average, own_count
 from tascnet.model.fpn import ConvNorm, norm_layer
 from tascnet.model.roi_align import roi_align
-from tascnet.model.rpn import BOX_LOSS_BETA, RPN, match, sample
+from tascnet.model.rpn import BOX_LOSS_BETA, RPN, Proposals, match, sample
 from tascnet.structures import Instances, Size, Target
 
 NUM_ROI_LEVELS = 4  # RoIAlign reads P2..P5
@@ -176,7 +176,7 @@ class ThingsHead(nn.Module):
 
     def detect(self, pyramid: Sequence[Tensor], image_sizes: Sequence[Size]) -> list[Instances]:
         """The objects of each image, best first, boxes in pixels of the images that went in."""
-        proposals, _ = self.rpn(pyramid, image_sizes)
+        proposals = [image.boxes for image in self.rpn(pyramid, image_sizes)[0]]
         class_logits, box_deltas = self.box_branch(pyramid, proposals)
         numbers = [len(image_proposals) for image_proposals in proposals]
         found = [
@@ -234,12 +234,14 @@ class ThingsHead(nn.Module):
 
     @torch.no_grad()
     def _sample_rois(
-        self, proposals: Tensor, target: Target, generator: torch.Generator | None = None
+        self, proposals: Proposals, target: Target, generator: torch.Generator | None = None
     ) -> "_SampledRoIs":
         """Draw the RoIs of one image that the losses look at; the annotated boxes are among the candidates."""
-        candidates = torch.cat((proposals, target.boxes.to(proposals.dtype)))
+        candidates = torch.cat((proposals.boxes, target.boxes.to(proposals.boxes.dtype)))
         matched = match(self.matcher, target.boxes, candidates)
-        positive, negative = sample(matched, self.settings.samples, self.settings.positive_fraction, generator)
+        queue = torch.randperm(proposals.num_anchors + len(target.boxes), generator=generator).to(matched.device)
+        queue = torch.cat((queue[proposals.anchors], queue[proposals.num_anchors :]))
+        positive, negative = sample(matched, self.settings.samples, self.settings.positive_fraction, queue)
         instances = matched[positive]
         deltas = candidates.new_zeros(len(positive) + len(negative), 4)
         deltas[: len(positive)] = self.box_coder.encode_single(target.boxes[instances], candidates[positive])
