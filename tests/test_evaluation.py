@@ -87,6 +87,7 @@ class KnowsTheAnswer:
             image=image,
             segmentation=case.prediction,
             instances=case.instances,
+            scored=case.instances,
             semantic=(case.prediction if case.semantic is None else case.semantic).semantic_map(SPACE).clamp(min=0),
             stuff_logits=torch.zeros(len(SPACE.categories), 2, 2),
             residual=torch.zeros(2, 2),

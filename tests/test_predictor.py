@@ -1,6 +1,7 @@
 """Predictor: whatever a photo is and however large, its result has the photo's own size."""
 
 import gc
+import math
 import threading
 import weakref
 from pathlib import Path
@@ -126,6 +127,18 @@ class TestByHand:
         assert prediction.residual[:, 4:].min() > 0.99
         assert prediction.doubt > 0.99
         assert prediction.instances.scores.tolist() == pytest.approx([0.3])  # average precision wants it all the same
+
+    def test_the_things_mask_has_the_detections_that_fusion_uses(self):
+        """Joint fusion: a mask that is sure of itself makes up for a box that is not."""
+        network = StubNetwork(0.3)
+        joint = Predictor(network, SPACE, InputConfig(), FusionConfig(method="joint", min_stuff_area=0))  # type: ignore[arg-type]
+        prediction = joint.predict(photo(16, 32))
+        score = 1 / (1 + math.exp(-math.log(0.3 / 0.7) - 5 * (1 - 0.65)))
+        assert [segment.score for segment in prediction.segmentation.segments] == pytest.approx([score, None])
+        assert prediction.scored.scores.tolist() == pytest.approx([score])
+        assert torch.equal(prediction.scored.boxes, prediction.instances.boxes)
+        assert prediction.instances.scores.tolist() == pytest.approx([0.3])
+        assert prediction.doubt < 0.01
 
     def test_calling_it_gives_the_segmentation(self):
         predictor, _ = stub()

@@ -30,7 +30,7 @@ from tascnet.data.transforms import Augment
 from tascnet.data.vistas import Vistas
 from tascnet.display import progress_bar
 from tascnet.errors import InputError
-from tascnet.fusion import FusionOptions, fuse_jointly, fuse_mask_guided, fuse_unguided
+from tascnet.fusion import FusionOptions, fuse_jointly, fuse_mask_guided, fuse_unguided, rescored
 from tascnet.model.backbone import Backbone
 from tascnet.model.fpn import FPN
 from tascnet.model.rpn import RPN, RPNSettings
@@ -227,6 +227,11 @@ def build_fusion(config: FusionConfig, label_space: LabelSpace) -> Fusion:
     return partial(_fuse, fuse, label_space, options)
 
 
+def build_scoring(config: FusionConfig) -> Callable[[Instances], Instances]:
+    """The function that gives instances the scores that fusion judges them by, in whatever order they are."""
+    return partial(rescored, mask_threshold=config.mask_threshold) if config.method == "joint" else _as_they_are
+
+
 def build_optimizer(config: OptimizerConfig, model: TASCNet, images_per_step: int = 0) -> optim.Optimizer:
     """The optimiser; biases and norms are not decayed, the backbone's stages have their own learning rates.
 
@@ -273,6 +278,10 @@ def learning_rate_factor(config: OptimizerConfig, step: int, progress: float) ->
     if config.schedule == "poly":
         return warmup * (1 - progress) ** config.poly_power
     return warmup * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def _as_they_are(instances: Instances) -> Instances:
+    return instances
 
 
 def _fuse(

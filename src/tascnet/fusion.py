@@ -128,7 +128,7 @@ def fuse_jointly(
     calls things is no evidence: the pixel may be a neighbour's. An instance has the pixels where the odds of its
     evidence are above those of `options.mask_threshold`, and is dropped as in `fuse_unguided`. Of two instances that
     have a pixel the one with more evidence gets it; in the other procedures it is the one with the better score.
-    Before all that, instances are scored again by how sure their masks are of themselves; segments have that score.
+    Before all that, instances are `rescored` by how sure their masks are of themselves; segments have that score.
 
     Our reading of "guided"; docs/results.md compares the three. Arguments and result are those of `fuse_mask_guided`.
     """
@@ -331,8 +331,13 @@ def _veto(stuff_logits: Tensor, num_stuff: int, size: Size, weight: float) -> Te
     return functional.interpolate(odds, size=tuple(size), mode="bilinear")[0, 0].clamp_(max=0).mul_(weight).cpu()
 
 
-def _rescored(instances: Instances, mask_threshold: float) -> Instances:
-    """The instances with scores that their masks have a say in: a box may be sure of what its mask cannot find."""
+def rescored(instances: Instances, mask_threshold: float) -> Instances:
+    """The instances with scores that their masks have a say in: a box may be sure of what its mask cannot find.
+
+    Args:
+        instances: in any order, which they keep.
+        mask_threshold: probability above which a pixel of a mask belongs to it, 0..1.
+    """
     inside = instances.masks > mask_threshold
     sureness = (instances.masks * inside).sum((1, 2)) / inside.sum((1, 2)).clamp(min=1)
     odds = instances.scores.logit(SMALLEST) + SURENESS_WEIGHT * (sureness - USUAL_SURENESS)
@@ -343,7 +348,7 @@ def _claim_by_evidence(
     id_map: Tensor, veto: Tensor, instances: Instances, label_space: LabelSpace, options: FusionOptions
 ) -> list[Segment]:
     """Let each pixel belong to the instance with most evidence, writing ids into `id_map`."""
-    instances = _rescored(instances, options.mask_threshold)
+    instances = rescored(instances, options.mask_threshold)
     instances = _by_score(instances[instances.scores >= options.score_threshold])
     least = float(torch.tensor(options.mask_threshold).logit())  # infinite for 0 and 1
     strongest = torch.full(id_map.shape, least)  # evidence of the instance that has the pixel

@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Self, overload
@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from tascnet.build import Fusion, build_fusion
+from tascnet.build import Fusion, build_fusion, build_scoring
 from tascnet.config import FusionConfig, InputConfig
 from tascnet.data.images import list_images, read_image, rgb_tensor
 from tascnet.data.read_ahead import read_ahead
@@ -47,6 +47,7 @@ class Prediction:
         image: (3, H, W) uint8, the photo as the network and the eye see it: upright, in colour.
         segmentation: the fused result, at the photo's size.
         instances: detections before fusion, boxes in pixels of the photo.
+        scored: the same, with the scores that fusion judges them by.
         semantic: (H, W) int64, semantic index of each pixel from the stuff head, at the photo's size.
         stuff_logits: (C, h, w) float, those of the stuff head, at stride 4 of the input; with `instances` they are what
             `segmentation` was fused from, and can be fused in other ways.
@@ -57,6 +58,7 @@ class Prediction:
     image: Tensor
     segmentation: PanopticSegmentation
     instances: Instances
+    scored: Instances
     semantic: Tensor
     stuff_logits: Tensor
     residual: Tensor
@@ -94,6 +96,7 @@ class Predictor:
         self.score_threshold = fusion.score_threshold
         self._via_input = fusion.via_input
         self._fuse: Fusion = build_fusion(fusion, label_space)
+        self._scored = build_scoring(fusion)
 
     @classmethod
     def from_checkpoint(
@@ -264,21 +267,23 @@ class Predictor:
         stuff_logits, instances = outputs.stuff_logits_of(index, input_size), outputs.instances[index]
         size = Size(*image.shape[1:])
         in_photo = instances.resized(size.width / input_size.width, size.height / input_size.height)
-        stuff_mask, things_mask = self._things_masks(stuff_logits, instances, outputs.stride)
+        scored = self._scored(instances)
+        stuff_mask, things_mask = self._things_masks(stuff_logits, scored, outputs.stride)
         fused = outputs.stuff_logits_at_input(index, input_size) if self._via_input else stuff_logits
         return Prediction(
             image=image.cpu(),
             segmentation=self._fuse(fused, in_photo, size),
             instances=in_photo.to("cpu"),
+            scored=replace(in_photo, scores=scored.scores).to("cpu"),
             semantic=semantic_from_stuff(fused, in_photo, self.label_space, size),
             stuff_logits=stuff_logits.cpu(),
             residual=residual(stuff_mask, things_mask).cpu(),
             doubt=float(doubt(stuff_mask, things_mask)),
         )
 
-    def _things_masks(self, stuff_logits: Tensor, instances: Instances, stride: int) -> tuple[Tensor, Tensor]:
+    def _things_masks(self, stuff_logits: Tensor, scored: Instances, stride: int) -> tuple[Tensor, Tensor]:
         """M_st, and M_th of the detections that fusion would use."""
-        sure = instances[instances.scores >= self.score_threshold]
+        sure = scored[scored.scores >= self.score_threshold]
         things_mask = roi_flatten(sure.masks, sure.boxes, Size(*stuff_logits.shape[-2:]), stride)
         stuff_mask = confidence_mask(things_probability(stuff_logits, self.model.num_stuff))
         return stuff_mask, things_mask

@@ -65,7 +65,7 @@ def measure_doubt(prediction: Prediction, label_space: LabelSpace, score_thresho
         label_space: the predictor's.
         score_threshold: the predictor's; detections from it on are used by fusion.
     """
-    logits, instances, segmentation = prediction.stuff_logits, prediction.instances, prediction.segmentation
+    logits, instances, segmentation = prediction.stuff_logits, prediction.scored, prediction.segmentation
     residuals = instance_residuals(prediction.residual, segmentation)
     return Doubts(
         expected_loss=1 - expected_panoptic_quality(logits, instances, segmentation, label_space),
