@@ -4,10 +4,11 @@
 
 100 instances, 19 categories, logits at stride 4. Every row runs in a process of its own; memory is resident memory
 above the inputs. "full planes" interpolates all channels and pastes every mask on a plane of its own. The script fails
-if its result is not that of our un-guided or guided fusion.
+if its result is not that of our fusion.
 """
 
 import argparse
+import math
 
 import torch
 from measure import Call, measure
@@ -16,7 +17,16 @@ from rich.table import Table
 from torch import Tensor
 from torch.nn import functional
 
-from tascnet.fusion import FusionOptions, fuse_mask_guided, fuse_unguided, interpolated_argmax
+from tascnet.fusion import (
+    LARGEST_ODDS,
+    SMALLEST,
+    FusionOptions,
+    fuse_jointly,
+    fuse_mask_guided,
+    fuse_unguided,
+    interpolated_argmax,
+    rescored,
+)
 from tascnet.structures import Category, Instances, LabelSpace, Size
 
 LABEL_SPACE = LabelSpace(tuple(Category(i + 1, f"category {i}", is_thing=i >= 11) for i in range(19)))
@@ -35,6 +45,8 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     full = (SIZE, arguments.instances)
     rows = {
+        "joint": measure(prepare_joint, full, SMALL),
+        "joint, full planes": measure(prepare_joint_naively, full, SMALL, repeats=1),
         "mask-guided": measure(prepare_guided, full, SMALL),
         "mask-guided, full planes": measure(prepare_guided_naively, full, SMALL, repeats=1),
         "un-guided": measure(prepare_unguided, full, SMALL),
@@ -50,6 +62,16 @@ def main() -> None:
     for ours, plain in zip(results[::2], results[1::2], strict=True):
         if (different := int((ours != plain).sum())) > DIFFERENT_AT_MOST:
             raise SystemExit(f"{different} pixels differ from the plain way")
+
+
+def prepare_joint(size: Size, count: int) -> Call:
+    logits, instances = inputs(size, count)
+    return lambda: fuse_jointly(logits, instances, LABEL_SPACE, size, OPTIONS).id_map
+
+
+def prepare_joint_naively(size: Size, count: int) -> Call:
+    logits, instances = inputs(size, count)
+    return lambda: fuse_jointly_naively(logits, instances, size)
 
 
 def prepare_guided(size: Size, count: int) -> Call:
@@ -124,12 +146,37 @@ def fuse_naively(logits: Tensor, instances: Instances, size: Size, guided: bool)
     allowed = best >= NUM_STUFF if guided else torch.ones_like(best, dtype=torch.bool)
     id_map = torch.zeros(size, dtype=torch.int32)
     next_id = 1
-    for plane in paste_on_planes(instances, size):
+    for plane in paste_on_planes(instances, size) > OPTIONS.mask_threshold:
         claim = plane & allowed
         if claim.any() and claim.sum() >= OPTIONS.overlap_threshold * plane.sum():
             id_map[claim] = next_id
             allowed &= ~claim
             next_id += 1
+    return fill_with_stuff(id_map, best, next_id)
+
+
+def fuse_jointly_naively(logits: Tensor, instances: Instances, size: Size) -> Tensor:
+    instances = rescored(instances, OPTIONS.mask_threshold)
+    instances = instances[instances.scores.argsort(descending=True)]
+    odds = (logits[NUM_STUFF:].logsumexp(0) - logits[:NUM_STUFF].logsumexp(0)).clamp(-LARGEST_ODDS, LARGEST_ODDS)
+    odds = functional.interpolate(odds[None, None], size=tuple(size), mode="bilinear")[0, 0].clamp(max=0)
+    evidence = paste_on_planes(instances, size).logit(SMALLEST) + OPTIONS.veto * odds  # (N, H, W)
+    masks = evidence > math.log(OPTIONS.mask_threshold / (1 - OPTIONS.mask_threshold))
+    taken, kept = torch.zeros(size, dtype=torch.bool), []
+    for index, (mask, score) in enumerate(zip(masks, instances.scores, strict=True)):
+        free = mask & ~taken
+        enough = free.any() and free.sum() >= OPTIONS.overlap_threshold * mask.sum()
+        if score >= OPTIONS.score_threshold and enough:
+            kept.append(index)
+            taken |= mask
+    winner = evidence[kept].where(masks[kept], -math.inf).argmax(0)
+    seen, numbers = torch.where(taken, winner, len(kept)).unique(return_inverse=True)  # "none" is the last
+    id_map = ((numbers + 1) * taken).int()
+    best = functional.interpolate(logits[None], size=tuple(size), mode="bilinear")[0].argmax(0)
+    return fill_with_stuff(id_map, best, len(seen))
+
+
+def fill_with_stuff(id_map: Tensor, best: Tensor, next_id: int) -> Tensor:
     for index in range(NUM_STUFF):
         stuff = (best == index) & (id_map == 0)
         if stuff.sum() >= OPTIONS.min_stuff_area:
@@ -139,14 +186,14 @@ def fuse_naively(logits: Tensor, instances: Instances, size: Size, guided: bool)
 
 
 def paste_on_planes(instances: Instances, size: Size) -> Tensor:
-    """(N, H, W) bool."""
-    planes = torch.zeros(len(instances), *size, dtype=torch.bool)
+    """(N, H, W) probabilities, 0 outside of the boxes."""
+    planes = torch.zeros(len(instances), *size)
     for plane, mask, (x0, y0, x1, y1) in zip(planes, instances.masks, instances.boxes.tolist(), strict=True):
         x = (torch.arange(size.width) + 0.5 - x0) / (x1 - x0) * 2 - 1
         y = (torch.arange(size.height) + 0.5 - y0) / (y1 - y0) * 2 - 1
         grid = torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], dim=-1)[None]
         pasted = functional.grid_sample(mask[None, None], grid, align_corners=False)[0, 0]
-        plane[:] = (pasted > 0.5) & ((y >= -1) & (y < 1))[:, None] & (x >= -1) & (x < 1)
+        plane[:] = pasted * (((y >= -1) & (y < 1))[:, None] & (x >= -1) & (x < 1))
     return planes
 
 
