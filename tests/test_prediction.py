@@ -83,6 +83,13 @@ def test_names_can_be_left_out(tiny_run: Path, tmp_path: Path):
     assert not np.array_equal(*drawn)
 
 
+def test_a_first_photo_that_is_broken_leaves_nothing(tiny_run: Path, tmp_path: Path):
+    (tmp_path / "a.png").write_text("no picture")
+    with pytest.raises(InputError, match=r"a.png"):
+        predict_files(tiny_run, [tmp_path / "a.png"], tmp_path / "out", False, "cpu", Console(quiet=True))
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_broken_photo_leaves_no_json(tiny_run: Path, photos: Path, tmp_path: Path):
     content = (photos / "b.png").read_bytes()
     (photos / "b.png").write_bytes(content[: len(content) // 2])

@@ -132,13 +132,14 @@ def predict_files(
     id_of = _image_ids(photo_of, benchmark, image_info)
     predictor = Predictor.from_checkpoint(checkpoint, choose_device(device), use=use)
     predictions = predictor.stream(photos, batch_size)
+    predictions = chain([next(predictions)], predictions)  # a first photo that cannot be read leaves nothing behind
     check_writable(output)
-    overlays = make_folder(output / "overlays")
     json_path = output / "panoptic.json"
     on_prediction: OnPrediction = _write_nothing
     if benchmark == "cityscapes":
         json_path = output / "panoptic" / "cityscapes_panoptic_predictions.json"
         on_prediction = _cityscapes_writer(output, predictor.label_space)
+    overlays = make_folder(output / "overlays")
     json_path.unlink(missing_ok=True)  # of an earlier call, whose PNGs are about to be replaced
     with progress_bar(console, "photos", len(photos)) as bar:
         results = _write_each(predictions, predictor.label_space, photo_of, id_of, overlays, names, on_prediction, bar)
