@@ -55,9 +55,9 @@ class Doubts:
 
 INTERCEPT = -0.005
 WEIGHTS: Mapping[str, float] = {"expected_loss": 0.853, "void": 0.508}
-"""Measure -> weight in the score: least squares on 1 - PQ of 200 generated hard streets, scenes 3000000 to 3000199, with
-the network "TASC" of seed 0 that `benchmarks/ablation.py` trains. `benchmarks/triage.py` fits, cross-validates and
-measures. `void` is the second measure that adds most there; the residual adds nothing, see docs/triage.md."""
+"""Measure -> weight in the score: least squares on 1 - PQ of 200 generated hard streets, scenes 3000000 to 3000199,
+with the network "TASC" of seed 0 that `benchmarks/ablation.py` trains. `benchmarks/triage.py` fits, cross-validates
+and measures. `void` is the second measure that adds most there; the residual adds nothing, see docs/triage.md."""
 
 
 def soft_residual(stuff_logits: Tensor, instances: Instances, num_stuff: int, size: Size) -> float:

