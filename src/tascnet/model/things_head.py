@@ -239,6 +239,7 @@ class ThingsHead(nn.Module):
         """Draw the RoIs of one image that the losses look at; the annotated boxes are among the candidates."""
         candidates = torch.cat((proposals.boxes, target.boxes.to(proposals.boxes.dtype)))
         matched = match(self.matcher, target.boxes, candidates)
+        # every anchor has a place, then every object; proposals are where their anchors are
         queue = torch.randperm(proposals.num_anchors + len(target.boxes), generator=generator).to(matched.device)
         queue = torch.cat((queue[proposals.anchors], queue[proposals.num_anchors :]))
         positive, negative = sample(matched, self.settings.samples, self.settings.positive_fraction, queue)
