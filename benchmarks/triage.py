@@ -3,12 +3,12 @@ r"""How well doubt without annotation tells the true PQ of a picture: rank corre
     python benchmarks/triage.py runs/demo --data.first 4000000 --data.num_images 200 \
         --fit.first 3000000 --fit.num_images 200
 
-The pictures of --data are measured: Spearman's rank correlation of each measure, of the score and of both rivals (score
-of detections, entropy of the stuff head) with 1 - PQ of the picture alone, with 95 % intervals from resampled pictures.
-Settings that are not given are those of the run's validation set. With --fit, the score's weights are fitted anew, by
-least squares on other pictures, and measured beside the score; a second table shows what each measure adds to
-`expected_loss` there, by cross-validation. --table and --fit_table name CSV files that keep the
-measures: they are written where they do not exist and read where they do, so that no picture is predicted twice.
+The pictures of --data are measured: Spearman's rank correlation of each measure, two rivals among them (score of
+detections, entropy of the stuff head), with 1 - PQ of the picture alone, with 95 % intervals from resampled pictures.
+Settings that are not given are those of the run's validation set. With --fit, a second table shows what each measure
+adds to `expected_loss` on other pictures, by least squares and cross-validation. --table and --fit_table name CSV files
+that keep the measures: they are written where they do not exist and read where they do, so that no picture is predicted
+twice.
 """
 
 import csv
@@ -28,7 +28,6 @@ from tascnet.config import DatasetConfig
 from tascnet.data.stream import PanopticDataset
 from tascnet.device import choose_device
 from tascnet.display import progress_bar
-from tascnet.doubt import WEIGHTS, Doubts
 from tascnet.files import atomic_path
 from tascnet.metrics import PanopticQuality
 from tascnet.opening import open_network
@@ -62,21 +61,12 @@ def main() -> None:
     if common:
         raise SystemExit(f"{len(common)} pictures are in both --fit and --data, {min(common)} for one; give others.")
     columns = {name: np.array([row[name] for row in rows]) for name in MEASURES}
-    columns["score"] = np.array([Doubts(**{name: row[name] for name in MEASURES}).score for row in rows])
     if fitting:
-        weights = fit(fitting)
-        print(
-            "fitted on",
-            len(fitting),
-            "pictures:",
-            ", ".join(f"{name} {weight:.3f}" for name, weight in weights.items()),
-        )
-        columns["fitted score"] = weights["intercept"] + sum(weights[name] * columns[name] for name in WEIGHTS)
         print_choice(fitting)
     loss = 1 - np.array([row["pq"] for row in rows])
     print_table(columns, loss)
-    error = columns["score"] - loss
-    print(f"\nscore less (1 - PQ): mean {error.mean():.3f}, mean size {np.abs(error).mean():.3f}")
+    error = columns["expected_loss"] - loss
+    print(f"\nexpected loss less (1 - PQ): mean {error.mean():.3f}, mean size {np.abs(error).mean():.3f}")
 
 
 def table_of(network: Path, changes: Mapping[str, Any], file: Path | None) -> list[Row]:
@@ -114,13 +104,6 @@ def measure(network: Path, changes: Mapping[str, Any]) -> list[Row]:
                 rows.append({"name": sample.name, "pq": quality.pq} | vars(doubts))
             bar.update(index + 1)
     return rows
-
-
-def fit(rows: list[Row]) -> dict[str, float]:
-    """The least squares of 1 - PQ on the measures of the score: weights by name, and "intercept"."""
-    inputs = np.array([[1.0, *(row[name] for name in WEIGHTS)] for row in rows])
-    solution = np.linalg.lstsq(inputs, 1 - np.array([row["pq"] for row in rows]), rcond=None)[0]
-    return dict(zip(("intercept", *WEIGHTS), solution.tolist(), strict=True))
 
 
 def print_choice(rows: list[Row]) -> None:

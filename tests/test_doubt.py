@@ -7,9 +7,6 @@ import torch
 from torch import Tensor
 
 from tascnet.doubt import (
-    INTERCEPT,
-    WEIGHTS,
-    Doubts,
     detection_doubt,
     dropped_share,
     instance_residuals,
@@ -38,17 +35,6 @@ def halves(left_score: float | None = 0.9) -> PanopticSegmentation:
     ids = torch.zeros(PHOTO, dtype=torch.int32)
     ids[:, :8], ids[:, 15] = 1, 2
     return PanopticSegmentation(ids, (Segment(1, 5, 64, score=left_score), Segment(2, 6, 8)))
-
-
-def test_the_score_is_the_formula():
-    values = dict.fromkeys(Doubts.__dataclass_fields__, 0.0)
-    assert Doubts(**values).score == INTERCEPT
-    for name, weight in WEIGHTS.items():
-        assert Doubts(**values | {name: 0.5}).score == pytest.approx(INTERCEPT + weight / 2)
-
-
-def test_more_of_any_measure_is_never_less_doubt():
-    assert all(weight > 0 for weight in WEIGHTS.values())
 
 
 def test_entropy_of_certainty_of_a_tie_and_of_both():

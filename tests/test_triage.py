@@ -37,7 +37,9 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_the_ranking_is_that_of_the_scores(tascnet: Callable[..., Said], tiny_run: Path, photos: Path, tmp_path: Path):
+def test_the_ranking_is_that_of_the_expected_losses(
+    tascnet: Callable[..., Said], tiny_run: Path, photos: Path, tmp_path: Path
+):
     output = tmp_path / "out"
     said = tascnet("triage", tiny_run, photos, "--output", output, "--device", "cpu")
     assert (said.code, said.err) == (0, "")
@@ -53,13 +55,13 @@ def test_the_ranking_is_that_of_the_scores(tascnet: Callable[..., Said], tiny_ru
     assert (content["num_ranked"], content["num_unreadable"], content["unreadable"]) == (3, 0, [])
     assert content["network"] == str(tiny_run)
     order = [entry["photo"] for entry in content["ranking"]]
-    assert order == sorted(expected, key=lambda photo: -expected[photo].score)
+    assert order == sorted(expected, key=lambda photo: -expected[photo].expected_loss)
     for rank, entry in enumerate(content["ranking"], start=1):
         doubts = expected[entry["photo"]]
-        assert entry == pytest.approx({"rank": rank, "photo": entry["photo"], "score": doubts.score} | vars(doubts))
+        assert entry == pytest.approx({"rank": rank, "photo": entry["photo"]} | vars(doubts))
     with (output / "triage.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == ["rank", "photo", "score", *MEASURES]
+    assert list(rows[0]) == ["rank", "photo", *MEASURES]
     assert [{k: str(v) for k, v in entry.items()} for entry in content["ranking"]] == rows
 
 

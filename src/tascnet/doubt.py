@@ -1,10 +1,9 @@
-"""What a network says of one photo -> measures of doubt, and one score made of them; no annotation is needed.
+"""What a network says of one photo -> measures of doubt; no annotation is needed.
 
 Every measure is higher where there is more doubt, and none needs other photos to be understood.
 """
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -24,7 +23,8 @@ class Doubts:
     """Measures of doubt of one photo, each 0..1.
 
     Attributes:
-        expected_loss: 1 less the PQ that the network expects of itself, see `expected_quality`.
+        expected_loss: 1 less the PQ that the network expects of itself, see `expected_quality`. It ranks photos: no sum
+            with other measures tells better on streets and on photos (docs/triage.md).
         residual: mean |M_st - M_th| over the pixels that either head calls things.
         soft_residual: see `soft_residual`.
         instance_residual: mean over thing segments of their mean residual.
@@ -46,18 +46,6 @@ class Doubts:
     void: float
     dropped: float
     uncertain: float
-
-    @property
-    def score(self) -> float:
-        """The estimate of 1 - PQ by which photos are ranked: `INTERCEPT` and `WEIGHTS` times the measures."""
-        return INTERCEPT + sum(weight * getattr(self, name) for name, weight in WEIGHTS.items())
-
-
-INTERCEPT = -0.005
-WEIGHTS: Mapping[str, float] = {"expected_loss": 0.853, "void": 0.508}
-"""Measure -> weight in the score: least squares on 1 - PQ of 200 generated hard streets, scenes 3000000 to 3000199,
-with the network "TASC" of seed 0 that `benchmarks/ablation.py` trains. `benchmarks/triage.py` fits, cross-validates
-and measures. `void` is the second measure that adds most there; the residual adds nothing, see docs/triage.md."""
 
 
 def soft_residual(stuff_logits: Tensor, instances: Instances, num_stuff: int, size: Size) -> float:

@@ -41,7 +41,7 @@ COLUMNS = 2  # of cards: the segmentation and the residual, side by side
 STRIP_COLOR = (70, 70, 70)
 
 MEASURES = tuple(field.name for field in fields(Doubts))
-PRINTED = ("residual", "detection", "entropy")
+PRINTED = ("expected_loss", "residual", "detection", "entropy")
 """Those that find room on a console."""
 
 
@@ -54,7 +54,7 @@ class RankedPhoto:
 
     def to_dict(self, rank: int) -> dict[str, Any]:
         """A row of triage.csv, an object of triage.json."""
-        return {"rank": rank, "photo": self.photo, "score": self.doubts.score} | asdict(self.doubts)
+        return {"rank": rank, "photo": self.photo} | asdict(self.doubts)
 
 
 def measure_doubt(prediction: Prediction, label_space: LabelSpace, score_threshold: float) -> Doubts:
@@ -87,26 +87,26 @@ class _Sheet:
     def __init__(self, label_space: LabelSpace, shown: int):
         self._label_space = label_space
         self._shown = shown
-        self._numbers = count(0, -1)  # of equal scores the earlier photo is kept
+        self._numbers = count(0, -1)  # of equal losses the earlier photo is kept
         self._kept: list[tuple[float, int, str, visualize.Picture]] = []
 
     def add(self, ranked: RankedPhoto, prediction: Prediction) -> None:
         """Draw a photo if it is among the most doubtful."""
-        score = ranked.doubts.score
-        if len(self._kept) == self._shown and score <= self._kept[0][0]:
+        loss = ranked.doubts.expected_loss
+        if len(self._kept) == self._shown and loss <= self._kept[0][0]:
             return
         overlay = visualize.draw_segmentation(prediction.segmentation, self._label_space, prediction.image)
         residual = visualize.draw_residual(prediction.residual, prediction.image)
         pair = visualize.grid([[overlay, residual]], cell_size=THUMBNAIL, margin=2)
-        heapq.heappush(self._kept, (score, next(self._numbers), ranked.photo, pair))
+        heapq.heappush(self._kept, (loss, next(self._numbers), ranked.photo, pair))
         if len(self._kept) > self._shown:
             heapq.heappop(self._kept)
 
     def draw(self) -> visualize.Picture:
         """(H, W, 3) uint8: cards in reading order, the most doubtful first."""
         cards = [
-            visualize.card(pair, f"{rank}.  {score:.3f}  {Path(photo).name}", Size(*pair.shape[:2]), STRIP_COLOR)
-            for rank, (score, _, photo, pair) in enumerate(sorted(self._kept, reverse=True), start=1)
+            visualize.card(pair, f"{rank}.  {loss:.3f}  {Path(photo).name}", Size(*pair.shape[:2]), STRIP_COLOR)
+            for rank, (loss, _, photo, pair) in enumerate(sorted(self._kept, reverse=True), start=1)
         ]
         rows = [cards[first : first + COLUMNS] for first in range(0, len(cards), COLUMNS)]
         return visualize.grid(rows, cell_size=Size(*cards[0].shape[:2]))
@@ -159,7 +159,9 @@ def triage_files(
             bar.update(len(found) + len(unreadable), path.name)
     if not found:
         raise InputError(f"no photo can be read, {len(unreadable)} were tried. The first: {unreadable[0][1]}")
-    ranking = sorted(found, key=lambda ranked: -ranked.doubts.score)  # equal scores stay in the order of the photos
+    ranking = sorted(
+        found, key=lambda ranked: -ranked.doubts.expected_loss
+    )  # equal ones stay in the order of the photos
     write_png(output / "most_doubtful.png", sheet.draw())
     _write_csv(output / "triage.csv", ranking)
     _write_json(output / "triage.json", str(network), ranking, unreadable)
@@ -175,7 +177,7 @@ def name_of(path: Path) -> str:
 
 def _write_csv(path: Path, ranking: Sequence[RankedPhoto]) -> None:
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, ["rank", "photo", "score", *MEASURES])
+        writer = csv.DictWriter(file, ["rank", "photo", *MEASURES])
         writer.writeheader()
         writer.writerows(ranked.to_dict(rank) for rank, ranked in enumerate(ranking, start=1))
 
@@ -199,10 +201,10 @@ def _print(shown: Sequence[RankedPhoto], total: int, unreadable: Sequence[tuple[
     table = Table(title=title, title_justify="left")
     table.add_column("", justify="right")
     table.add_column("photo", overflow="fold")
-    for heading in ("score", *PRINTED):
+    for heading in PRINTED:
         table.add_column(heading.replace("_", " "), justify="right")
     for rank, ranked in enumerate(shown, start=1):
-        values = [ranked.doubts.score, *(getattr(ranked.doubts, name) for name in PRINTED)]
+        values = [getattr(ranked.doubts, name) for name in PRINTED]
         table.add_row(str(rank), escape(ranked.photo), *(f"{value:.3f}" for value in values))
     console.print(table)
     if unreadable:
