@@ -164,7 +164,7 @@ class LossConfig:
         tasc_distance: squared difference, or Kullback-Leibler divergence.
         tasc_normalization: mean over all labelled pixels ("valid"), those that a head calls things ("active"), or
             those along the borders of the things head's masks ("band").
-        tasc_gradient: which head learns from it.
+        tasc_gradient: which head learns from it; the things head alone measures best, "both" is the literal reading.
     """
 
     stuff: float = 1.0
@@ -173,7 +173,7 @@ class LossConfig:
     tasc_stuff_mask: Literal["confidence", "probability"] = "probability"
     tasc_distance: Literal["squared", "divergence"] = "squared"
     tasc_normalization: Literal["valid", "active", "band"] = "active"
-    tasc_gradient: Literal["both", "stuff", "things"] = "both"
+    tasc_gradient: Literal["both", "stuff", "things"] = "things"
 
 
 @dataclass

@@ -74,7 +74,9 @@ def test_void_pixels_do_not_count(normalization: Normalization, pixels: int) -> 
 @pytest.mark.parametrize("normalization", ["valid", "active"])
 def test_loss_is_zero_and_in_the_graph_where_no_pixel_counts(normalization: Normalization) -> None:
     stuff_things = STUFF_THINGS.clone().requires_grad_()
-    loss = tasc_loss(stuff_things, ROI_THINGS, torch.zeros_like(ALL_VALID), TascForm(normalization=normalization))
+    loss = tasc_loss(
+        stuff_things, ROI_THINGS, torch.zeros_like(ALL_VALID), TascForm(normalization=normalization, gradient="both")
+    )
     assert loss.item() == 0
     loss.backward()
     assert torch.equal(stuff_things.grad, torch.zeros(1, 4))
@@ -103,9 +105,8 @@ def test_a_probability_below_one_half_counts_where_it_is_asked_for() -> None:
 def test_the_stuff_head_learns_of_things_it_misses_from_its_probability_alone() -> None:
     for stuff_mask, learns in (("confidence", False), ("probability", True)):
         probability = torch.tensor([[0.3]], requires_grad=True)
-        tasc_loss(
-            probability, torch.tensor([[0.9]]), torch.tensor([[True]]), TascForm(stuff_mask=stuff_mask)
-        ).backward()
+        form = TascForm(stuff_mask=stuff_mask, gradient="stuff")
+        tasc_loss(probability, torch.tensor([[0.9]]), torch.tensor([[True]]), form).backward()
         assert (probability.grad.item() < 0) == learns  # descent raises it
 
 
@@ -155,7 +156,7 @@ def both_heads(num_stuff: int = 2) -> tuple[Tensor, Tensor, Tensor]:
     mask_logits = torch.full((1, 4, 4), 2.0, requires_grad=True)
     roi_things = roi_flatten(mask_logits.sigmoid(), torch.tensor([[16.0, 0, 32, 16]]), Size(4, 8), stride=4)
     probability = things_probability(stuff_logits, num_stuff)
-    form = TascForm(stuff_mask="confidence")
+    form = TascForm(stuff_mask="confidence", gradient="both")
     return stuff_logits, mask_logits, tasc_loss(probability, roi_things, torch.ones(4, 8, dtype=torch.bool), form)
 
 

@@ -10,7 +10,7 @@ from tascnet.model.backbone import Backbone
 from tascnet.model.fpn import FPN
 from tascnet.model.rpn import RPN, RPNSettings
 from tascnet.model.stuff_head import StuffHead
-from tascnet.model.tasc_loss import TascForm
+from tascnet.model.tasc_loss import Gradient, TascForm
 from tascnet.model.tascnet import LOSSES, Outputs, TASCNet
 from tascnet.model.things_head import RoISettings, ThingsHead
 from tascnet.structures import IGNORE, Size, Target
@@ -201,22 +201,26 @@ def test_consistency_loss_without_objects_is_what_the_stuff_head_imagines() -> N
 
 
 @pytest.mark.parametrize("num_outputs", [NUM_STUFF + 1, NUM_STUFF + NUM_THINGS])
-def test_gradient_of_the_consistency_loss_reaches_both_heads(num_outputs: int) -> None:
+@pytest.mark.parametrize("gradient", ["both", "things"])
+def test_gradient_of_the_consistency_loss_reaches_the_heads_that_learn(num_outputs: int, gradient: Gradient) -> None:
     model = network(num_outputs)
+    model.tasc = TascForm(gradient=gradient)
     model.stuff_head.classifier.bias.data[NUM_STUFF:] += 5
     model.things_head.mask_predictor.mask_fcn_logits.bias.data += 2
     model(noise(2, *IMAGE), scenes())["tasc"].backward()
+    stuff_head = [model.stuff_head.classifier, model.fpn]  # the masks do not read P6 and P7
     for part in (
-        model.stuff_head.classifier,
+        *(stuff_head if gradient == "both" else []),
         model.things_head.mask_predictor.mask_fcn_logits,
         model.things_head.mask_predictor.conv5_mask,
-        model.fpn,
         model.backbone.added_stages,
     ):
         for parameter in part.parameters():
             assert parameter.grad is not None
             assert parameter.grad.abs().sum() > 0
     # boxes and categories are constants to it
+    if gradient == "things":
+        assert all(parameter.grad is None for parameter in model.stuff_head.parameters())
     for part in (model.things_head.box_head, model.things_head.box_predictor, model.things_head.rpn):
         assert all(parameter.grad is None for parameter in part.parameters())
 

@@ -39,13 +39,14 @@ class TascForm:
         normalization: over which pixels the loss is averaged: all that are not VOID; those of them that either head
             calls things; or those along the borders of M_th. With the mean over all pixels the gradient of a few small
             objects is lost in a large image.
-        gradient: which head learns from it.
+        gradient: which head learns from it. The stuff head has an annotation for every pixel, a better teacher than the
+            masks of some RoIs; the masks learn inside of their boxes only, and gain from the stuff head.
     """
 
     stuff_mask: StuffMask = "probability"
     distance: Distance = "squared"
     normalization: Normalization = "active"
-    gradient: Gradient = "both"
+    gradient: Gradient = "things"
 
     def __post_init__(self) -> None:
         for name, allowed in (
