@@ -77,7 +77,7 @@ def of_input(
         height, width = golden["padded_size"].tolist()
         padded = F.pad(model.backbone.normalize(image), (0, width - size.width, 0, height - size.height))
         pyramid = model.fpn(model.backbone(padded))
-        proposals = model.things_head.rpn(pyramid, [size])[0][0]
+        proposals = model.things_head.rpn(pyramid, [size])[0][0].boxes
         outputs = model(image)
     instances = outputs.instances[0]
     logits = F.interpolate(outputs.stuff_logits, scale_factor=4, mode="bilinear")[0, :, ::EVERY, ::EVERY]

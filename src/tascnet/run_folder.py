@@ -31,7 +31,6 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard import SummaryWriter
 
 from tascnet import __version__
-from tascnet.checkpoint import BEST_FILE
 from tascnet.config import Config
 from tascnet.errors import InputError
 from tascnet.files import check_writable, make_folder, read_json, read_yaml, write_json, write_text
@@ -163,7 +162,7 @@ class RunFolder:
 
     def best(self) -> Best | None:
         """The best checkpoint so far; None before the first validation."""
-        file = self.checkpoints / BEST_FILE
+        file = self.checkpoints / "best.json"
         return Best(**read_json(file)) if file.is_file() else None
 
     def offer_best(self, step: int, pq: float | None, weights: str) -> None:
@@ -176,7 +175,7 @@ class RunFolder:
         """
         best = self.best()
         if pq is not None and (best is None or pq > best.pq or best.step >= step):
-            write_json(self.checkpoints / BEST_FILE, Best(f"step_{step:06d}", step, pq, weights)._asdict(), indent=1)
+            write_json(self.checkpoints / "best.json", Best(f"step_{step:06d}", step, pq, weights)._asdict(), indent=1)
 
     def log(self, step: int, values: Mapping[str, float | None]) -> None:
         """Append one line of metrics, and the same to the curves; None is left out of the curves.
