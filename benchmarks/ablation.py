@@ -45,7 +45,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", choices=("streets", "coco_mini"))
     parser.add_argument("--root", type=Path, default=Path("data/coco"), help="folder of COCO, for coco_mini")
-    parser.add_argument("--trainings", nargs="+", choices=TRAININGS, default=["no TASC", "TASC"], metavar="NAME")
+    parser.add_argument(
+        "--trainings", nargs="+", choices=TRAININGS, default=["no TASC", "TASC, things head learns"], metavar="NAME"
+    )
     parser.add_argument("--fusions", nargs="+", choices=FUSIONS, default=list(FUSIONS), metavar="NAME")
     parser.add_argument("--seeds", type=int, nargs="+")
     parser.add_argument("--steps", type=int)
