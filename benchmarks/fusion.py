@@ -9,6 +9,7 @@ if its result is not that of our fusion.
 
 import argparse
 import math
+from collections.abc import Iterator
 
 import torch
 from measure import Call, measure
@@ -146,7 +147,10 @@ def fuse_naively(logits: Tensor, instances: Instances, size: Size, guided: bool)
     allowed = best >= NUM_STUFF if guided else torch.ones_like(best, dtype=torch.bool)
     id_map = torch.zeros(size, dtype=torch.int32)
     next_id = 1
-    for plane in paste_on_planes(instances, size) > OPTIONS.mask_threshold:
+    masks = torch.zeros(len(instances), *size, dtype=torch.bool)
+    for mask, plane in zip(masks, pasted_planes(instances, size), strict=True):
+        mask[:] = plane > OPTIONS.mask_threshold
+    for plane in masks:
         claim = plane & allowed
         if claim.any() and claim.sum() >= OPTIONS.overlap_threshold * plane.sum():
             id_map[claim] = next_id
@@ -160,7 +164,9 @@ def fuse_jointly_naively(logits: Tensor, instances: Instances, size: Size) -> Te
     instances = instances[instances.scores.argsort(descending=True)]
     odds = (logits[NUM_STUFF:].logsumexp(0) - logits[:NUM_STUFF].logsumexp(0)).clamp(-LARGEST_ODDS, LARGEST_ODDS)
     odds = functional.interpolate(odds[None, None], size=tuple(size), mode="bilinear")[0, 0].clamp(max=0)
-    evidence = paste_on_planes(instances, size).logit(SMALLEST) + OPTIONS.veto * odds  # (N, H, W)
+    evidence = torch.zeros(len(instances), *size)
+    for plane, pasted in zip(evidence, pasted_planes(instances, size), strict=True):
+        plane[:] = pasted.logit(SMALLEST) + OPTIONS.veto * odds
     masks = evidence > math.log(OPTIONS.mask_threshold / (1 - OPTIONS.mask_threshold))
     taken, kept = torch.zeros(size, dtype=torch.bool), []
     for index, (mask, score) in enumerate(zip(masks, instances.scores, strict=True)):
@@ -185,16 +191,14 @@ def fill_with_stuff(id_map: Tensor, best: Tensor, next_id: int) -> Tensor:
     return id_map
 
 
-def paste_on_planes(instances: Instances, size: Size) -> Tensor:
-    """(N, H, W) probabilities, 0 outside of the boxes."""
-    planes = torch.zeros(len(instances), *size)
-    for plane, mask, (x0, y0, x1, y1) in zip(planes, instances.masks, instances.boxes.tolist(), strict=True):
+def pasted_planes(instances: Instances, size: Size) -> Iterator[Tensor]:
+    """(H, W) probabilities of each instance, 0 outside of its box."""
+    for mask, (x0, y0, x1, y1) in zip(instances.masks, instances.boxes.tolist(), strict=True):
         x = (torch.arange(size.width) + 0.5 - x0) / (x1 - x0) * 2 - 1
         y = (torch.arange(size.height) + 0.5 - y0) / (y1 - y0) * 2 - 1
         grid = torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], dim=-1)[None]
         pasted = functional.grid_sample(mask[None, None], grid, align_corners=False)[0, 0]
-        plane[:] = pasted * (((y >= -1) & (y < 1))[:, None] & (x >= -1) & (x < 1))
-    return planes
+        yield pasted * (((y >= -1) & (y < 1))[:, None] & (x >= -1) & (x < 1))
 
 
 if __name__ == "__main__":

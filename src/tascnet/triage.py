@@ -159,9 +159,7 @@ def triage_files(
             bar.update(len(found) + len(unreadable), path.name)
     if not found:
         raise InputError(f"no photo can be read, {len(unreadable)} were tried. The first: {unreadable[0][1]}")
-    ranking = sorted(
-        found, key=lambda ranked: -ranked.doubts.expected_loss
-    )  # equal ones stay in the order of the photos
+    ranking = sorted(found, key=lambda ranked: -ranked.doubts.expected_loss)  # equal ones stay in the photos' order
     write_png(output / "most_doubtful.png", sheet.draw())
     _write_csv(output / "triage.csv", ranking)
     _write_json(output / "triage.json", str(network), ranking, unreadable)
