@@ -33,6 +33,7 @@ from tascnet.config import Config, DatasetConfig
 from tascnet.data.sample import Sample
 from tascnet.files import atomic_path
 from tascnet.metrics import AveragePrecision, MeanIoU, SegmentationMetrics
+from tascnet.planes import Extent, Plane
 from tascnet.predictor import Predictor
 from tascnet.structures import Instances, LabelSpace
 from tascnet.training import train
@@ -106,7 +107,7 @@ def unseen(settings: str) -> tuple[list[Sample], LabelSpace]:
 class Said(NamedTuple):
     """What a network says of one picture."""
 
-    stuff_logits: Tensor
+    stuff_logits: Plane
     instances: Instances
     semantic: Tensor
     doubt: float
@@ -121,7 +122,8 @@ def predictions(run: Path, samples: Sequence[Sample]) -> list[Said]:
         for index, sample in enumerate(samples):
             found = predictor.predict(sample.image)
             parts = {name: getattr(found.instances, name) for name in ("boxes", "labels", "scores", "masks")}
-            parts |= {"stuff_logits": found.stuff_logits, "semantic": found.semantic.to(torch.uint8)}
+            parts |= {"stuff_logits": found.stuff_logits.values, "extent": torch.tensor(found.stuff_logits.extent)}
+            parts |= {"semantic": found.semantic.to(torch.uint8)}
             parts["doubt"] = torch.tensor([found.doubt], dtype=torch.float64)
             tensors |= {f"{index} {name}": part.contiguous() for name, part in parts.items()}
         with atomic_path(path) as temporary:
@@ -129,7 +131,7 @@ def predictions(run: Path, samples: Sequence[Sample]) -> list[Said]:
     tensors = load_file(path)
     return [
         Said(
-            tensors[f"{index} stuff_logits"],
+            Plane(tensors[f"{index} stuff_logits"], Extent(*tensors[f"{index} extent"].tolist())),
             Instances(*(tensors[f"{index} {name}"] for name in ("boxes", "labels", "scores", "masks"))),
             tensors[f"{index} semantic"].long(),
             float(tensors[f"{index} doubt"]),
@@ -144,7 +146,7 @@ def measure(said: Sequence[Said], samples: Sequence[Sample], space: LabelSpace, 
     panoptic, miou, ap = SegmentationMetrics(space), MeanIoU(space), AveragePrecision(space)
     for picture, sample in zip(said, samples, strict=True):
         annotation = sample.segmentation
-        segmentation = fuse(picture.stuff_logits, picture.instances, annotation.size)
+        segmentation = fuse(picture.stuff_logits, picture.instances, annotation.size).segmentation
         panoptic.update(segmentation, annotation, sample.name)
         miou.update(picture.semantic, annotation.semantic_map(space))
         ap.update(picture.instances, annotation, sample.name)

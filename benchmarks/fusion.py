@@ -67,7 +67,7 @@ def main() -> None:
 
 def prepare_joint(size: Size, count: int) -> Call:
     logits, instances = inputs(size, count)
-    return lambda: fuse_jointly(logits, instances, LABEL_SPACE, size, OPTIONS).id_map
+    return lambda: fuse_jointly(logits, instances, LABEL_SPACE, size, OPTIONS).segmentation.id_map
 
 
 def prepare_joint_naively(size: Size, count: int) -> Call:
@@ -77,12 +77,12 @@ def prepare_joint_naively(size: Size, count: int) -> Call:
 
 def prepare_guided(size: Size, count: int) -> Call:
     logits, instances = inputs(size, count)
-    return lambda: fuse_mask_guided(logits, instances, LABEL_SPACE, size, OPTIONS).id_map
+    return lambda: fuse_mask_guided(logits, instances, LABEL_SPACE, size, OPTIONS).segmentation.id_map
 
 
 def prepare_unguided(size: Size, count: int) -> Call:
     logits, instances = inputs(size, count)
-    return lambda: fuse_unguided(logits, instances, LABEL_SPACE, size, OPTIONS).id_map
+    return lambda: fuse_unguided(logits, instances, LABEL_SPACE, size, OPTIONS).segmentation.id_map
 
 
 def prepare_guided_naively(size: Size, count: int) -> Call:

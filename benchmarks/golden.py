@@ -93,7 +93,7 @@ def of_input(
         "sem_logits_at_input_size_every8": logits.roll(1, 0),  # things first, as they have it
     }
     in_photo = instances.resized(photo.width / size.width, photo.height / size.height)
-    segmentation = predictor._fuse(outputs.stuff_logits_at_input(0, size), in_photo, photo)
+    segmentation = predictor._fuse(outputs.stuff_logits_at_input(0, size), in_photo, photo).segmentation
     return [difference(name, array, golden[name]) for name, array in found.items()], segmentation
 
 

@@ -49,4 +49,4 @@ def test_builds_trains_and_predicts(name: str, tiny_config: Callable[[], Config]
     # a size that is no multiple of 32, nor of any window
     prediction = Predictor(model, STREETS, config.data.input, config.fusion).predict(streets[0].image[:, :50, :70])
     assert prediction.segmentation.size == Size(50, 70)
-    assert prediction.residual.isfinite().all()
+    assert prediction.residual.values.isfinite().all()

@@ -256,14 +256,14 @@ def two_cars() -> tuple[torch.Tensor, Instances]:
 )
 def test_fusion_is_the_one_that_was_asked_for(options: dict[str, Any], expected: dict[int, int]) -> None:
     asked = FusionConfig(**{"method": "unguided", "min_stuff_area": 1} | options)
-    segmentation = build_fusion(asked, LABEL_SPACE)(*two_cars(), Size(8, 8))
+    segmentation = build_fusion(asked, LABEL_SPACE)(*two_cars(), Size(8, 8)).segmentation
     areas: dict[int, int] = {}
     for segment in segmentation.segments:
         areas[segment.category_id] = areas.get(segment.category_id, 0) + segment.area
     assert areas == expected
     fuse = {"joint": fuse_jointly, "mask-guided": fuse_mask_guided, "unguided": fuse_unguided}[asked.method]
     values = {field.name: getattr(asked, field.name) for field in fields(FusionOptions)}
-    direct = fuse(*two_cars(), LABEL_SPACE, Size(8, 8), FusionOptions(**values))
+    direct = fuse(*two_cars(), LABEL_SPACE, Size(8, 8), FusionOptions(**values)).segmentation
     assert torch.equal(segmentation.id_map, direct.id_map)
     assert segmentation.segments == direct.segments
 

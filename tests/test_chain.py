@@ -36,7 +36,7 @@ def predict_the_annotation(sample: Sample, label_space: LabelSpace, fuse: Fuse) 
     stuff = stuff_shares(target.semantic, len(label_space.stuff) + 1)
     outputs = Outputs(stuff[None], [instances])
     options = FusionOptions(mask_threshold=0.5, min_stuff_area=1)
-    return fuse(outputs.stuff_logits_of(0, size), instances, label_space, size, options)
+    return fuse(outputs.stuff_logits_of(0, size), instances, label_space, size, options).segmentation
 
 
 def stuff_shares(semantic: torch.Tensor, num_outputs: int) -> torch.Tensor:

@@ -30,7 +30,9 @@ from tascnet.evaluation import (
     join_parts,
     write_cases,
 )
+from tascnet.fusion import Dropped
 from tascnet.metrics import CityscapesAveragePrecision
+from tascnet.planes import Plane
 from tascnet.predictor import Prediction, Predictor
 from tascnet.reports.report import Report
 from tascnet.reports.writing import to_markdown
@@ -86,11 +88,12 @@ class KnowsTheAnswer:
         return Prediction(
             image=image,
             segmentation=case.prediction,
+            dropped=Dropped(1, 2, 3),
             instances=case.instances,
             scored=case.instances,
             semantic=(case.prediction if case.semantic is None else case.semantic).semantic_map(SPACE).clamp(min=0),
-            stuff_logits=torch.zeros(len(SPACE.categories), 2, 2),
-            residual=torch.zeros(2, 2),
+            stuff_logits=Plane.covering(torch.zeros(len(SPACE.categories), 2, 2)),
+            residual=Plane.covering(torch.zeros(2, 2)),
             doubt=0.25,
         )
 
@@ -152,6 +155,7 @@ class TestFigures:
         assert values["images"] == 2
         assert values["pq_of_image"] == {"picture 0": 100.0, "picture 1": 100.0}
         assert values["mean_doubt"] == 0.25
+        assert values["dropped_by_fusion"] == {"low_score": 2, "overlap": 4, "small_stuff": 6}
         assert values["seconds_per_image"] > 0
 
     def test_a_figure_for_everything_that_went_wrong(self):
@@ -268,6 +272,7 @@ class TestUnreadablePictures:
         assert report.panoptic == evaluate_cases(*left).panoptic
         assert list(report.pq_of_image) == ["picture 1", "picture 2", "picture 4"]
         assert report.mean_doubt == 0.25
+        assert report.dropped == Dropped(3, 6, 9)
         assert report.left_out == {0: "photo 0 is cut short.", 3: "photo 3 is cut short."}
         (note,) = report.notes
         assert note.startswith("2 of 5 pictures could not be read and were left out of the measurement: photo 0 is cut")

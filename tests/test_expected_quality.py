@@ -14,7 +14,6 @@ from tascnet.expected_quality import (
     expected_panoptic_quality,
     expected_stuff,
     expected_things,
-    ids_at,
     segments_of_detections,
 )
 from tascnet.structures import Category, Instances, LabelSpace, PanopticSegmentation, Segment, Size
@@ -159,9 +158,3 @@ class TestSegmentsOfDetections:
         car = Segment(1, 10, 64, score=0.9)
         assert segments_of_detections(detections((CAR, 0.9, [20.0, 0, 30, 8])), halves(left=car), SPACE) == {}
         assert segments_of_detections(detections(), halves(left=car), SPACE) == {}
-
-
-def test_ids_of_the_pixel_centres():
-    ids = torch.arange(8 * 16, dtype=torch.int32).reshape(8, 16) + 2**24 - 200
-    coarse = ids_at(PanopticSegmentation(ids, ()), Size(2, 4))
-    assert torch.equal(coarse, ids[2::4, 2::4].long())

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -9,18 +10,12 @@ from torch import Tensor
 from torch.nn import functional
 from torchvision.ops import roi_align
 
+from tascnet import fusion
 from tascnet.data.batch import make_target
 from tascnet.data.coco import CocoPanoptic
 from tascnet.data.merged import group_categories
 from tascnet.errors import InputError
-from tascnet.fusion import (
-    FusionOptions,
-    fuse_jointly,
-    fuse_mask_guided,
-    fuse_unguided,
-    interpolated_argmax,
-    semantic_from_stuff,
-)
+from tascnet.fusion import Dropped, FusionOptions, semantic_from_stuff
 from tascnet.metrics.panoptic_quality import PanopticQuality
 from tascnet.structures import IGNORE, Category, Instances, LabelSpace, PanopticSegmentation, Size
 
@@ -38,6 +33,18 @@ WORLD = """
     sttttr
     rrrrrr
 """
+
+
+def fuse_jointly(*inputs: Any) -> PanopticSegmentation:
+    return fusion.fuse_jointly(*inputs).segmentation
+
+
+def fuse_mask_guided(*inputs: Any) -> PanopticSegmentation:
+    return fusion.fuse_mask_guided(*inputs).segmentation
+
+
+def fuse_unguided(*inputs: Any) -> PanopticSegmentation:
+    return fusion.fuse_unguided(*inputs).segmentation
 
 
 def stuff_logits(world: str, channels: str = "srt") -> Tensor:
@@ -156,6 +163,29 @@ def test_stuff_area_is_counted_after_instances() -> None:
     for least, expected in ((3, [20, 7, 3]), (4, [20, 7])):
         options = FusionOptions(min_stuff_area=least)
         assert categories(fuse_unguided(stuff_logits(WORLD), car, SPACE, SIZE, options)) == expected
+
+
+@pytest.mark.parametrize("fuse", [fuse_jointly, fuse_mask_guided, fuse_unguided])
+@pytest.mark.parametrize("size", [Size(4, 6), Size(8, 12), Size(40, 60), Size(5, 7)])
+def test_small_stuff_is_a_share_of_the_image_by_default(fuse: Fuse, size: Size) -> None:
+    world = "ssssss ssssss ssssss srssss"  # road is one of 24 cells
+    assert categories(fuse(stuff_logits(world), instances(), SPACE, size, FusionOptions(min_stuff_share=0.1))) == [7]
+    assert 3 in categories(fuse(stuff_logits(world), instances(), SPACE, size, FusionOptions(min_stuff_share=0.02)))
+    everything = FusionOptions(min_stuff_share=0.1, min_stuff_area=1)  # pixels take the place of the share
+    assert 3 in categories(fuse(stuff_logits(world), instances(), SPACE, size, everything))
+
+
+@pytest.mark.parametrize("fuse", [fusion.fuse_jointly, fusion.fuse_mask_guided, fusion.fuse_unguided])
+def test_dropped_candidates_are_counted(fuse: Callable[..., fusion.Fused]) -> None:
+    items = instances(
+        ([1, 1, 4, 3], CAR, 0.9),
+        ([1, 1, 4, 3], PERSON, 0.8),  # covered by the car
+        ([1, 1, 3, 3], PERSON, 0.01),  # below the threshold of scores, joint ones too
+        ([4, 1, 5, 3], CAR, 0.02),
+    )
+    fused = fuse(stuff_logits(WORLD), items, SPACE, SIZE, FusionOptions(min_stuff_area=9))
+    assert fused.dropped == Dropped(low_score=2, overlap=1, small_stuff=2)  # sky and road have 8 pixels each
+    assert categories(fused.segmentation) == [20]
 
 
 @pytest.mark.parametrize("fuse", [fuse_jointly, fuse_mask_guided, fuse_unguided])
@@ -331,16 +361,23 @@ def fuse_jointly_by_pixel(logits: Tensor, items: Instances, scores: Tensor, opti
     planes = soft_planes(items, size).clamp(1e-4, 1 - 1e-4)
     evidence = (planes / (1 - planes)).log() + options.veto * odds.clamp(max=0)
     threshold = torch.tensor(options.mask_threshold).logit()
-    owner, strongest = torch.full(size, -1), torch.full(size, -1e9, dtype=torch.float64)
-    for k in scores.argsort(descending=True, stable=True).tolist():
-        mask = evidence[k] > threshold
-        free = mask & (owner < 0)
-        if scores[k] < options.score_threshold or not free.any():
-            continue
-        if free.sum() / mask.sum() >= options.overlap_threshold:
-            wins = mask & (evidence[k] > strongest)
-            owner[wins], strongest[wins] = k, evidence[k][wins]
-    return owner
+    masks = evidence > threshold
+    slivers = set[int]()
+    while True:
+        owner, strongest = torch.full(size, -1), torch.full(size, -1e9, dtype=torch.float64)
+        claimed = []
+        for k in scores.argsort(descending=True, stable=True).tolist():
+            free = masks[k] & (owner < 0)
+            if k in slivers or scores[k] < options.score_threshold or not free.any():
+                continue
+            if free.sum() / masks[k].sum() >= options.overlap_threshold:
+                wins = masks[k] & (evidence[k] > strongest)
+                owner[wins], strongest[wins] = k, evidence[k][wins]
+                claimed.append(k)
+        left = {k for k in claimed if (owner == k).sum() / masks[k].sum() < options.overlap_threshold}
+        if not left:
+            return owner
+        slivers |= left
 
 
 @pytest.mark.parametrize("channels", [3, 4])
@@ -394,44 +431,28 @@ def test_the_surer_mask_takes_the_overlap() -> None:
     assert areas == [8, 16]  # the better score alone would have given 16 and 8
 
 
+def test_an_instance_that_others_eat_down_to_a_sliver_gives_its_pixels_back() -> None:
+    # the person comes first, then loses three of its four columns to the surer mask of the car, which found two free
+    items = instances(([0, 0, 4, 4], PERSON, 0.99), ([1, 0, 6, 4], CAR, 0.6))
+    items.masks[0], items.masks[1] = 0.6, 0.95
+    for overlap_threshold, rows in ((0.2, "122222"), (0.3, "011111")):
+        options = FusionOptions(min_stuff_area=0, veto=0.0, overlap_threshold=overlap_threshold)
+        segmentation = fuse_jointly(stuff_logits("tttttt " * 4), items, SPACE, SIZE, options).validate(SPACE)
+        assert id_rows(segmentation) == [rows] * 4
+    # whom the person had displaced comes back: a third instance finds its pixels free again
+    third = instances(([0, 0, 4, 4], PERSON, 0.99), ([1, 0, 6, 4], CAR, 0.6), ([0, 0, 1, 4], CAR, 0.55))
+    third.masks[0], third.masks[1], third.masks[2] = 0.6, 0.95, 0.9
+    options = FusionOptions(min_stuff_area=0, veto=0.0, overlap_threshold=0.3)
+    segmentation = fuse_jointly(stuff_logits("tttttt " * 4), third, SPACE, SIZE, options).validate(SPACE)
+    assert id_rows(segmentation) == ["211111"] * 4
+
+
 def test_an_instance_that_loses_all_its_pixels_is_no_segment() -> None:
     items = instances(([0, 0, 2, 4], CAR, 0.9), ([0, 0, 6, 4], PERSON, 0.6))
     items.masks[0], items.masks[1] = 0.7, 0.95
     options = FusionOptions(min_stuff_area=0, veto=0.0)
     segmentation = fuse_jointly(stuff_logits(WORLD), items, SPACE, SIZE, options).validate(SPACE)
     assert [(segment.id, segment.category_id) for segment in segmentation.segments] == [(1, 11)]
-
-
-@pytest.mark.parametrize(
-    ("coarse", "fine"),
-    [
-        ((9, 13), (36, 52)),
-        ((9, 13), (35, 50)),
-        ((9, 13), (9, 13)),
-        ((9, 13), (5, 4)),
-        ((1, 1), (7, 3)),
-        ((1, 8), (3, 40)),
-    ],
-)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-@pytest.mark.parametrize("smooth", [True, False])
-def test_interpolated_argmax_equals_interpolation_then_argmax(
-    coarse: tuple[int, int], fine: tuple[int, int], dtype: torch.dtype, smooth: bool
-) -> None:
-    generator = torch.Generator().manual_seed(0)
-    logits = torch.randn(6, *coarse, generator=generator)
-    if smooth:
-        logits = functional.interpolate(torch.randn(1, 6, 2, 2, generator=generator), size=coarse, mode="bilinear")[0]
-    logits = logits.to(dtype)
-    computed = logits.float() if dtype == torch.bfloat16 else logits
-    expected = functional.interpolate(computed[None], size=fine, mode="bilinear", align_corners=False)[0].argmax(0)
-    assert torch.equal(interpolated_argmax(logits, Size(*fine)).long(), expected)
-
-
-def test_a_channel_that_is_second_in_all_corners_can_win_between_them() -> None:
-    # channel 0 is best left, channel 1 right; in the middle they have 0.5 each and channel 2 has 0.9
-    logits = torch.tensor([[[1.0, 0.0]], [[0.0, 1.0]], [[0.9, 0.9]]])
-    assert interpolated_argmax(logits, Size(1, 8)).tolist() == [[0, 0, 2, 2, 2, 2, 1, 1]]
 
 
 # -- semantic segmentation

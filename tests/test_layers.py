@@ -14,6 +14,7 @@ LAYERS = {
     "origin": 1,
     "structures": 1,
     "paste": 2,
+    "planes": 2,
     "config": 3,
     "data": 3,
     "model": 3,

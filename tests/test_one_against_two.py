@@ -81,7 +81,7 @@ def test_a_pair_of_one_networks_parts_predicts_what_that_network_predicts(
     )
     assert len(wanted.instances) > 0
     torch.testing.assert_close(vars(found.instances), vars(wanted.instances), rtol=0, atol=0)
-    torch.testing.assert_close(found.stuff_logits, wanted.stuff_logits, rtol=0, atol=0)
+    torch.testing.assert_close(found.stuff_logits.values, wanted.stuff_logits.values, rtol=0, atol=0)
     assert found.segmentation.segments == wanted.segmentation.segments
     assert torch.equal(found.segmentation.index_map(), wanted.segmentation.index_map())
 
@@ -96,7 +96,9 @@ def test_a_pair_fuses_the_stuff_of_one_with_the_instances_of_the_other(
     prediction = Predictor(pair, STREETS, config.data.input, config.fusion).predict(image)
     with torch.inference_mode():
         outputs = one.eval()(image[None]), other.eval()(image[None])
-    wanted = build_fusion(config.fusion, STREETS)(outputs[0].stuff_logits[0], outputs[1].instances[0], TINY)
+    wanted = build_fusion(config.fusion, STREETS)(
+        outputs[0].stuff_logits[0], outputs[1].instances[0], TINY
+    ).segmentation
     assert {segment.score is None for segment in wanted.segments} == {True, False}  # both stuff and instances
     assert not torch.equal(outputs[0].stuff_logits, outputs[1].stuff_logits)
     assert prediction.segmentation.segments == wanted.segments

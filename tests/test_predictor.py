@@ -101,10 +101,12 @@ class TestByHand:
         assert segmentation.segments[0].score == pytest.approx(0.9)
         assert prediction.instances.boxes.tolist() == [[16.0, 0.0, 32.0, 16.0]]
         assert torch.equal(prediction.semantic, halves(Size(16, 32)) % 2)  # sky 0, bird 1
-        assert prediction.residual.shape == (input_size[0] // 4, input_size[1] // 4)
-        assert prediction.stuff_logits.shape[1:] == prediction.residual.shape
+        assert prediction.residual.grid == (input_size[0] // 4, input_size[1] // 4)
+        assert prediction.stuff_logits.grid == prediction.residual.grid
         options = FusionOptions(min_stuff_area=0)
-        again = fuse_mask_guided(prediction.stuff_logits, prediction.instances, SPACE, Size(16, 32), options)
+        again = fuse_mask_guided(
+            prediction.stuff_logits, prediction.instances, SPACE, Size(16, 32), options
+        ).segmentation
         assert torch.equal(again.id_map, segmentation.id_map)
 
     def test_the_network_gets_the_photo_itself_where_nothing_is_resized(self):
@@ -116,15 +118,15 @@ class TestByHand:
     def test_both_masks_agree(self):
         predictor, _ = stub(score=0.9)
         prediction = predictor.predict(photo(16, 32))
-        assert prediction.residual.max() < 0.01
+        assert prediction.residual.values.max() < 0.01
         assert prediction.doubt < 0.01
 
     def test_the_masks_disagree_where_the_bird_is_too_uncertain_to_be_used(self):
         predictor, _ = stub(score=0.3)
         prediction = predictor.predict(photo(16, 32))
         assert [segment.category_id for segment in prediction.segmentation.segments] == [5]
-        assert prediction.residual[:, :4].max() < 0.01
-        assert prediction.residual[:, 4:].min() > 0.99
+        assert prediction.residual.values[:, :4].max() < 0.01
+        assert prediction.residual.values[:, 4:].min() > 0.99
         assert prediction.doubt > 0.99
         assert prediction.instances.scores.tolist() == pytest.approx([0.3])  # average precision wants it all the same
 
@@ -269,7 +271,7 @@ class TestBatches:
         with torch.inference_mode():
             alone = predictor.model(image)
             with_padding = predictor.model(padded, image_sizes=[Size(64, 96)])
-        difference = with_padding.stuff_logits_of(0, Size(64, 96)) - alone.stuff_logits[0]
+        difference = with_padding.stuff_logits_of(0, Size(64, 96)).values - alone.stuff_logits[0]
         assert difference.abs().max() > 0.01
 
     def test_calling_it_with_a_list_gives_a_list(self, predictor: Predictor, tmp_path: Path):

@@ -154,6 +154,8 @@ IMPOSSIBLE = [
     ("fusion.overlap_threshold", -0.5),
     ("fusion.mask_threshold", 1.5),
     ("fusion.min_stuff_area", -1),
+    ("fusion.min_stuff_share", -0.1),
+    ("fusion.min_stuff_share", 1.5),
     ("fusion.veto", -0.1),
     ("loss.stuff", -1),
     ("loss.tasc", float("nan")),

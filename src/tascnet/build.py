@@ -30,7 +30,7 @@ from tascnet.data.transforms import Augment
 from tascnet.data.vistas import Vistas
 from tascnet.display import progress_bar
 from tascnet.errors import InputError
-from tascnet.fusion import FusionOptions, fuse_jointly, fuse_mask_guided, fuse_unguided, rescored
+from tascnet.fusion import Fused, FusionOptions, fuse_jointly, fuse_mask_guided, fuse_unguided, rescored
 from tascnet.model.backbone import Backbone
 from tascnet.model.fpn import FPN
 from tascnet.model.rpn import RPN, RPNSettings
@@ -38,9 +38,10 @@ from tascnet.model.stuff_head import StuffHead, SummedStuffHead
 from tascnet.model.tasc_loss import TascForm
 from tascnet.model.tascnet import TASCNet
 from tascnet.model.things_head import RoISettings, ThingsHead
-from tascnet.structures import Instances, LabelSpace, PanopticSegmentation, Size
+from tascnet.planes import Plane
+from tascnet.structures import Instances, LabelSpace, Size
 
-Fusion = Callable[[Tensor, Instances, Size], PanopticSegmentation]
+Fusion = Callable[[Plane | Tensor, Instances, Size], Fused]
 """(C, h, w) stuff logits, instances in pixels of the result, size of the result -> segmentation."""
 
 
@@ -219,6 +220,7 @@ def build_fusion(config: FusionConfig, label_space: LabelSpace) -> Fusion:
         score_threshold=config.score_threshold,
         overlap_threshold=config.overlap_threshold,
         mask_threshold=config.mask_threshold,
+        min_stuff_share=config.min_stuff_share,
         min_stuff_area=config.min_stuff_area,
         unclaimed=config.unclaimed,
         veto=config.veto,
@@ -285,11 +287,11 @@ def _as_they_are(instances: Instances) -> Instances:
 
 
 def _fuse(
-    fuse: Callable[..., PanopticSegmentation],
+    fuse: Callable[..., Fused],
     label_space: LabelSpace,
     options: FusionOptions,
-    stuff_logits: Tensor,
+    stuff_logits: Plane | Tensor,
     instances: Instances,
     size: Size,
-) -> PanopticSegmentation:
+) -> Fused:
     return fuse(stuff_logits, instances, label_space, size, options)

@@ -134,7 +134,8 @@ class FusionConfig:
         score_threshold: instances with a lower score are dropped; "joint" scores them by box and mask.
         overlap_threshold: an instance that can claim less than this share of its mask is dropped.
         mask_threshold: probability above which a pixel belongs to an instance.
-        min_stuff_area: smaller stuff segments become VOID, pixels of the photo.
+        min_stuff_share: stuff segments of less than this share of the image become VOID.
+        min_stuff_area: the same in pixels of the image, in place of the share; COCO takes 4096, Cityscapes 2048.
         unclaimed: what becomes of things pixels that no instance claims.
         veto: how much it counts against an instance's pixel that the stuff head sees stuff there (joint); 0 for not.
         via_input: bring the stuff logits to the size of the network's input first, and from there to the photo's, as
@@ -145,7 +146,8 @@ class FusionConfig:
     score_threshold: float = 0.5
     overlap_threshold: float = 0.5
     mask_threshold: float = 0.4
-    min_stuff_area: int = 4096
+    min_stuff_share: float = 0.005
+    min_stuff_area: int | None = None
     unclaimed: Literal["void", "stuff"] = "void"
     veto: float = 0.25
     via_input: bool = False

@@ -10,7 +10,6 @@ from tascnet.config import (
     Config,
     DataConfig,
     DatasetConfig,
-    FusionConfig,
     InputConfig,
     LossConfig,
     ModelConfig,
@@ -48,7 +47,6 @@ def demo_config(minutes: float, steps: int) -> Config:
         ),
         model=small_model(),
         loss=LossConfig(stuff=1.0, tasc=0.5, tasc_warmup_steps=200),
-        fusion=FusionConfig(min_stuff_area=1024),
         optimizer=OptimizerConfig(
             name="adamw",
             lr=7e-4,

@@ -6,12 +6,11 @@ Every measure is higher where there is more doubt, and none needs other photos t
 import math
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
-from tascnet.expected_quality import ids_at
 from tascnet.model.roi_flatten import roi_flatten
 from tascnet.model.tasc_loss import things_probability
+from tascnet.planes import Plane, as_plane, at_cell_centres
 from tascnet.structures import VOID, Instances, PanopticSegmentation, Size
 
 UNCERTAIN_SCORES = (0.1, 0.5)
@@ -48,35 +47,37 @@ class Doubts:
     uncertain: float
 
 
-def soft_residual(stuff_logits: Tensor, instances: Instances, num_stuff: int, size: Size) -> float:
+def soft_residual(stuff_logits: Plane | Tensor, instances: Instances, num_stuff: int, size: Size) -> float:
     """The mean over all pixels of |P_th - S_th|, 0..1: the residual without thresholds.
 
     P_th is the stuff head's probability of things. S_th is the probability that at least one detection is right and
     covers the pixel, each with its score times its mask, whatever the score.
 
     Args:
-        stuff_logits: (C, h, w) float, covering exactly the photo.
+        stuff_logits: values (C, h, w) float. A tensor covers exactly the photo.
         instances: all detections, boxes in pixels of the photo.
         num_stuff: K_st.
         size: of the photo.
     """
-    grid = Size(*stuff_logits.shape[-2:])
-    on_grid = instances.resized(grid.width / size.width, grid.height / size.height)
-    nothing = stuff_logits.new_ones(grid, dtype=torch.float32)
-    for mask, box, score in zip(on_grid.masks, on_grid.boxes, on_grid.scores, strict=True):
-        nothing *= 1 - score * roi_flatten(mask[None], box[None], grid, stride=1, threshold=0)
-    return float((things_probability(stuff_logits.float(), num_stuff) - (1 - nothing)).abs().mean())
+    plane = as_plane(stuff_logits)
+    logits = plane.values.float()
+    in_cells = instances.resized(plane.extent.columns / size.width, plane.extent.rows / size.height)
+    nothing = logits.new_ones(plane.grid)
+    for mask, box, score in zip(in_cells.masks, in_cells.boxes, in_cells.scores, strict=True):
+        nothing *= 1 - score * roi_flatten(mask[None], box[None], plane.grid, stride=1, threshold=0)
+    return float((things_probability(logits, num_stuff) - (1 - nothing)).abs().mean())
 
 
-def instance_residuals(residual: Tensor, segmentation: PanopticSegmentation) -> list[float]:
+def instance_residuals(residual: Plane | Tensor, segmentation: PanopticSegmentation) -> list[float]:
     """The mean residual of each thing segment, 0..1; those too small for a pixel of the residual are left out.
 
     Args:
-        residual: (h, w) float, 0..1, covering exactly the photo.
+        residual: values (h, w) float, 0..1. A tensor covers exactly the photo.
         segmentation: (H, W); its thing segments are those with a score.
     """
-    id_map = ids_at(segmentation, Size(*residual.shape))
-    regions = (residual[id_map == segment.id] for segment in segmentation.segments if segment.score is not None)
+    plane = as_plane(residual)
+    id_map = at_cell_centres(segmentation.id_map, plane)
+    regions = (plane.values[id_map == segment.id] for segment in segmentation.segments if segment.score is not None)
     return [float(region.mean()) for region in regions if len(region)]
 
 

@@ -23,6 +23,7 @@ from tascnet.device import choose_device
 from tascnet.display import progress_bar
 from tascnet.errors import InputError
 from tascnet.files import check_writable
+from tascnet.fusion import Dropped
 from tascnet.metrics import (
     AveragePrecision,
     CityscapesAveragePrecision,
@@ -70,6 +71,7 @@ class EvaluatedPart:
         self.miou, self.ap = MeanIoU(label_space), AveragePrecision(label_space)
         self.cityscapes_ap = CityscapesAveragePrecision(label_space) if label_space == CITYSCAPES else None
         self.doubts: list[float] = []
+        self.dropped = Dropped()
         self.seconds = 0.0
         self.left_out: dict[int, str] = {}
 
@@ -81,6 +83,7 @@ class EvaluatedPart:
         if self.cityscapes_ap is not None and other.cityscapes_ap is not None:
             self.cityscapes_ap.merge(other.cityscapes_ap)
         self.doubts += other.doubts
+        self.dropped = self.dropped.plus(other.dropped)
         self.seconds += other.seconds
         self.left_out |= other.left_out
 
@@ -130,6 +133,7 @@ def evaluate_part(
             void = source.excusing_void(index) if isinstance(source, Cityscapes) else None
             found.cityscapes_ap.update(prediction.instances, sample.segmentation, sample.name, void)
         found.doubts.append(prediction.doubt)
+        found.dropped = found.dropped.plus(prediction.dropped)
         on_image(done, len(indices))
     return found
 
@@ -161,6 +165,7 @@ def join_parts(parts: Sequence[EvaluatedPart], dataset: PanopticDataset) -> Repo
         ap=whole.ap.compute(),
         cityscapes_ap=None if whole.cityscapes_ap is None else whole.cityscapes_ap.compute(),
         mean_doubt=sum(whole.doubts) / measured,
+        dropped=whole.dropped,
         seconds_per_image=whole.seconds / measured,
         notes=notes,
         left_out=whole.left_out,

@@ -15,10 +15,10 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from tascnet.paste import MASK_THRESHOLD, paste_instances
-from tascnet.structures import Instances, LabelSpace, PanopticSegmentation, Segment, Size
+from tascnet.planes import Plane, as_plane, at_cell_centres
+from tascnet.structures import Instances, LabelSpace, PanopticSegmentation, Segment
 
 MATCH_IOU = 0.5
 """A segment counts as found above this IoU: the definition of PQ."""
@@ -38,12 +38,12 @@ class Expected(NamedTuple):
 
 
 def expected_panoptic_quality(
-    stuff_logits: Tensor, instances: Instances, segmentation: PanopticSegmentation, label_space: LabelSpace
+    stuff_logits: Plane | Tensor, instances: Instances, segmentation: PanopticSegmentation, label_space: LabelSpace
 ) -> float:
     """The PQ that may be expected of a segmentation, 0..1: the mean over categories, weighted with their presence.
 
     Args:
-        stuff_logits: (C, h, w) float, covering exactly the photo; C is K_st + 1 or K.
+        stuff_logits: values (C, h, w) float, C is K_st + 1 or K. A tensor covers exactly the photo.
         instances: all detections, boxes in pixels of the photo.
         segmentation: what fusion made of both, (H, W).
         label_space: the categories that channels and labels stand for.
@@ -60,10 +60,13 @@ def expected_panoptic_quality(
     return sum(category.quality * category.presence for category in found) / presence if presence else 0.0
 
 
-def expected_stuff(stuff_logits: Tensor, segmentation: PanopticSegmentation, label_space: LabelSpace) -> list[Expected]:
+def expected_stuff(
+    stuff_logits: Plane | Tensor, segmentation: PanopticSegmentation, label_space: LabelSpace
+) -> list[Expected]:
     """Of each stuff category. One without a segment is missed with the highest probability that a pixel gives it."""
-    probability = stuff_logits.float().softmax(dim=0)
-    id_map = ids_at(segmentation, Size(*stuff_logits.shape[-2:]))
+    plane = as_plane(stuff_logits)
+    probability = plane.values.float().softmax(dim=0)
+    id_map = at_cell_centres(segmentation.id_map, plane)
     id_of = {segment.category_id: segment.id for segment in segmentation.segments}
     found = []
     for channel, category in zip(probability, label_space.stuff, strict=False):  # things follow in `probability`
@@ -160,9 +163,3 @@ def segments_of_detections(
             found[index] = segments[segment_id]
             free.remove(segment_id)
     return found
-
-
-def ids_at(segmentation: PanopticSegmentation, size: Size) -> Tensor:
-    """(h, w) int64: the segment id at the centre of each pixel of a coarser grid that covers the same photo."""
-    ids = segmentation.id_map[None, None].double()  # exact for every id
-    return functional.interpolate(ids, size=tuple(size), mode="nearest-exact")[0, 0].long()

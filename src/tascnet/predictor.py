@@ -18,11 +18,12 @@ from tascnet.data.images import list_images, read_image, rgb_tensor
 from tascnet.data.read_ahead import read_ahead
 from tascnet.data.transforms import resize_photo, size_to_fit
 from tascnet.errors import InputError
-from tascnet.fusion import semantic_from_stuff
+from tascnet.fusion import Dropped, semantic_from_stuff
 from tascnet.model.roi_flatten import roi_flatten
 from tascnet.model.tasc_loss import confidence_mask, doubt, residual, things_probability
 from tascnet.model.tascnet import Outputs, TASCNet
 from tascnet.opening import open_network
+from tascnet.planes import Plane
 from tascnet.pretrained import described
 from tascnet.settings import Use
 from tascnet.structures import Instances, LabelSpace, PanopticSegmentation, Size
@@ -48,6 +49,7 @@ class Prediction:
         segmentation: the fused result, at the photo's size.
         instances: detections before fusion, boxes in pixels of the photo.
         scored: the same, with the scores that fusion judges them by.
+        dropped: how many candidates each threshold of fusion dropped.
         semantic: (H, W) int64, semantic index of each pixel from the stuff head, at the photo's size.
         stuff_logits: (C, h, w) float, those of the stuff head, at stride 4 of the input; with `instances` they are what
             `segmentation` was fused from, and can be fused in other ways.
@@ -57,11 +59,12 @@ class Prediction:
 
     image: Tensor
     segmentation: PanopticSegmentation
+    dropped: Dropped
     instances: Instances
     scored: Instances
     semantic: Tensor
-    stuff_logits: Tensor
-    residual: Tensor
+    stuff_logits: Plane
+    residual: Plane
     doubt: float
 
 
@@ -269,23 +272,25 @@ class Predictor:
         in_photo = instances.resized(size.width / input_size.width, size.height / input_size.height)
         scored = self._scored(instances)
         stuff_mask, things_mask = self._things_masks(stuff_logits, scored, outputs.stride)
-        fused = outputs.stuff_logits_at_input(index, input_size) if self._via_input else stuff_logits
+        read = outputs.stuff_logits_at_input(index, input_size) if self._via_input else stuff_logits
+        segmentation, dropped = self._fuse(read, in_photo, size)
         return Prediction(
             image=image.cpu(),
-            segmentation=self._fuse(fused, in_photo, size),
+            segmentation=segmentation,
+            dropped=dropped,
             instances=in_photo.to("cpu"),
             scored=replace(in_photo, scores=scored.scores).to("cpu"),
-            semantic=semantic_from_stuff(fused, in_photo, self.label_space, size),
+            semantic=semantic_from_stuff(read, in_photo, self.label_space, size),
             stuff_logits=stuff_logits.cpu(),
-            residual=residual(stuff_mask, things_mask).cpu(),
+            residual=stuff_logits.with_values(residual(stuff_mask, things_mask)).cpu(),
             doubt=float(doubt(stuff_mask, things_mask)),
         )
 
-    def _things_masks(self, stuff_logits: Tensor, scored: Instances, stride: int) -> tuple[Tensor, Tensor]:
+    def _things_masks(self, stuff_logits: Plane, scored: Instances, stride: int) -> tuple[Tensor, Tensor]:
         """M_st, and M_th of the detections that fusion would use."""
         sure = scored[scored.scores >= self.score_threshold]
-        things_mask = roi_flatten(sure.masks, sure.boxes, Size(*stuff_logits.shape[-2:]), stride)
-        stuff_mask = confidence_mask(things_probability(stuff_logits, self.model.num_stuff))
+        things_mask = roi_flatten(sure.masks, sure.boxes, stuff_logits.grid, stride)
+        stuff_mask = confidence_mask(things_probability(stuff_logits.values, self.model.num_stuff))
         return stuff_mask, things_mask
 
 

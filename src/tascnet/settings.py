@@ -68,6 +68,7 @@ _SHARES = (
     "fusion.score_threshold",
     "fusion.overlap_threshold",
     "fusion.mask_threshold",
+    "fusion.min_stuff_share",
     "optimizer.backbone_layer_decay",
     "optimizer.momentum",
 )
@@ -102,7 +103,8 @@ def _check_all_but_data_sets(config: Config) -> Config:
         _require(name, value, value > 0, "greater than 0")
     for name in _NOT_NEGATIVE:
         value = _value(config, name)
-        _require(name, value, value >= 0, "0 or more")
+        if value is not None:  # an option that is left to its default
+            _require(name, value, value >= 0, "0 or more")
     for name in _SHARES:
         value = _value(config, name)
         _require(name, value, 0 <= value <= 1, "from 0 to 1")
@@ -228,14 +230,14 @@ def _first_difference(values: Mapping[str, Any], others: Mapping[str, Any], pref
 
 
 def _check_groups(values: Mapping[str, Any], group: type, prefix: str = "") -> None:
-    """Check that groups of settings are groups and no value is empty, which jsonargparse lets pass; and the names."""
+    """Check names, that groups of settings are groups, and that values are not empty, which jsonargparse lets pass."""
     known = [setting.name for setting in fields(group)]
     for name in values:
         if name not in known:
             raise InputError(f"{prefix}{name} is not a setting; known are {', '.join(known)}. Mend the name.")
     for setting in fields(group):
         name, value = prefix + setting.name, values.get(setting.name, ...)
-        if value is None:
+        if value is None and setting.default is not None:
             raise InputError(f"{name} is empty; give it a value, or leave it out for the default.")
         if value is not ... and isinstance(setting.type, type) and is_dataclass(setting.type):
             if not isinstance(value, Mapping):

@@ -74,7 +74,7 @@ def measure_doubt(prediction: Prediction, label_space: LabelSpace, score_thresho
         instance_residual=sum(residuals) / len(residuals) if residuals else 0.0,
         worst_instance_residual=max(residuals, default=0.0),
         detection=detection_doubt(instances, score_threshold),
-        entropy=stuff_entropy(logits),
+        entropy=stuff_entropy(logits.values),
         void=void_share(segmentation),
         dropped=dropped_share(instances, segmentation, score_threshold),
         uncertain=uncertain_share(instances, segmentation),

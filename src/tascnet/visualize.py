@@ -17,6 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from tascnet.errors import InputError
+from tascnet.planes import Plane, as_plane, interpolated
 from tascnet.structures import LabelSpace, PanopticSegmentation, Size
 
 Picture = npt.NDArray[np.uint8]
@@ -193,14 +194,14 @@ def draw_match_map(
 
 
 def draw_residual(
-    residual: Tensor,
+    residual: Plane | Tensor,
     image: ImageLike | None = None,
     size: Size | None = None,
 ) -> Picture:
     """Paint the difference between the two heads' things masks as heat: the paper's Figure 4.
 
     Args:
-        residual: (h, w) float, 0..1, of any stride.
+        residual: values (h, w) float, 0..1, of any stride. A tensor covers exactly the image.
         image: what to paint over; it is drawn dim and grey, and shows where the residual is small.
         size: of the picture; that of the image, or (h, w), if not given.
 
@@ -210,18 +211,18 @@ def draw_residual(
     Raises:
         ValueError: the residual is not two-dimensional, or has values outside 0..1.
     """
-    if residual.ndim != 2:
-        raise ValueError(f"a residual is (h, w); got shape {tuple(residual.shape)}.")
-    if not bool(((residual >= -1e-3) & (residual <= 1 + 1e-3)).all()):
+    plane = as_plane(residual).cpu()
+    if plane.values.ndim != 2:
+        raise ValueError(f"a residual is (h, w); got shape {tuple(plane.values.shape)}.")
+    if not bool(((plane.values >= -1e-3) & (plane.values <= 1 + 1e-3)).all()):
         raise ValueError(
             "a residual is the difference of two probabilities, 0..1; it has values outside, or not a number."
         )
     photo = None if image is None else to_picture(image)
     if size is None:
-        size = Size(*residual.shape) if photo is None else Size(*photo.shape[:2])
-    values = residual.detach().to("cpu", torch.float32)[None, None]
-    values = torch.nn.functional.interpolate(values, size=tuple(size), mode="bilinear", align_corners=False)
-    level = (values[0, 0].clamp(0, 1) * 255).round().to(torch.uint8).numpy()
+        size = plane.grid if photo is None else Size(*photo.shape[:2])
+    values = interpolated(plane.with_values(plane.values.detach().float()), size)
+    level = (values.clamp(0, 1) * 255).round().to(torch.uint8).numpy()
     heat = heat_table()[level]
     if photo is None:
         return heat

@@ -24,11 +24,24 @@ def head(num_outputs: int = 4) -> StuffHead:
     return StuffHead(num_levels=6, in_channels=6, channels=8, num_outputs=num_outputs)
 
 
-def test_equals_classifying_the_concatenated_levels() -> None:
+def placed(features: Tensor, doublings: int) -> Tensor:
+    """At the cells of the finest level, by hand: cell i of a level covers the cells 2**doublings i and following."""
+    centres = [(torch.arange(length) + 0.5) / 2**doublings - 0.5 for length in SIZES[0]]
+    for axis, positions in zip((-2, -1), centres, strict=True):
+        last = features.shape[axis] - 1
+        positions = positions.clamp(0, last)
+        low, high = positions.floor().long(), positions.ceil().long()
+        weight = (positions - low).unsqueeze(-1) if axis == -2 else positions - low
+        features = features.index_select(axis, low) * (1 - weight) + features.index_select(axis, high) * weight
+    return features
+
+
+def test_equals_classifying_the_concatenated_levels_each_in_its_place() -> None:
+    # the last cells of the coarsest levels reach beyond the 16 x 24 cells: 32 high, 32 wide
     stuff_head = head()
     upsampled = [
-        F.interpolate(layers(features), size=SIZES[0], mode="bilinear", align_corners=False)
-        for layers, features in zip(stuff_head.levels, pyramid(), strict=True)
+        placed(layers(features), doublings)
+        for doublings, (layers, features) in enumerate(zip(stuff_head.levels, pyramid(), strict=True))
     ]
     logits = stuff_head(pyramid())
     assert logits.shape == (2, 4, 16, 24)

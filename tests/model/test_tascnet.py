@@ -79,8 +79,9 @@ def test_images_of_any_size(size: Size, added_channels: int | None) -> None:
     height, width = (math.ceil(side / 32) * 8 for side in size)
     assert outputs.stuff_logits.shape == (1, NUM_STUFF + 1, height, width)
     content = outputs.stuff_logits_of(0, size)
-    assert content.shape[1:] == (math.ceil(size.height / 4), math.ceil(size.width / 4))
-    assert torch.equal(content, outputs.stuff_logits[0, :, : content.shape[1], : content.shape[2]])
+    assert content.grid == (math.ceil(size.height / 4), math.ceil(size.width / 4))
+    assert content.extent == (size.height / 4, size.width / 4)
+    assert torch.equal(content.values, outputs.stuff_logits[0, :, : content.grid.height, : content.grid.width])
     limits = torch.tensor([size.width, size.height] * 2)
     boxes = outputs.instances[0].boxes
     assert ((boxes >= 0) & (boxes <= limits)).all()

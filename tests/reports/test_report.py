@@ -9,6 +9,7 @@ import pytest
 import torch
 from rich.console import Console
 
+from tascnet.fusion import Dropped
 from tascnet.metrics import AveragePrecisionResult, MeanIoUResult, SegmentationMetrics
 from tascnet.reports.report import NUM_WORST, Report
 from tascnet.reports.writing import other_figures, print_report, quality_rows, to_markdown, write_report
@@ -43,6 +44,7 @@ REPORT = report_of(
     miou=MeanIoUResult(0.5, {SKY: 0.75, GRASS: 0.25}),
     ap=AveragePrecisionResult(0.4, 0.9, 0.3, 0.1, None, 0.5, {BIRD: 0.4}),
     mean_doubt=0.125,
+    dropped=Dropped(7, 3, 1),
     seconds_per_image=0.256,
     notes=("Mind the gap.",),
 )
@@ -76,6 +78,7 @@ class TestValues:
         assert values["ap_per_category"] == {"bird": 40}
         assert (values["miou"], values["images"], values["seconds_per_image"]) == (50, 2, 0.256)
         assert (values["mean_doubt"], values["notes"]) == (0.125, ["Mind the gap."])
+        assert values["dropped_by_fusion"] == {"low_score": 7, "overlap": 3, "small_stuff": 1}
         assert values["pq_of_image"] == {"picture 0": pytest.approx(100 / 3), "picture 1": 100}
         assert values["worst"] == [
             {"name": "picture 0", "pq": pytest.approx(100 / 3), "pq_things": None, "pq_stuff": pytest.approx(100 / 3)},
@@ -92,7 +95,9 @@ class TestValues:
 
     def test_what_was_not_measured_is_left_out(self):
         values = report_of(PERFECT).to_dict()
-        assert not {"miou", "iou_per_category", "ap", "ap_per_category", "mean_doubt"} & values.keys()
+        assert (
+            not {"miou", "iou_per_category", "ap", "ap_per_category", "mean_doubt", "dropped_by_fusion"} & values.keys()
+        )
         assert "seconds_per_image" not in values
         assert report_of(PERFECT).summary() == {"pq": 100, "pq_things": 100, "pq_stuff": 100, "miou": None, "ap": None}
 
@@ -129,6 +134,7 @@ class TestTables:
         assert row_of["bird"] == ["100.0", "100.0", "100.0", "100.0", "-", "100.0", "40.0"]
         assert lines[-1] == (
             "AP50 90.0   AP75 30.0   AP small 10.0   AP medium -   AP large 50.0   seconds a picture 0.26"
+            "   dropped by fusion 7 low scores, 3 covered instances, 1 small stuff"
         )
 
     def test_in_markdown(self):
@@ -140,6 +146,7 @@ class TestTables:
         assert "- command: `tascnet evaluate run`" in lines
         assert "- pictures: 2" in lines
         assert "- seconds a picture: 0.26" in lines
+        assert "- dropped by fusion: 7 low scores, 3 covered instances, 1 small stuff" in lines
         assert "| all | 61.1 | 61.1 | 66.7 | 59.3 | 50.0 | 77.3 | 40.0 |" in lines
         assert "| grass \\| lawn | 0.0 | 0.0 | 0.0 | 0.0 | 25.0 | 50.0 | - |" in lines
         assert lines[-2:] == ["| picture 0 | 33.3 | - | 33.3 |", "| picture 1 | 100.0 | 100.0 | 100.0 |"]

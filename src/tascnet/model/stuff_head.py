@@ -59,16 +59,20 @@ class StuffHead(nn.Module):
         A 1x1 convolution and bilinear upsampling commute, so each level is classified at its own resolution with its
         share of the classifier's weights, then upsampled and summed. That equals classifying the concatenation, and
         spares the concatenated planes: 768 channels at stride 4 with six levels.
+
+        A level is upsampled by the ratio of strides and cut to h x w, not stretched to it: where h is no multiple of
+        the ratio, the last cells of P6 and P7 reach beyond the image.
         """
         height, width = pyramid[0].shape[-2:]
         shares = self.classifier.weight.chunk(len(self.levels), dim=1)  # each (C, channels, 1, 1)
         assert self.classifier.bias is not None  # for the type checker
         finest = self.levels[0](pyramid[0])
         logits = F.conv2d(finest, shares[0], self.classifier.bias)
-        for level, share, features in zip(self.levels[1:], shares[1:], pyramid[1:], strict=True):
+        coarser = zip(self.levels[1:], shares[1:], pyramid[1:], strict=True)
+        for doublings, (level, share, features) in enumerate(coarser, start=1):
             part = F.conv2d(level(features), share)
-            part = F.interpolate(part, size=(height, width), mode="bilinear", align_corners=False)
-            logits = logits + part
+            part = F.interpolate(part, scale_factor=2**doublings, mode="bilinear", align_corners=False)
+            logits = logits + part[..., :height, :width]
         if self.stride == 4:
             return logits
         coarse = F.interpolate(logits, scale_factor=2, mode="bilinear", align_corners=False)

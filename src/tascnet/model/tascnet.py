@@ -14,6 +14,7 @@ from tascnet.model.roi_flatten import roi_flatten
 from tascnet.model.stuff_head import StuffHead, SummedStuffHead, semantic_labels, stuff_loss
 from tascnet.model.tasc_loss import TascForm, tasc_loss, things_probability
 from tascnet.model.things_head import PositiveRoIs, ThingsHead
+from tascnet.planes import Plane
 from tascnet.structures import IGNORE, Instances, Size, Target
 
 PAD_MULTIPLE = 32  # sides of the padded images; the levels above stride 32 are rounded up
@@ -36,14 +37,15 @@ class Outputs:
     instances: list[Instances]
     stride: int = 4
 
-    def stuff_logits_of(self, image: int, size: Size) -> Tensor:
-        """(C, ceil(H / stride), ceil(W / stride)): the logits of one image without its padding."""
-        return self.stuff_logits[image, :, : -(-size.height // self.stride), : -(-size.width // self.stride)]
+    def stuff_logits_of(self, image: int, size: Size) -> Plane:
+        """The logits of one image without its padding: (C, ceil(H / stride), ceil(W / stride)) over H x W pixels."""
+        return Plane.at_stride(self.stuff_logits[image], self.stride, size)
 
-    def stuff_logits_at_input(self, image: int, size: Size) -> Tensor:
-        """(C, H, W): the logits of one image, bilinear at the resolution of the input; much more memory."""
-        logits = self.stuff_logits[image : image + 1]
-        return F.interpolate(logits, scale_factor=self.stride, mode="bilinear")[0, :, : size.height, : size.width]
+    def stuff_logits_at_input(self, image: int, size: Size) -> Plane:
+        """The logits of one image, bilinear at the resolution of the input, (C, H, W); much more memory."""
+        logits = self.stuff_logits[image : image + 1].float()
+        at_input = F.interpolate(logits, scale_factor=self.stride, mode="bilinear")
+        return Plane.at_stride(at_input[0], 1, size)
 
 
 class TASCNet(nn.Module):

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from tascnet.data.problems import first_few
+from tascnet.fusion import Dropped
 from tascnet.metrics import (
     AveragePrecisionResult,
     CityscapesAveragePrecisionResult,
@@ -31,6 +32,7 @@ class Report:
         ap: mask AP of the instances, as COCO counts it.
         cityscapes_ap: the same as Cityscapes counts it; None for other data.
         mean_doubt: mean over the pictures of |M_st - M_th| where either head sees things.
+        dropped: candidates for segments that each threshold of fusion dropped, over all pictures.
         seconds_per_image: inference alone, without reading and measuring.
         notes: sentences without which the figures would mislead.
         left_out: place in the data set -> why the picture there could not be read and was not measured.
@@ -43,6 +45,7 @@ class Report:
     ap: AveragePrecisionResult | None = None
     cityscapes_ap: CityscapesAveragePrecisionResult | None = None
     mean_doubt: float | None = None
+    dropped: Dropped | None = None
     seconds_per_image: float | None = None
     notes: tuple[str, ...] = ()
     left_out: Mapping[int, str] = field(default_factory=dict)
@@ -89,6 +92,8 @@ class Report:
             }
         if self.mean_doubt is not None:
             values["mean_doubt"] = self.mean_doubt
+        if self.dropped is not None:
+            values["dropped_by_fusion"] = self.dropped._asdict()
         if self.ema is not None:
             values["ema"] = dict(self.ema)
         values["images"] = self.num_images

@@ -83,6 +83,11 @@ def other_figures(report: Report) -> dict[str, str]:
         figures["Cityscapes AP50"] = _shown(percent(report.cityscapes_ap.ap50))
     if report.seconds_per_image is not None:
         figures["seconds a picture"] = f"{report.seconds_per_image:.2f}"
+    if report.dropped is not None:
+        figures["dropped by fusion"] = (
+            f"{report.dropped.low_score} low scores, {report.dropped.overlap} covered instances, "
+            f"{report.dropped.small_stuff} small stuff"
+        )
     return figures
 
 

@@ -182,5 +182,5 @@ def _config(ours: State, name: str, is_panoptic: bool, caffe_style: bool) -> Con
                 sampling_ratio=0,
             ),
         ),
-        fusion=FusionConfig(method="unguided", mask_threshold=0.5, via_input=True),
+        fusion=FusionConfig(method="unguided", mask_threshold=0.5, min_stuff_area=4096, via_input=True),
     )
