@@ -97,6 +97,20 @@ def make_folder(path: str | Path) -> Path:
     return path
 
 
+def check_inside(path: str | Path, folder: str | Path) -> None:
+    """Make sure that a file to be written lies in a folder, whatever symbolic links there are between the two.
+
+    Raises:
+        InputError: a link, or "..", leads out of the folder.
+    """
+    target = Path(path).parent.resolve()
+    if not target.is_relative_to(Path(folder).resolve()):
+        raise InputError(
+            f"{path} is not written: it leads to {target}, outside of {folder}. Remove the link, or choose another "
+            "output folder."
+        )
+
+
 def check_writable(folder: str | Path) -> Path:
     """Make `folder` if needed and prove that it can be written to, before hours of work depend on it.
 

@@ -17,7 +17,8 @@ from tascnet.data.sample import Sample
 from tascnet.errors import InputError
 from tascnet.structures import LabelSpace, PanopticSegmentation
 
-PHOTO_SUFFIX = "_leftImg8bit.png"
+PHOTO_ENDING = "_leftImg8bit"
+PHOTO_SUFFIX = f"{PHOTO_ENDING}.png"
 INSTANCE_IDS_SUFFIX = "_gtFine_instanceIds.png"
 
 

@@ -213,7 +213,7 @@ def _decoding(path: Path) -> Iterator[None]:
     except InputError:
         raise
     except FileNotFoundError as error:
-        raise DataError(f"picture {path} does not exist. Check the path.", Kind.MISSING_FILE) from error
+        raise DataError(f"picture {path} does not exist{_nearby(path)}. Check the path.", Kind.MISSING_FILE) from error
     except IsADirectoryError as error:
         raise InputError(f"{path} is a folder; a picture file was expected. Name a file in it.") from error
     except PermissionError as error:
@@ -228,6 +228,14 @@ def _decoding(path: Path) -> Iterator[None]:
         raise DataError(
             f"picture {path} is broken or cut short ({error}). Copy or download it again.", Kind.UNREADABLE
         ) from error
+
+
+def _nearby(path: Path) -> str:
+    """A hint for a missing file whose folder is missing, too: a folder too many in its name, for instance."""
+    if path.parent.exists():
+        return ""
+    above = path.parent.parent / path.name
+    return f": there is no folder {path.parent}" + (f", but there is {above}" if above.exists() else "")
 
 
 def write_png(path: str | Path, array: np.ndarray) -> None:

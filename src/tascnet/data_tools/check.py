@@ -172,7 +172,11 @@ def _check_coco_files(dataset: CocoPanoptic, findings: Findings) -> None:
     for file in dataset.unannotated():
         text = f"{dataset.json_path}: image {file} has no annotation; it is left out."
         findings(DataError(text, Kind.NO_ANNOTATION))
-    used = {dataset.annotation_path(index) for index in range(len(dataset))}
+    used = Counter(dataset.annotation_path(index) for index in range(len(dataset)))
+    for path, number in used.items():
+        if number > 1:
+            text = f"{path} is the annotation of {number} images in {dataset.json_path}. Give each its own."
+            findings(DataError(text, Kind.SHARED_PNG))
     for path in sorted(dataset.annotation_folder.rglob("*.png")):
         if path not in used:
             findings(DataError(f"{path}: no annotation in {dataset.json_path} refers to it.", Kind.UNUSED_FILE))

@@ -19,7 +19,7 @@ from tascnet.data.stream import PanopticDataset
 from tascnet.data_tools.sources import Source, find_sources
 from tascnet.display import Bar, progress_bar, say
 from tascnet.errors import InputError
-from tascnet.files import atomic_path, check_writable, make_folder
+from tascnet.files import atomic_path, check_inside, check_writable, make_folder
 
 Photos = Literal["copy", "link"]
 """What becomes of photos; a copy can be moved to another machine, a symbolic link takes no space."""
@@ -48,13 +48,15 @@ def convert_data(
         console: for the progress.
 
     Raises:
-        InputError: the data set or a file of it cannot be used, a split is in the output already, or another file
-            is where a photo belongs.
+        InputError: the data set or a file of it cannot be used, a split is in the output already, another file is
+            where a photo belongs, or a symbolic link in the output leads out of it.
     """
     sources = find_sources(path, data_format, images, settings)
     check_writable(output)
     for source in sources:
         json_path = output / "annotations" / f"panoptic_{source.name}.json"
+        for folder in (json_path.with_suffix(""), output / source.name):
+            check_inside(folder / "file", output)
         if json_path.exists():
             raise InputError(f"{json_path} exists. Choose another --output, or remove it.")
     for source in sources:
@@ -79,7 +81,9 @@ def _with_photos(dataset: PanopticDataset, folder: Path, photos: Photos, bar: Ba
     """The samples, each after its photo is in place; ids that are no numbers become numbers."""
     for number in range(1, len(dataset) + 1):
         sample = dataset[number - 1]
-        _place(sample, folder / photo_name(sample), photos)
+        path = folder / photo_name(sample)
+        check_inside(path, folder)
+        _place(sample, path, photos)
         bar.update(number, sample.name)
         yield sample if isinstance(sample.image_id, int) else replace(sample, image_id=number)
 

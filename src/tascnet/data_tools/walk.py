@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from tascnet.data.cityscapes import Cityscapes
-from tascnet.data.coco import CocoPanoptic, read_id_map, wrong_area
+from tascnet.data.coco import CocoPanoptic, join_stuff, read_id_map, wrong_area
 from tascnet.data.coco_instances import CocoInstances
 from tascnet.data.coco_json import AREA_NOT_GIVEN
 from tascnet.data.images import read_image, read_photo
@@ -143,7 +143,16 @@ def _read_coco(dataset: CocoPanoptic, index: int, findings: Findings) -> Panopti
             usable.append(Segment(segment.id, segment.category_id, 0, segment.is_crowd and is_thing))
     if len(usable) < len(areas.keys() - {VOID}):
         id_map = np.where(np.isin(id_map, [segment.id for segment in usable]), id_map, VOID)
-    return PanopticSegmentation.from_id_map(id_map, usable)
+    segmentation = PanopticSegmentation.from_id_map(id_map, usable)
+    joined = join_stuff(segmentation, dataset.label_space)
+    pieces = len(segmentation.segments) - len(joined.segments)
+    if pieces:
+        text = (
+            f"{path}: {pieces} more segments of stuff than categories of stuff; the format has one segment of a stuff "
+            "category in an image. They are joined on reading."
+        )
+        findings(DataError(text, Kind.STUFF_IN_PIECES))
+    return joined
 
 
 def count_ids(id_map: np.ndarray) -> dict[int, int]:
