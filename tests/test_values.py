@@ -28,7 +28,8 @@ def test_neither(value: Any) -> None:
 
 @pytest.mark.parametrize(("value", "number"), [(3, 3), (3.0, 3), ("3", 3), (" 007", 7), (-2, -2), ("-2", -2)])
 def test_whole_numbers(value: Any, number: int) -> None:
-    assert whole(value) == number and type(whole(value)) is int
+    assert whole(value) == number
+    assert type(whole(value)) is int
 
 
 @pytest.mark.parametrize("value", [1.7, True, None, math.nan, math.inf, "", "1.7", "1e3", "٣", "9" * 5000, 10**30, []])

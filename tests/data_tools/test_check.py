@@ -166,7 +166,8 @@ def test_numbers_as_text_and_areas_of_outlines(tmp_path: Path) -> None:
     change_json(root, as_tools_write_it)
     clean, report = check(root)
     (split,) = report["splits"]
-    assert clean and set(split["kinds"]) == {Kind.AREA, Kind.NEVER_SEEN}
+    assert clean
+    assert set(split["kinds"]) == {Kind.AREA, Kind.NEVER_SEEN}
     dataset = find_sources(root, "auto", None, DatasetConfig())[0].open()
     assert [(c.name, c.is_thing, c.supercategory) for c in dataset.label_space.categories] == [
         (c.name, c.is_thing, "") for c in SPACE.categories
@@ -241,7 +242,8 @@ def test_one_png_for_two_images_is_told(tmp_path: Path) -> None:
     root = write_coco(tmp_path / "set", 2)
     change_json(root, lambda content: content["annotations"][1].update(file_name="p00.png"))
     clean, report = check(root)
-    assert clean and "p00.png is the annotation of 2 images" in texts(report["splits"][0], Kind.SHARED_PNG)[0]
+    assert clean
+    assert "p00.png is the annotation of 2 images" in texts(report["splits"][0], Kind.SHARED_PNG)[0]
 
 
 def test_a_json_file_by_itself(tmp_path: Path, tascnet: Callable[..., Said]) -> None:

@@ -145,10 +145,12 @@ def test_no_name_leads_out_of_the_output(tmp_path: Path, tascnet: Callable[..., 
     path.write_text(json.dumps(content))
     output = tmp_path / "home" / "user" / "out"
     said = tascnet("data", "convert", root, "--output", output)
-    assert said.code == 2 and "leads out of its folder" in said.err
+    assert said.code == 2
+    assert "leads out of its folder" in said.err
     assert [file for file in (tmp_path / "home").rglob("*") if file.is_file()] == []
     said = tascnet("data", "check", root)
-    assert said.code == 1 and "file name that leads out of its folder" in said.out
+    assert said.code == 1
+    assert "file name that leads out of its folder" in said.out
 
 
 @pytest.mark.parametrize("link", ["mini", "mini/sub", "annotations", "annotations/panoptic_mini"])
@@ -164,7 +166,8 @@ def test_no_link_in_the_output_leads_out_of_it(tmp_path: Path, tascnet: Callable
     (tmp_path / "out" / link).parent.mkdir(parents=True)
     (tmp_path / "out" / link).symlink_to(elsewhere)
     said = tascnet("data", "convert", root, "--output", tmp_path / "out")
-    assert said.code == 2 and f"outside of {tmp_path}" in said.err
+    assert said.code == 2
+    assert f"outside of {tmp_path}" in said.err
     assert list(elsewhere.iterdir()) == []
 
 
