@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 from tascnet.data.batch import tight_boxes
 from tascnet.data.coco_json import AREA_NOT_GIVEN, check_files, read_coco_json
 from tascnet.data.file_names import find_file, leads_out, unique_names
-from tascnet.data.images import open_picture, write_png
+from tascnet.data.images import Exif, open_annotation, write_png
 from tascnet.data.loading import load_sample
 from tascnet.data.problems import DataError, Kind, OnProblem, stop
 from tascnet.data.sample import Sample
@@ -45,9 +45,11 @@ class CocoPanoptic(Dataset[Sample]):
         label_space: the categories.
         json_path: the JSON file.
         annotation_folder: holds the PNG files.
+        exif: whether EXIF tags turn photos, "apply" or "ignore"; may be set.
     """
 
     label_space: LabelSpace
+    exif: Exif = "apply"
 
     def __init__(
         self,
@@ -115,6 +117,7 @@ class CocoPanoptic(Dataset[Sample]):
             self.image_id(index),
             self.json_path,
             self._load_short_side,
+            self.exif,
         )
 
     def annotation(self, index: int) -> PanopticSegmentation:
@@ -342,7 +345,7 @@ def read_id_map(path: Path, size: Size, source: str | Path) -> np.ndarray:
     Raises:
         InputError: the PNG is missing, is broken, is no picture of 24-bit colours, or has another size.
     """
-    picture = open_picture(path)
+    picture = open_annotation(path)
     if picture.mode not in ("RGB", "RGBA", "P"):  # a palette of RGB colours loses nothing
         raise DataError(
             f"{path} is a picture of mode {picture.mode}; panoptic PNGs hold ids as 24-bit RGB colours. "

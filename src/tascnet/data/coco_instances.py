@@ -10,6 +10,7 @@ from torch.utils.data import Dataset
 from tascnet.data.categories_file import FILE_NAME, CategoriesFile, read_categories
 from tascnet.data.coco_json import check_files, other_kind, read_images, read_lists, require_keys, wrong_value
 from tascnet.data.file_names import find_file
+from tascnet.data.images import Exif
 from tascnet.data.loading import load_sample
 from tascnet.data.masks import ERROR, Mask, Overlaps, encode_mask, paint
 from tascnet.data.number_png import read_numbers
@@ -37,9 +38,11 @@ class CocoInstances(Dataset[Sample]):
 
     Attributes:
         label_space: the categories of categories.yaml.
+        exif: whether EXIF tags turn photos, "apply" or "ignore"; may be set.
     """
 
     label_space: LabelSpace
+    exif: Exif = "apply"
 
     def __init__(
         self,
@@ -120,6 +123,7 @@ class CocoInstances(Dataset[Sample]):
             self._pictures[index].image_id,
             self._json,
             self._load_short_side,
+            self.exif,
         )
 
     def annotation(self, index: int) -> PanopticSegmentation:

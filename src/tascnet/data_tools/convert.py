@@ -13,7 +13,7 @@ from rich.console import Console
 
 from tascnet.config import DatasetConfig
 from tascnet.data.coco import write_coco_panoptic
-from tascnet.data.images import read_image, write_png
+from tascnet.data.images import Exif, has_turn, read_image, write_png
 from tascnet.data.sample import Sample
 from tascnet.data.stream import PanopticDataset
 from tascnet.data_tools.sources import Source, find_sources
@@ -67,7 +67,7 @@ def _convert(source: Source, output: Path, photos: Photos, console: Console) -> 
     dataset = source.open()
     json_path = output / "annotations" / f"panoptic_{source.name}.json"
     with progress_bar(console, f"convert {source.name}", len(dataset)) as bar:
-        samples = _with_photos(dataset, make_folder(output / source.name), photos, bar)
+        samples = _with_photos(dataset, make_folder(output / source.name), photos, source.settings.exif, bar)
         write_coco_panoptic(json_path, dataset.label_space, samples, photo_name)
     say(console, f"{source.name}: {len(dataset)} pictures in {json_path}, photos in {output / source.name}")
 
@@ -77,10 +77,12 @@ def photo_name(sample: Sample) -> str:
     return f"{sample.name}{sample.photo.suffix if sample.photo else '.png'}"
 
 
-def _with_photos(dataset: PanopticDataset, folder: Path, photos: Photos, bar: Bar) -> Iterator[Sample]:
+def _with_photos(dataset: PanopticDataset, folder: Path, photos: Photos, exif: Exif, bar: Bar) -> Iterator[Sample]:
     """The samples, each after its photo is in place; ids that are no numbers become numbers."""
     for number in range(1, len(dataset) + 1):
         sample = dataset[number - 1]
+        if exif == "ignore" and sample.photo is not None and has_turn(sample.photo):
+            sample = replace(sample, photo=None)  # written as it is annotated: its own file would be turned when read
         path = folder / photo_name(sample)
         check_inside(path, folder)
         _place(sample, path, photos)
