@@ -2,7 +2,7 @@
 
 import json
 from io import StringIO
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 import pytest
@@ -11,8 +11,9 @@ from rich.console import Console
 
 from tascnet.data.cityscapes_labels import CITYSCAPES
 from tascnet.data.coco import CocoPanoptic
+from tascnet.data.file_names import unique_names
 from tascnet.errors import InputError
-from tascnet.prediction import predict_files, unique_names
+from tascnet.prediction import predict_files
 from tascnet.predictor import Predictor
 
 QUIET = Console(quiet=True)
@@ -138,7 +139,7 @@ def test_a_folder_that_cannot_be_made(tiny_run: Path, photos: Path):
     ],
 )
 def test_names_of_results_are_unique(photos: list[str], names: list[str]):
-    assert unique_names([Path(photo) for photo in photos]) == names
+    assert unique_names(PurePath(Path(photo).name) for photo in photos) == names
 
 
 def test_what_is_said_can_be_copied(tiny_run: Path, photos: Path, tmp_path: Path):
@@ -178,14 +179,87 @@ def test_for_vistas_names_are_ids(tiny_run: Path, photos: Path, tmp_path: Path):
     assert [annotation["image_id"] for annotation in content["annotations"]] == ["a", "a_png", "b"]
 
 
+def write_info(folder: Path, *images: tuple) -> Path:
+    """image_info.json of ids, file names, heights and widths."""
+    path = folder / "image_info.json"
+    listed = [dict(zip(("id", "file_name", "height", "width"), image, strict=True)) for image in images]
+    path.write_text(json.dumps({"images": listed}))
+    return path
+
+
+@pytest.fixture
+def nested(tmp_path: Path) -> Path:
+    """Photos of one name in the folders x/a, x/b and x/é (in composed letters), of 20 x 30, 20 x 30 and 22 x 30."""
+    for name, height in (("a", 20), ("b", 20), ("\u00e9", 22)):
+        (tmp_path / "x" / name).mkdir(parents=True)
+        Image.new("RGB", (30, height), (90, 80, 70)).save(tmp_path / "x" / name / "1.jpg")
+    return tmp_path / "x"
+
+
+NESTED = ((11, "a/1.jpg", 20, 30), (22, "b\\1.jpg", 20, 30), (33, "e\u0301/1.jpg", 22, 30))
+"""The nested photos; one with a backslash, one in decomposed letters."""
+
+
+@pytest.mark.parametrize(("folder", "image_id"), [("a", 11), ("b", 22), ("b/../a", 11), ("\u00e9", 33), ("link", 22)])
+def test_ids_are_those_of_the_path(tiny_run: Path, nested: Path, tmp_path: Path, folder: str, image_id: int):
+    (nested / "link").symlink_to(nested / "b")
+    info = write_info(tmp_path, *NESTED)
+    path = predict_files(tiny_run, [nested / folder], tmp_path / "out", False, "cpu", QUIET, image_info=info)
+    assert [image["id"] for image in json.loads(path.read_text())["images"]] == [image_id]
+
+
+def test_the_longest_path_that_fits_counts(tiny_run: Path, nested: Path, tmp_path: Path):
+    info = write_info(tmp_path, (5, "1.jpg", 20, 30), *NESTED[:2], (44, "x/b/1.jpg", 20, 30))
+    both = [nested / "b", nested / "a" / "1.jpg"]
+    path = predict_files(tiny_run, both, tmp_path / "out", False, "cpu", QUIET, image_info=info)
+    assert [image["id"] for image in json.loads(path.read_text())["images"]] == [44, 11]
+
+
+@pytest.mark.parametrize(
+    ("images", "named", "finding"),
+    [
+        (NESTED[:2], ["\u00e9"], r"does not list 1 of 1 photos, .*It lists a/1.jpg, b/1.jpg: paths must agree"),
+        ((*NESTED, (12, "a/1.jpg", 20, 30)), ["a"], r"lists a/1.jpg under the ids 11, 12; .*a/1.jpg can have one"),
+        (((5, "1.jpg", 20, 30),), ["a", "b"], r"a/1.jpg and .*b/1.jpg are both image 5 \(1.jpg\)"),
+        (((5, "../1.jpg", 20, 30),), ["a"], "leads out of its folder"),
+        (((5, "a/1.jpg", 21, 30),), ["a"], r"is 20 x 30 pixels .* says 21 x 30"),
+    ],
+)
+def test_photos_that_cannot_be_told_apart(
+    tiny_run: Path, nested: Path, tmp_path: Path, images: tuple, named: list[str], finding: str
+):
+    info = write_info(tmp_path, *images)
+    with pytest.raises(InputError, match=finding):
+        predict_files(
+            tiny_run, [nested / name for name in named], tmp_path / "out", False, "cpu", QUIET, image_info=info
+        )
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("orientation", [6, 8, 5])
+def test_sizes_of_the_list_decide_about_turns(tiny_run: Path, tmp_path: Path, orientation: int):
+    exif = Image.Exif()
+    exif[0x112] = orientation
+    pixels = np.random.default_rng(3).integers(0, 256, (26, 45, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.jpg", exif=exif)
+    Image.fromarray(np.array(Image.open(tmp_path / "a.jpg"))).save(tmp_path / "plain.png")
+    for name, size in (("stored", (26, 45)), ("turned", (45, 26))):
+        info = write_info(tmp_path, (7, "a.jpg", *size))
+        path = predict_files(
+            tiny_run, [tmp_path / "a.jpg"], tmp_path / name, False, "cpu", QUIET, image_info=info, batch_size=2
+        )
+        (image,) = json.loads(path.read_text())["images"]
+        assert (image["height"], image["width"]) == size
+    expected = Predictor.from_checkpoint(tiny_run)(tmp_path / "plain.png")
+    assert np.array_equal(CocoPanoptic(tmp_path / "stored" / "panoptic.json").annotation(0).id_map, expected.id_map)
+
+
 def test_for_coco_ids_come_from_a_file(tiny_run: Path, photos: Path, tmp_path: Path):
-    listed = [{"id": 7 * n, "file_name": name, "height": 1, "width": 1} for n, name in enumerate(("b.png", "a.jpg"))]
-    info = tmp_path / "image_info.json"
-    info.write_text(json.dumps({"images": listed}))
+    info = write_info(tmp_path, (0, "b.png", 40, 60), (7, "a.jpg", 64, 48))
     chosen = [photos / "a.jpg", photos / "b.png"]
     path = predict_files(tiny_run, chosen, tmp_path / "out", True, "cpu", QUIET, image_info=info)
     assert [image["id"] for image in json.loads(path.read_text())["images"]] == [7, 0]
-    with pytest.raises(InputError, match=r"image_info.json does not list 1 of 3 photos, a.png for one"):
+    with pytest.raises(InputError, match=r"image_info.json does not list 1 of 3 photos, .*a.png for one"):
         predict_files(tiny_run, [photos], tmp_path / "none", True, "cpu", QUIET, image_info=info)
     with pytest.raises(InputError, match="for vistas, where names are ids; leave it out"):
         predict_files(tiny_run, chosen, tmp_path / "none", True, "cpu", QUIET, "vistas", info)
@@ -219,5 +293,5 @@ def test_a_network_of_other_categories_is_refused_for_cityscapes(tiny_run: Path,
 
 
 def test_the_ending_of_a_name_is_left_out_where_it_is_there():
-    photos = [Path("x/ulm_1_leftImg8bit.png"), Path("y/ulm_1_leftImg8bit.png"), Path("other.png")]
-    assert unique_names(photos, "_leftImg8bit.png") == ["ulm_1", "ulm_1_leftImg8bit_png", "other"]
+    photos = ["ulm_1_leftImg8bit.png", "ulm_1_leftImg8bit.png", "other.png", "ulm_2_leftImg8bit.JPG"]
+    assert unique_names(map(PurePath, photos), "_leftImg8bit") == ["ulm_1", "ulm_1_leftImg8bit_png", "other", "ulm_2"]

@@ -280,7 +280,7 @@ def test_runs_start_where_any_array_changes():
 
 @pytest.mark.parametrize("color", [[300, 0, 0], [0, -1, 0], [1, 2]])
 def test_a_color_is_three_numbers_to_255(color: list[int]) -> None:
-    with pytest.raises(InputError, match=r"category 'car' has the color .* three numbers, 0 to 255"):
+    with pytest.raises(InputError, match=r"category 'car': the color is .* three whole numbers, 0 to 255"):
         LabelSpace.from_list([{"id": 1, "name": "car", "isthing": 1, "color": color}])
 
 

@@ -2,7 +2,9 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 from rich.console import Console
 from torch import Tensor, nn, optim
@@ -20,6 +22,7 @@ from tascnet.config import (
 from tascnet.data.cityscapes import Cityscapes
 from tascnet.data.coco import CocoPanoptic
 from tascnet.data.coco_instances import CocoInstances
+from tascnet.data.images import Exif
 from tascnet.data.merged import MergedCategories, group_categories
 from tascnet.data.png_pairs import PngPairs
 from tascnet.data.rare import categories_of_images, repeat_factors
@@ -59,6 +62,13 @@ def build_dataset(config: DatasetConfig, load_short_side: int = 0) -> PanopticDa
     return narrow(_open_dataset(config, load_short_side), config)
 
 
+def with_exif(dataset: PanopticDataset, exif: Exif) -> PanopticDataset:
+    """Set whether EXIF tags turn the photos of a data set, where it has files of photos."""
+    if not isinstance(dataset, Streets):
+        dataset.exif = exif  # type: ignore[attr-defined]  # all that read files have it
+    return dataset
+
+
 def narrow(dataset: PanopticDataset, config: DatasetConfig) -> PanopticDataset:
     """A data set that is open already, with its categories merged as `group_by` says, or its first images alone.
 
@@ -82,6 +92,11 @@ def _open_dataset(config: DatasetConfig, load_short_side: int) -> PanopticDatase
     if config.format == "streets":
         size = Size(config.height, config.width)
         return Streets(config.num_images, size, config.seed, config.first, config.difficulty)
+    return with_exif(_open_files(config, load_short_side), config.exif)
+
+
+def _open_files(config: DatasetConfig, load_short_side: int) -> PanopticDataset:
+    config = replace(config, root=str(Path(config.root).expanduser()))
     if config.format == "cityscapes":
         return Cityscapes(config.root, config.split, load_short_side=load_short_side)
     if config.format == "vistas":

@@ -193,6 +193,8 @@ class DatasetConfig:
             lines "new name: [old name, ...]".
         overlaps: what becomes of instances that overlap (coco_instances); "error", "smaller-in-front", or names of
             categories with commas between them, those in front first.
+        exif: apply turns and mirrors photos as their EXIF tag wants it, unless only the stored pixels have the size of
+            their annotation; ignore takes the stored pixels, for annotation that was made on them.
         num_images: use only the first so many; 0 means all (streets: must be given).
         seed: of the scenes (streets).
         first: index of the first scene (streets); scenes of disjoint ranges differ.
@@ -209,6 +211,7 @@ class DatasetConfig:
     form: Literal["panoptic", "instances"] = "panoptic"
     group_by: str = "none"
     overlaps: str = "error"
+    exif: Literal["apply", "ignore"] = "apply"
     num_images: int = 0
     seed: int = 0
     first: int = 0

@@ -1,5 +1,6 @@
 """Writing files so that a reader never meets half of one."""
 
+import codecs
 import json
 import os
 import shutil
@@ -12,6 +13,25 @@ from typing import Any
 import yaml
 
 from tascnet.errors import InputError
+
+_MARKS = {  # byte order mark -> encoding; that of UTF-32 begins like that of UTF-16
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+_ARCHIVES = {
+    b"PK\x03\x04": "zip",
+    b"PK\x05\x06": "zip",
+    b"\x1f\x8b": "gzip",
+    b"BZh": "bzip2",
+    b"\xfd7zXZ": "xz",
+    b"7z\xbc\xaf\x27\x1c": "7z",
+    b"Rar!": "rar",
+    b"\x28\xb5\x2f\xfd": "zstd",
+}
+_HEAD = 512  # bytes, in which all of them show
 
 UNFINISHED = ".writing-"
 """How the names of folders begin that are not complete, or are on their way out."""
@@ -97,6 +117,20 @@ def make_folder(path: str | Path) -> Path:
     return path
 
 
+def check_inside(path: str | Path, folder: str | Path) -> None:
+    """Make sure that a file to be written lies in a folder, whatever symbolic links there are between the two.
+
+    Raises:
+        InputError: a link, or "..", leads out of the folder.
+    """
+    target = Path(path).parent.resolve()
+    if not target.is_relative_to(Path(folder).resolve()):
+        raise InputError(
+            f"{path} is not written: it leads to {target}, outside of {folder}. Remove the link, or choose another "
+            "output folder."
+        )
+
+
 def check_writable(folder: str | Path) -> Path:
     """Make `folder` if needed and prove that it can be written to, before hours of work depend on it.
 
@@ -136,8 +170,8 @@ def read_json(path: str | Path, replace_object: Callable[[dict[str, Any]], Any] 
         InputError: the file is missing, is not text, or is not JSON (cut short, for instance).
     """
     try:
-        return json.loads(_read_text(Path(path)), object_hook=replace_object)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        return json.loads(read_text(path), object_hook=replace_object)
+    except json.JSONDecodeError as error:
         raise InputError(
             f"{path} is not valid JSON ({error}). It may be cut short: copy or download it again."
         ) from error
@@ -150,21 +184,44 @@ def read_yaml(path: str | Path) -> Any:
         InputError: the file is missing, is not text, or is not YAML.
     """
     try:
-        return yaml.safe_load(_read_text(Path(path)))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        return yaml.safe_load(read_text(path))
+    except yaml.YAMLError as error:
         raise InputError(f"{path} is not valid YAML ({' '.join(str(error).split())}). Mend the file.") from error
 
 
-def _read_text(path: Path) -> str:
-    """The text of a file in UTF-8; what is wrong with its content is left to the caller."""
+def read_text(path: str | Path) -> str:
+    """The text of a file in UTF-8, or in UTF-16 or UTF-32 with a byte order mark, which is not part of the text.
+
+    Raises:
+        InputError: the file is missing or cannot be read, is an archive, or is in another encoding.
+    """
+    path = Path(path)
     try:
-        return path.read_text(encoding="utf-8")
+        content = path.read_bytes()
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist. Check the path.") from error
     except OSError as error:
         raise InputError(
             f"{path} cannot be read: {error.strerror}. Check that it is a file that you may read."
         ) from error
+    encoding = next((name for mark, name in _MARKS.items() if content.startswith(mark)), "utf-8")
+    try:
+        return content.decode(encoding)
+    except UnicodeDecodeError as error:
+        kind = archive_kind(content[:_HEAD])
+        if kind:
+            raise InputError(f"{path} is an archive ({kind}). Unpack it, and name what is in it.") from error
+        raise InputError(
+            f"{path} is not text in UTF-8: byte {error.start} cannot be read. It may be in another encoding, such as "
+            "GBK, Shift JIS or Windows-1252, or be no text at all. Save it in UTF-8, or check the path."
+        ) from error
+
+
+def archive_kind(head: bytes) -> str:
+    """The kind of archive that begins with these bytes, 262 of them or more; empty where it is none."""
+    if head[257:262] == b"ustar":
+        return "tar"
+    return next((kind for start, kind in _ARCHIVES.items() if head.startswith(start)), "")
 
 
 def _rename(temporary: Path, path: Path) -> None:

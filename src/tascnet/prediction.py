@@ -1,21 +1,27 @@
 """Photos and folders -> overlay pictures, and files as a benchmark wants them."""
 
+import os
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, count
-from pathlib import Path, PurePath
-from typing import Literal
+from functools import partial
+from itertools import chain
+from pathlib import Path, PurePath, PurePosixPath
+from typing import Literal, NamedTuple
 
 from rich.console import Console
+from torch import Tensor
 
 from tascnet import visualize
 from tascnet.checkpoint import holds_checkpoint
-from tascnet.data.cityscapes import PHOTO_SUFFIX
+from tascnet.data.cityscapes import PHOTO_ENDING
 from tascnet.data.cityscapes_labels import CITYSCAPES
 from tascnet.data.cityscapes_submission import write_instances, write_panoptic, write_semantic
 from tascnet.data.coco import write_coco_panoptic
-from tascnet.data.coco_json import read_image_ids
-from tascnet.data.images import IMAGE_SUFFIXES, list_images, write_png
+from tascnet.data.coco_json import read_image_info
+from tascnet.data.file_names import unique_names
+from tascnet.data.images import IMAGE_SUFFIXES, list_images, read_image, read_photo, write_png
+from tascnet.data.problems import first_few
 from tascnet.device import choose_device
 from tascnet.display import Bar, progress_bar, say
 from tascnet.errors import InputError
@@ -23,7 +29,7 @@ from tascnet.files import check_writable, make_folder
 from tascnet.hub import hub_id
 from tascnet.predictor import Prediction, Predictor
 from tascnet.settings import Use
-from tascnet.structures import LabelSpace, PanopticSegmentation
+from tascnet.structures import LabelSpace, PanopticSegmentation, Size
 from tascnet.weights.catalog import DEFAULT_NETWORK, KNOWN, cached, is_network
 
 Benchmark = Literal["coco", "vistas", "cityscapes"]
@@ -116,7 +122,9 @@ def predict_files(
         device: "auto", "cpu", "cuda" or "mps".
         console: for the progress.
         benchmark: whose files are written.
-        image_info: a COCO JSON file whose `images` give the ids of the photos by file name; for coco.
+        image_info: a COCO JSON file whose `images` give ids and sizes of the photos, for coco. The photo "a/1.jpg" of
+            its list is one whose path ends in a/1.jpg. A photo that has the size there only without the turn of its
+            EXIF tag is not turned.
         batch_size: photos that go through the network together where their sizes allow it.
         use: which weights of a run.
 
@@ -128,10 +136,16 @@ def predict_files(
             other categories than the benchmark.
     """
     photos = list_images(paths)
-    photo_of = dict(zip(unique_names(photos, PHOTO_SUFFIX if benchmark == "cityscapes" else ""), photos, strict=True))
-    id_of = _image_ids(photo_of, benchmark, image_info)
+    ending = PHOTO_ENDING if benchmark == "cityscapes" else ""
+    photo_of = dict(zip(unique_names((PurePath(photo.name) for photo in photos), ending), photos, strict=True))
+    id_of, read = _image_ids(photo_of, benchmark), read_image
+    if image_info is not None:
+        listed = _listed_images(photo_of, benchmark, image_info)
+        id_of = {name: image.image_id for name, image in listed.items()}
+        size_of = {photo_of[name]: image.size for name, image in listed.items()}
+        read = partial(_read_listed, size_of=size_of, image_info=image_info)
     predictor = Predictor.from_checkpoint(checkpoint, choose_device(device), use=use)
-    predictions = predictor.stream(photos, batch_size)
+    predictions = predictor.stream(photos, batch_size, read=read)
     predictions = chain([next(predictions)], predictions)  # a first photo that cannot be read leaves nothing behind
     check_writable(output)
     json_path = output / "panoptic.json"
@@ -170,26 +184,77 @@ def _write_each(
         yield PredictedPhoto(name, id_of[name], prediction.segmentation)
 
 
-def _image_ids(photo_of: Mapping[str, Path], benchmark: Benchmark, image_info: Path | None) -> dict[str, int | str]:
-    """Name -> the id by which the benchmark knows the photo."""
-    if image_info is None:
-        return {name: number if benchmark == "coco" else name for number, name in enumerate(photo_of, start=1)}
+class _ListedImage(NamedTuple):
+    """An entry of `image_info`."""
+
+    image_id: int | str
+    file: str
+    size: Size
+
+
+def _image_ids(photo_of: Mapping[str, Path], benchmark: Benchmark) -> dict[str, int | str]:
+    """Name -> the id under which the photo's result is written, where no file gives ids."""
+    return {name: number if benchmark == "coco" else name for number, name in enumerate(photo_of, start=1)}
+
+
+def _listed_images(photo_of: Mapping[str, Path], benchmark: Benchmark, image_info: Path) -> dict[str, _ListedImage]:
+    """Name -> the photo's entry in `image_info`."""
     if benchmark != "coco":
         raise InputError(
             f"image_info gives ids of COCO photos, but the files are for {benchmark}, where names are ids; "
             "leave it out."
         )
-    known = {PurePath(file).name: image_id for file, image_id in read_image_ids(image_info).items()}
-    unknown = [photo.name for photo in photo_of.values() if photo.name not in known]
-    if unknown:
+    by_name: dict[str, list[_ListedImage]] = {}
+    for image_id, (file, size) in read_image_info(image_info).items():
+        by_name.setdefault(_composed(PurePosixPath(file).name), []).append(_ListedImage(image_id, file, size))
+    found = {name: _entries_of(photo, by_name) for name, photo in photo_of.items()}
+    unlisted = [photo_of[name] for name, entries in found.items() if not entries]
+    if unlisted:
+        same_name = by_name.get(_composed(unlisted[0].name), [])
+        hint = f" It lists {first_few(entry.file for entry in same_name)}: paths must agree, too." if same_name else ""
         raise InputError(
-            f"{image_info} does not list {len(unknown)} of {len(photo_of)} photos, {unknown[0]} for one. "
+            f"{image_info} does not list {len(unlisted)} of {len(photo_of)} photos, {unlisted[0]} for one.{hint} "
             "Name the file that belongs to the photos, or only the photos that it lists."
         )
-    id_of = {name: known[photo.name] for name, photo in photo_of.items()}
-    if len(set(id_of.values())) < len(id_of):
-        raise InputError(f"two of the photos have one file name, so one id in {image_info}. Name each photo once.")
-    return id_of
+    for name, entries in found.items():
+        if len(entries) > 1:
+            raise InputError(
+                f"{image_info} lists {entries[0].file} under the ids {first_few(entry.image_id for entry in entries)}; "
+                f"{photo_of[name]} can have one. Correct the file."
+            )
+    listed = {name: entry for name, (entry,) in found.items()}
+    photo_of_id: dict[int | str, Path] = {}
+    for name, entry in listed.items():
+        first = photo_of_id.setdefault(entry.image_id, photo_of[name])
+        if first is not photo_of[name]:
+            raise InputError(
+                f"{first} and {photo_of[name]} are both image {entry.image_id} ({entry.file}) of {image_info}. "
+                "Name one of them."
+            )
+    return listed
+
+
+def _entries_of(photo: Path, by_name: Mapping[str, list[_ListedImage]]) -> list[_ListedImage]:
+    """The entries whose file name is the end of a photo's path; of several, those with the longest one."""
+    for path in (Path(os.path.abspath(photo)), photo.resolve()):  # as named, and where links lead
+        parts = tuple(map(_composed, path.parts))
+        fitting: dict[int, list[_ListedImage]] = {}
+        for entry in by_name.get(_composed(path.name), ()):
+            listed = PurePosixPath(_composed(entry.file)).parts
+            if parts[-len(listed) :] == listed:
+                fitting.setdefault(len(listed), []).append(entry)
+        if fitting:
+            return fitting[max(fitting)]
+    return []
+
+
+def _composed(name: str) -> str:
+    """A name with composed letters, as which it is compared: file systems differ in them."""
+    return unicodedata.normalize("NFC", name)
+
+
+def _read_listed(path: Path, size_of: Mapping[Path, Size], image_info: Path) -> Tensor:
+    return read_photo(path, size_of[path], image_info)
 
 
 def _cityscapes_writer(output: Path, label_space: LabelSpace) -> OnPrediction:
@@ -209,20 +274,3 @@ def _cityscapes_writer(output: Path, label_space: LabelSpace) -> OnPrediction:
 
 def _write_nothing(name: str, prediction: Prediction) -> None:
     """What is written for each photo where the panoptic files are all."""
-
-
-def unique_names(photos: Sequence[Path], ending: str = "") -> list[str]:
-    """A name for the result of each photo: its stem, with its suffix or a number where two would be the same.
-
-    `ending` of the file name, where a photo has it, is left out instead of the suffix.
-    """
-    names: list[str] = []
-    taken: set[str] = set()  # in lower case: some file systems do not tell the two apart
-    for photo in photos:
-        stem = photo.name.removesuffix(ending) if ending and photo.name.endswith(ending) else photo.stem
-        numbered = (f"{stem}_{number}" for number in count(2))
-        candidates = chain([stem, photo.name.replace(".", "_")], numbered)
-        name = next(candidate for candidate in candidates if candidate.lower() not in taken)
-        taken.add(name.lower())
-        names.append(name)
-    return names

@@ -185,7 +185,11 @@ class Predictor:
         return predictions
 
     def stream(
-        self, paths: str | Path | Iterable[str | Path], batch_size: int = 1, on_error: OnError | None = None
+        self,
+        paths: str | Path | Iterable[str | Path],
+        batch_size: int = 1,
+        on_error: OnError | None = None,
+        read: Callable[[Path], Tensor] = read_image,
     ) -> Iterator[tuple[Path, Prediction]]:
         """Predict the photos of folders one after the other, in memory that does not grow with their number.
 
@@ -197,6 +201,7 @@ class Predictor:
             batch_size: photos that go through the network together where their sizes allow it; see `predict_batch`.
             on_error: called for a photo that cannot be read, which is then left out; None raises the error when it
                 is the photo's turn.
+            read: reads a photo, (3, H, W) uint8; the default turns it as its EXIF tag wants it.
 
         Returns:
             An iterator over the path and the prediction of each photo, in the order of `list_images`.
@@ -206,12 +211,16 @@ class Predictor:
         """
         _check_batch_size(batch_size)
         photos = list_images([paths] if isinstance(paths, str | Path) else paths)
-        return self._stream(photos, batch_size, on_error)
+        return self._stream(photos, batch_size, on_error, read)
 
     def _stream(
-        self, photos: Sequence[Path], batch_size: int, on_error: OnError | None
+        self,
+        photos: Sequence[Path],
+        batch_size: int,
+        on_error: OnError | None,
+        read: Callable[[Path], Tensor],
     ) -> Iterator[tuple[Path, Prediction]]:
-        predictions = self._predict_each(read_ahead(photos, batch_size), batch_size)
+        predictions = self._predict_each(read_ahead(photos, batch_size, read), batch_size)
         for path, prediction in zip(photos, predictions, strict=True):
             if not isinstance(prediction, InputError):
                 yield path, prediction

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from tascnet.errors import InputError
+from tascnet.values import color, flag, shown, text, whole
 
 VOID = 0
 """The id of unlabelled pixels in every id map, as in COCO panoptic."""
@@ -149,34 +150,14 @@ class LabelSpace:
 
     @classmethod
     def from_list(cls, categories: Iterable[Mapping[str, Any]]) -> Self:
-        """The inverse of `to_list`. Missing colours are chosen; `isthing` must be given.
+        """The inverse of `to_list`. Colours that are missing or null are chosen; `isthing` must be given.
+
+        Numbers may be text, as some tools write them: "isthing": "0" is stuff. `values` lists what is accepted.
 
         Raises:
-            InputError: a category lacks its id, name or `isthing`, or has a colour that is none.
+            InputError: a category lacks its id, name or `isthing`, or one of its values is of another kind.
         """
-        result = []
-        for position, entry in enumerate(categories):
-            missing = [key for key in ("id", "name", "isthing") if key not in entry]
-            if missing:
-                raise InputError(
-                    f"category number {position} ({dict(entry)}) lacks {', '.join(missing)}; "
-                    "each needs id, name and isthing (1 for things, 0 for stuff)."
-                )
-            color = tuple(int(channel) for channel in entry.get("color", distinct_color(position)))
-            if len(color) != 3 or not 0 <= min(color) <= max(color) <= 255:
-                raise InputError(
-                    f"category '{entry['name']}' has the color {color}; it must be three numbers, 0 to 255."
-                )
-            result.append(
-                Category(
-                    id=int(entry["id"]),
-                    name=str(entry["name"]),
-                    is_thing=bool(entry["isthing"]),
-                    color=(color[0], color[1], color[2]),
-                    supercategory=str(entry.get("supercategory", "")),
-                )
-            )
-        return cls(tuple(result))
+        return cls(tuple(_category_from(entry, position) for position, entry in enumerate(categories)))
 
     def merge(self, group_of: Callable[[Category], str | None], names: Iterable[str] = ()) -> "CategoryMerge":
         """Merge all categories for which `group_of` gives the same name; one for which it gives None becomes VOID.
@@ -202,6 +183,29 @@ class LabelSpace:
             merged.append(Category(new_id, name, group[0].is_thing, group[0].color, name))
             target_of.update({category.id: new_id for category in group})
         return CategoryMerge(source=self, target=LabelSpace(tuple(merged)), target_of=target_of)
+
+
+def _category_from(entry: Mapping[str, Any], position: int) -> Category:
+    """One entry of a list of categories; `position` in the list chooses its colour where it has none."""
+    if not isinstance(entry, Mapping):
+        raise InputError(f"category number {position} is {shown(entry)}; each is an object with id, name and isthing.")
+    missing = [key for key in ("id", "name", "isthing") if entry.get(key) is None]
+    if missing:
+        raise InputError(
+            f"category number {position} ({shown(dict(entry))}) lacks {', '.join(missing)}; "
+            "each needs id, name and isthing (1 for things, 0 for stuff)."
+        )
+    given_color, supercategory = entry.get("color"), entry.get("supercategory")
+    try:
+        return Category(
+            id=whole(entry["id"]),
+            name=text(entry["name"]),
+            is_thing=flag(entry["isthing"]),
+            color=distinct_color(position) if given_color is None else color(given_color),
+            supercategory="" if supercategory is None else text(supercategory),
+        )
+    except ValueError as error:
+        raise InputError(f"category {shown(entry['name'])}: {error}. Correct the entry.") from error
 
 
 @dataclass(frozen=True)

@@ -133,6 +133,44 @@ def test_another_picture_is_never_replaced(tmp_path: Path, tascnet: Callable[...
     assert tascnet("data", "convert", root, *flags).code == 0
 
 
+@pytest.mark.parametrize("name", ["../../p00.png", "..\\..\\p00.png", "C:\\p00.png", "/tmp/p00.png", "a/../../p00.png"])
+@pytest.mark.parametrize("of_what", ["images", "annotations"])
+def test_no_name_leads_out_of_the_output(tmp_path: Path, tascnet: Callable[..., Said], name: str, of_what: str) -> None:
+    root = write_coco(tmp_path / "deep" / "er" / "set", 1)
+    for folder in (tmp_path / "deep", root / "annotations", tmp_path / "deep" / "er"):
+        shutil.copy(root / "mini" / "p00.png", folder)  # what the names lead to is there
+    path = root / "annotations" / "panoptic_mini.json"
+    content = json.loads(path.read_text())
+    content[of_what][0]["file_name"] = name
+    path.write_text(json.dumps(content))
+    output = tmp_path / "home" / "user" / "out"
+    said = tascnet("data", "convert", root, "--output", output)
+    assert said.code == 2
+    assert "leads out of its folder" in said.err
+    assert [file for file in (tmp_path / "home").rglob("*") if file.is_file()] == []
+    said = tascnet("data", "check", root)
+    assert said.code == 1
+    assert "file name that leads out of its folder" in said.out
+
+
+@pytest.mark.parametrize("link", ["mini", "mini/sub", "annotations", "annotations/panoptic_mini"])
+def test_no_link_in_the_output_leads_out_of_it(tmp_path: Path, tascnet: Callable[..., Said], link: str) -> None:
+    root, elsewhere = write_coco(tmp_path / "set", 1), tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (root / "mini" / "sub").mkdir()
+    (root / "mini" / "p00.png").rename(root / "mini" / "sub" / "p00.png")
+    path = root / "annotations" / "panoptic_mini.json"
+    content = json.loads(path.read_text())
+    content["images"][0]["file_name"] = "sub/p00.png"
+    path.write_text(json.dumps(content))
+    (tmp_path / "out" / link).parent.mkdir(parents=True)
+    (tmp_path / "out" / link).symlink_to(elsewhere)
+    said = tascnet("data", "convert", root, "--output", tmp_path / "out")
+    assert said.code == 2
+    assert f"outside of {tmp_path}" in said.err
+    assert list(elsewhere.iterdir()) == []
+
+
 def test_a_link_that_leads_nowhere_is_replaced(tmp_path: Path, tascnet: Callable[..., Said]) -> None:
     root, link = write_pairs(tmp_path / "from", "", ["a"]), tmp_path / "to" / "all" / "a.jpg"
     link.parent.mkdir(parents=True)

@@ -61,7 +61,10 @@ def from_huggingface(
                 "label_ids_to_fuse=set()."
             )
         first["score"] = max((s for s in (first["score"], entry["score"]) if s is not None), default=None)
-    ids = integers(result["segmentation"], "a segmentation").astype(np.int64)
+    given = result["segmentation"]
+    if not entries and bool((given == -1).all()):
+        given = np.zeros(given.shape, dtype=np.int64)  # without a segment, transformers fills floats with -1
+    ids = integers(given, "a segmentation").astype(np.int64)
     shift = 1 - min([1, *entries])
     unlisted = (ids <= 0) & ~np.isin(ids, list(entries))
     ids = np.where(unlisted, VOID, ids + shift)

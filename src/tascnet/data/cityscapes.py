@@ -1,6 +1,6 @@
 """Cityscapes' folders -> PanopticSegmentation."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -8,17 +8,20 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from tascnet.data import own_labels
 from tascnet.data.cityscapes_ids import excusing_void, from_instance_ids, read_instance_ids
-from tascnet.data.cityscapes_labels import CITYSCAPES
+from tascnet.data.cityscapes_labels import CITYSCAPES, NUM_LABELS
 from tascnet.data.coco import CocoPanoptic
+from tascnet.data.images import IMAGE_SUFFIXES, Exif
 from tascnet.data.loading import load_sample
 from tascnet.data.problems import DataError, Kind, OnProblem, stop
 from tascnet.data.sample import Sample
 from tascnet.errors import InputError
 from tascnet.structures import LabelSpace, PanopticSegmentation
 
-PHOTO_SUFFIX = "_leftImg8bit.png"
-INSTANCE_IDS_SUFFIX = "_gtFine_instanceIds.png"
+PHOTO_ENDING = "_leftImg8bit"
+PHOTO_SUFFIX = f"{PHOTO_ENDING}.png"
+INSTANCE_IDS_ENDING = "_gtFine_instanceIds"
 
 
 class Cityscapes(Dataset[Sample]):
@@ -36,12 +39,16 @@ class Cityscapes(Dataset[Sample]):
     Both give the same segments. The name and the id of a picture are `<city>_<sequence>_<frame>`. Without the folder of
     photos, annotation alone can be read.
 
+    Own labels in the same folders, as CVAT exports them, are described by root/label_colors.txt. Photos may be JPEGs.
+
     Attributes:
-        label_space: the 19 evaluated categories; all else is VOID.
+        label_space: the 19 evaluated categories, all else is VOID; or those of label_colors.txt.
         has_photos: whether there is a folder of photos.
+        exif: whether EXIF tags turn photos, "apply" or "ignore"; may be set.
     """
 
-    label_space: LabelSpace = CITYSCAPES
+    label_space: LabelSpace
+    exif: Exif = "apply"
 
     def __init__(
         self,
@@ -68,12 +75,13 @@ class Cityscapes(Dataset[Sample]):
         root = Path(root)
         self._photo_folder = root / "leftImg8bit" / split
         self._load_short_side = load_short_side
-        self._annotation = _open_annotation(root / "gtFine", split, form, on_problem)
+        self.label_space, num_labels = _labels(root)
+        self._annotation = _open_annotation(root / "gtFine", split, form, self.label_space, num_labels, on_problem)
         self._photos: Mapping[str, Path] = {}
         self._used = list(range(len(self._annotation.names)))  # positions in the annotation
         self.has_photos = self._photo_folder.is_dir()
         if self.has_photos:
-            self._photos = _files_of_cities(self._photo_folder, PHOTO_SUFFIX, on_problem)
+            self._photos = _files_of_cities(self._photo_folder, PHOTO_ENDING, IMAGE_SUFFIXES, on_problem)
             self._check_pairs(on_problem)
             self._used = [index for index in self._used if self._annotation.names[index] in self._photos]
 
@@ -89,7 +97,7 @@ class Cityscapes(Dataset[Sample]):
         """
         name, photo, annotation = self.sample_name(index), self.photo_path(index), self.annotation(index)
         where = self._annotation.path(self._used[index])
-        return load_sample(photo, annotation, name, name, where, self._load_short_side)
+        return load_sample(photo, annotation, name, name, where, self._load_short_side, self.exif)
 
     def annotation(self, index: int) -> PanopticSegmentation:
         """The annotation alone; the photo is not read.
@@ -105,9 +113,9 @@ class Cityscapes(Dataset[Sample]):
         It is the VOID of the annotation less caravans and trailers with an object's number, which are not evaluated
         and yet excuse no false detection there.
 
-        None where the annotation is read in the form "panoptic", whose files do not hold them.
+        None where the annotation is read in the form "panoptic", whose files do not hold them, or has own labels.
         """
-        if not isinstance(self._annotation, _InstanceIdsFiles):
+        if not isinstance(self._annotation, _InstanceIdsFiles) or self.label_space != CITYSCAPES:
             return None
         return torch.from_numpy(excusing_void(read_instance_ids(self._annotation.paths[self._used[index]])))
 
@@ -171,25 +179,26 @@ class _Annotation(Protocol):
 class _InstanceIdsFiles:
     """Annotation as downloaded: one PNG a picture."""
 
-    def __init__(self, paths: Mapping[str, Path], folder: Path) -> None:
+    def __init__(self, paths: Mapping[str, Path], folder: Path, label_space: LabelSpace, num_labels: int) -> None:
         self.names, self.paths = list(paths), list(paths.values())
         self.place = str(folder)
+        self._label_space, self._num_labels = label_space, num_labels
 
     def path(self, index: int) -> Path:
         return self.paths[index]
 
     def read(self, index: int) -> PanopticSegmentation:
-        return from_instance_ids(read_instance_ids(self.paths[index]))
+        return from_instance_ids(read_instance_ids(self.paths[index], self._num_labels), self._label_space)
 
 
 class _PanopticFiles:
     """Annotation as createPanopticImgs converts it. The names of photos in its JSON are of no existing files."""
 
-    def __init__(self, path: Path, on_problem: OnProblem) -> None:
+    def __init__(self, path: Path, label_space: LabelSpace, on_problem: OnProblem) -> None:
         self._files = CocoPanoptic(path, on_problem=on_problem)
         self.names = [str(self._files.image_id(index)) for index in range(len(self._files))]
         self.place = str(path)
-        if _meaning(self._files.label_space) != _meaning(CITYSCAPES):
+        if label_space != CITYSCAPES or _meaning(self._files.label_space) != _meaning(CITYSCAPES):
             raise InputError(
                 f"{path} does not list the 19 categories of Cityscapes under their official ids, 7 to 33. "
                 "Make it with createPanopticImgs, without --use-train-id; or read it as COCO panoptic."
@@ -205,21 +214,32 @@ class _PanopticFiles:
         return self._files.listed_categories(index)
 
 
-def _open_annotation(folder: Path, split: str, form: str | None, on_problem: OnProblem) -> _Annotation:
+def _labels(root: Path) -> tuple[LabelSpace, int]:
+    """The categories, and the number of labels in the PNGs."""
+    path = root / own_labels.FILE_NAME
+    if not path.is_file():
+        return CITYSCAPES, NUM_LABELS
+    files = sorted((root / "gtFine").glob(f"*/*/*{INSTANCE_IDS_ENDING}.png"))
+    return own_labels.read_own_labels(path, files, read_instance_ids)
+
+
+def _open_annotation(
+    folder: Path, split: str, form: str | None, label_space: LabelSpace, num_labels: int, on_problem: OnProblem
+) -> _Annotation:
     if form not in (None, "instance_ids", "panoptic"):
         raise InputError(f"form is '{form}'; it may be 'instance_ids', 'panoptic', or None for whichever there is.")
     split_folder, json_path = folder / split, folder / f"cityscapes_panoptic_{split}.json"
     paths: Mapping[str, Path] = {}
     if form != "panoptic" and split_folder.is_dir():
-        paths = _files_of_cities(split_folder, INSTANCE_IDS_SUFFIX, on_problem)
+        paths = _files_of_cities(split_folder, INSTANCE_IDS_ENDING, (".png",), on_problem)
     if paths:
-        annotation = _InstanceIdsFiles(paths, split_folder)
+        annotation = _InstanceIdsFiles(paths, split_folder, label_space, num_labels)
         if split == "test":
             _refuse_placeholders(annotation, split_folder)
         return annotation
     if form == "panoptic" or (form is None and json_path.exists()):
-        return _PanopticFiles(json_path, on_problem)
-    looked_for = f"{split_folder}/CITY/*{INSTANCE_IDS_SUFFIX}" + (f" and no {json_path}" if form is None else "")
+        return _PanopticFiles(json_path, label_space, on_problem)
+    looked_for = f"{split_folder}/CITY/*{INSTANCE_IDS_ENDING}.png" + (f" and no {json_path}" if form is None else "")
     reason = " The benchmark keeps the annotation of its test split to itself: use train or val." * (split == "test")
     raise InputError(
         f"Cityscapes' split '{split}' has no annotation: there is no {looked_for}. Check root and split.{reason}"
@@ -235,16 +255,16 @@ def _refuse_placeholders(annotation: _InstanceIdsFiles, folder: Path) -> None:
         )
 
 
-def _files_of_cities(folder: Path, suffix: str, on_problem: OnProblem) -> dict[str, Path]:
-    """Name of the picture -> file, for all folder/<city>/<name><suffix>, sorted by city and name."""
+def _files_of_cities(folder: Path, ending: str, suffixes: Collection[str], on_problem: OnProblem) -> dict[str, Path]:
+    """Name of the picture -> file, for all folder/<city>/<name><ending><suffix>, sorted by city and name."""
     files: dict[str, Path] = {}
     for city in _entries(folder):
         if _is_loop(city, folder):
             raise InputError(f"{city} is a link that leads nowhere or back to where it is; remove or mend it.")
         for file in _entries(city) if city.is_dir() else ():
-            if not file.name.endswith(suffix):
+            if not file.stem.endswith(ending) or file.suffix.lower() not in suffixes:
                 continue
-            name = file.name.removesuffix(suffix)
+            name = file.stem.removesuffix(ending)
             if name in files:
                 twins = f"two pictures have the name '{name}': {files[name]} and {file}. Rename one of them."
                 on_problem(DataError(twins, Kind.REPEATED_IMAGE, file.name))

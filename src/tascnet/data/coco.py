@@ -9,14 +9,15 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from tascnet.data.batch import tight_boxes
-from tascnet.data.coco_json import AREA_NOT_GIVEN, read_coco_json
-from tascnet.data.images import open_picture, write_png
+from tascnet.data.coco_json import AREA_NOT_GIVEN, check_files, read_coco_json
+from tascnet.data.file_names import find_file, leads_out, unique_names
+from tascnet.data.images import Exif, open_annotation, write_png
 from tascnet.data.loading import load_sample
 from tascnet.data.problems import DataError, Kind, OnProblem, stop
 from tascnet.data.sample import Sample
 from tascnet.errors import InputError
-from tascnet.files import make_folder, write_json
-from tascnet.structures import MAX_SEGMENT_ID, LabelSpace, PanopticSegmentation, Segment, Size
+from tascnet.files import check_inside, make_folder, write_json
+from tascnet.structures import MAX_SEGMENT_ID, CategoryMerge, LabelSpace, PanopticSegmentation, Segment, Size
 
 
 class NamedSegmentation(Protocol):
@@ -44,9 +45,11 @@ class CocoPanoptic(Dataset[Sample]):
         label_space: the categories.
         json_path: the JSON file.
         annotation_folder: holds the PNG files.
+        exif: whether EXIF tags turn photos, "apply" or "ignore"; may be set.
     """
 
     label_space: LabelSpace
+    exif: Exif = "apply"
 
     def __init__(
         self,
@@ -78,6 +81,9 @@ class CocoPanoptic(Dataset[Sample]):
             if not folder.is_dir():
                 raise InputError(f"the folder {folder} does not exist; {self.json_path} refers to files in it.")
         self.label_space = self._content.label_space
+        pictures = self._content.pictures
+        check_files(self.json_path, ((picture.image_id, picture.image_file) for picture in pictures), on_problem)
+        self._names = unique_names(PurePath(picture.image_file) for picture in pictures)
 
     @classmethod
     def from_layout(cls, root: str | Path, split: str, load_short_side: int = 0) -> Self:
@@ -111,25 +117,26 @@ class CocoPanoptic(Dataset[Sample]):
             self.image_id(index),
             self.json_path,
             self._load_short_side,
+            self.exif,
         )
 
     def annotation(self, index: int) -> PanopticSegmentation:
         """The annotation alone, at full size; the photo is not read.
 
+        Areas are counted from the PNG: those of the JSON may have been measured on outlines. Segments of one stuff
+        category become one segment.
+
         Raises:
             InputError: the PNG is missing, is broken, or disagrees with the JSON.
         """
         picture = self._content.pictures[index]
-        path = self.annotation_path(index)
         segments = self._content.segments_of(picture)
-        segmentation = read_segmentation(path, self.json_path, picture.size, segments)
-        for listed, counted in wrong_areas(segments, segmentation):
-            raise wrong_area(path, self.json_path, listed, counted.area)
-        return segmentation
+        segmentation = read_segmentation(self.annotation_path(index), self.json_path, picture.size, segments)
+        return join_stuff(segmentation, self.label_space)
 
     def sample_name(self, index: int) -> str:
-        """Name of the photo without its suffix."""
-        return PurePath(self._content.pictures[index].image_file).with_suffix("").as_posix()
+        """Name of the photo without its suffix; with the suffix or a number where two photos share a stem."""
+        return self._names[index]
 
     def image_id(self, index: int) -> int | str:
         """The photo's id in the JSON file."""
@@ -148,11 +155,11 @@ class CocoPanoptic(Dataset[Sample]):
         """
         if self._image_folder is None:
             raise InputError(f"{self.json_path} was opened without a folder of photos. Name one as image_folder.")
-        return self._image_folder / self._content.pictures[index].image_file
+        return find_file(self._image_folder, self._content.pictures[index].image_file)
 
     def annotation_path(self, index: int) -> Path:
         """The PNG of segment ids."""
-        return self.annotation_folder / self._content.pictures[index].segmentation_file
+        return find_file(self.annotation_folder, self._content.pictures[index].segmentation_file)
 
     def listed(self, index: int) -> tuple[Size, list[Segment]]:
         """The size and the segments that the JSON gives; area is `AREA_NOT_GIVEN` where it has none."""
@@ -193,6 +200,19 @@ def wrong_areas(listed: Iterable[Segment], segmentation: PanopticSegmentation) -
     """The segments whose area in the JSON is not the number of their pixels: as listed, and as counted."""
     pairs = zip(listed, segmentation.segments, strict=True)
     return [(given, counted) for given, counted in pairs if given.area not in (AREA_NOT_GIVEN, counted.area)]
+
+
+def join_stuff(segmentation: PanopticSegmentation, label_space: LabelSpace) -> PanopticSegmentation:
+    """Make one segment of those that share a stuff category, under the id of the first.
+
+    The format has one segment of a stuff category in an image; labelling tools export one for each region. A category
+    counted several times would be matched in pieces, and be wrong in all of them.
+    """
+    stuff = [s.category_id for s in segmentation.segments if not label_space[s.category_id].is_thing]
+    if len(set(stuff)) == len(stuff):
+        return segmentation
+    same = {category.id: category.id for category in label_space.categories}
+    return CategoryMerge(label_space, label_space, same)(segmentation)
 
 
 Item = TypeVar("Item", bound=NamedSegmentation)
@@ -239,8 +259,9 @@ def write_coco_panoptic(
                 f"cannot write {json_path}: the name '{item.name}' or the image id {item.image_id} comes twice. "
                 "Give each image a name and an id of its own."
             )
-        if PurePath(item.name).is_absolute() or ".." in PurePath(item.name).parts or not item.name:
+        if not item.name or leads_out(item.name):
             raise InputError(f"cannot write {json_path}: the name '{item.name}' leads out of the folder {folder}.")
+        check_inside(folder / item.name, folder)
         names.add(item.name)
         image_ids.add(item.image_id)
         try:
@@ -324,7 +345,7 @@ def read_id_map(path: Path, size: Size, source: str | Path) -> np.ndarray:
     Raises:
         InputError: the PNG is missing, is broken, is no picture of 24-bit colours, or has another size.
     """
-    picture = open_picture(path)
+    picture = open_annotation(path)
     if picture.mode not in ("RGB", "RGBA", "P"):  # a palette of RGB colours loses nothing
         raise DataError(
             f"{path} is a picture of mode {picture.mode}; panoptic PNGs hold ids as 24-bit RGB colours. "
@@ -343,7 +364,7 @@ def read_id_map(path: Path, size: Size, source: str | Path) -> np.ndarray:
 def wrong_area(path: Path, json_path: Path, listed: Segment, area: int) -> DataError:
     """The problem of a segment whose listed area is not its number of pixels."""
     return DataError(
-        f"{path} disagrees with {json_path}: segment {listed.id} has {area} pixels in the PNG, "
-        f"but area {listed.area} in the JSON. Use the PNG that belongs to this JSON file.",
+        f"{path} disagrees with {json_path}: segment {listed.id} has {area} pixels in the PNG, but area "
+        f"{listed.area} in the JSON. The pixels count; make sure that the PNG belongs to this JSON file.",
         Kind.AREA,
     )

@@ -8,7 +8,9 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from tascnet.data.categories_file import FILE_NAME, CategoriesFile, read_categories
-from tascnet.data.coco_json import read_images, read_lists, require_keys
+from tascnet.data.coco_json import check_files, other_kind, read_images, read_lists, require_keys, wrong_value
+from tascnet.data.file_names import find_file
+from tascnet.data.images import Exif
 from tascnet.data.loading import load_sample
 from tascnet.data.masks import ERROR, Mask, Overlaps, encode_mask, paint
 from tascnet.data.number_png import read_numbers
@@ -17,6 +19,7 @@ from tascnet.data.problems import DataError, Kind, OnProblem, stop
 from tascnet.data.sample import Sample
 from tascnet.errors import InputError
 from tascnet.structures import LabelSpace, PanopticSegmentation, Segment, Size
+from tascnet.values import flag, whole
 
 
 class _Picture(NamedTuple):
@@ -35,9 +38,11 @@ class CocoInstances(Dataset[Sample]):
 
     Attributes:
         label_space: the categories of categories.yaml.
+        exif: whether EXIF tags turn photos, "apply" or "ignore"; may be set.
     """
 
     label_space: LabelSpace
+    exif: Exif = "apply"
 
     def __init__(
         self,
@@ -71,6 +76,7 @@ class CocoInstances(Dataset[Sample]):
         self._load_short_side = load_short_side
         self._overlaps = Overlaps(overlaps, self.label_space)
         self._pictures = _read_pictures(self._json, self._file, on_problem)
+        _check_files(self._json, self._pictures, on_problem)
         for folder in (self._semantic_folder, self._image_folder):
             if not folder.is_dir():
                 raise InputError(f"the folder {folder} does not exist; {self._json} refers to files in it. Add it.")
@@ -117,6 +123,7 @@ class CocoInstances(Dataset[Sample]):
             self._pictures[index].image_id,
             self._json,
             self._load_short_side,
+            self.exif,
         )
 
     def annotation(self, index: int) -> PanopticSegmentation:
@@ -138,7 +145,7 @@ class CocoInstances(Dataset[Sample]):
             InputError: the PNG is missing, is broken or of another size, or `on_problem` raises.
         """
         picture = self._pictures[index]
-        path = self._semantic_folder / f"{self.sample_name(index)}.png"
+        path = find_file(self._semantic_folder, f"{self.sample_name(index)}.png")
         numbers = read_numbers(path)
         if numbers.shape != picture.size:
             raise DataError(
@@ -161,7 +168,7 @@ class CocoInstances(Dataset[Sample]):
 
     def photo_path(self, index: int) -> Path:
         """The photo."""
-        return self._image_folder / self._pictures[index].image_file
+        return find_file(self._image_folder, self._pictures[index].image_file)
 
     def _masks(self, picture: _Picture, first_id: int, on_problem: OnProblem) -> list[Mask]:
         masks: list[Mask] = []
@@ -172,8 +179,8 @@ class CocoInstances(Dataset[Sample]):
             except DataError as problem:
                 on_problem(problem)
                 continue
-            is_crowd = bool(entry.get("iscrowd", 0))
-            masks.append(Mask(first_id + len(masks), entry["category_id"], is_crowd, code, name))
+            category_id, is_crowd = whole(entry["category_id"]), flag(entry.get("iscrowd") or 0)
+            masks.append(Mask(first_id + len(masks), category_id, is_crowd, code, name))
         return masks
 
 
@@ -194,20 +201,33 @@ def _read_pictures(path: Path, file: CategoriesFile, on_problem: OnProblem) -> l
         except DataError as problem:
             on_problem(problem)
             continue
-        except TypeError as error:  # a list where a number belongs
-            on_problem(
-                DataError(f"{where} holds a value of the wrong kind ({error}). Mend the file.", Kind.BROKEN_ENTRY)
-            )
+        except (TypeError, ValueError) as error:  # a list where a number belongs
+            on_problem(wrong_value(where, error))
             continue
         seen.add(entry["id"])
         of_image[entry["image_id"]].append(entry)
     return [_Picture(image_id, *images[image_id], annotations) for image_id, annotations in of_image.items()]
 
 
+def _check_files(path: Path, pictures: list[_Picture], on_problem: OnProblem) -> None:
+    """Report each photo of several images, and photos of one stem, which would share the PNG of that name."""
+    check_files(path, ((picture.image_id, picture.image_file) for picture in pictures), on_problem)
+    file_of: dict[PurePath, str] = {}
+    for picture in pictures:
+        stem = PurePath(picture.image_file).with_suffix("")
+        other = file_of.setdefault(stem, picture.image_file)
+        if other != picture.image_file:
+            text = f"{path}: {other} and {picture.image_file} have one name; their PNG would be the same. Rename one."
+            on_problem(DataError(text, Kind.REPEATED_IMAGE, picture.image_file))
+
+
 def _check_categories(path: Path, entries: list[Any], file: CategoriesFile) -> None:
     for entry in entries:
         require_keys(entry, ("id", "name"), f"{path}, a category")
-        ours = file.label_space.by_id.get(entry["id"])
+        try:
+            ours = file.label_space.by_id.get(whole(entry["id"]))
+        except ValueError as error:
+            raise wrong_value(f"{path}, a category", error) from error
         if ours is None or not ours.is_thing or ours.name != entry["name"]:
             found = "nothing" if ours is None else f"the {'thing' if ours.is_thing else 'stuff'} '{ours.name}'"
             raise InputError(
@@ -221,13 +241,16 @@ def _check_annotation(
 ) -> None:
     if entry["image_id"] not in of_image:
         raise DataError(
-            f"{where}: there is no image with id {entry['image_id']}. Add it to the images, or use the whole file.",
+            f"{where}: there is no image with id {entry['image_id']!r}. {other_kind(entry['image_id'], of_image)}"
+            "Add it to the images, or use the whole file.",
             Kind.NO_IMAGE,
         )
     if entry["id"] in seen:
         raise DataError(f"{where}: the id {entry['id']} is used twice. Mend the ids.", Kind.REPEATED_SEGMENT)
-    if entry["category_id"] not in space or not space[entry["category_id"]].is_thing:
+    category_id = whole(entry["category_id"])
+    flag(entry.get("iscrowd") or 0)
+    if category_id not in space or not space[category_id].is_thing:
         raise DataError(
-            f"{where}: category {entry['category_id']} is no thing of the categories. Add it, or mend the annotation.",
+            f"{where}: category {category_id} is no thing of the categories. Add it, or mend the annotation.",
             Kind.UNKNOWN_CATEGORY,
         )

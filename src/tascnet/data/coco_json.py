@@ -1,16 +1,18 @@
 """COCO panoptic JSON -> the pictures it annotates and their segments, all rules of the format checked."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from tascnet.data.file_names import relative_name
 from tascnet.data.problems import DataError, Kind, OnProblem, stop
 from tascnet.errors import InputError
 from tascnet.files import read_json
 from tascnet.structures import MAX_SEGMENT_ID, VOID, LabelSpace, Segment, Size
+from tascnet.values import flag, shown, whole
 
 AREA_NOT_GIVEN = -1
 """The area of a segment whose entry has none."""
@@ -107,7 +109,7 @@ def read_coco_predictions(path: Path, annotated: CocoJson) -> CocoJson:
     try:
         _check_names(path, content.get("categories", []), annotated.label_space)
         _refuse_extra(path, content["annotations"], images)
-    except (AttributeError, TypeError) as error:
+    except (AttributeError, TypeError, ValueError) as error:
         raise wrong_value(str(path), error) from error
     label_space = annotated.label_space
     return CocoJson(label_space, *_read_annotations(path, content["annotations"], images, label_space, stop))
@@ -116,10 +118,10 @@ def read_coco_predictions(path: Path, annotated: CocoJson) -> CocoJson:
 def _check_names(path: Path, categories: list[Any], label_space: LabelSpace) -> None:
     """Check that where predictions list their categories, an id means the same as in the annotation."""
     for entry in categories:
-        name = str(entry.get("name"))
-        if entry.get("id") in label_space and name != label_space[entry["id"]].name:
+        name, category_id = str(entry.get("name")), whole(entry.get("id"))
+        if category_id in label_space and name != label_space[category_id].name:
             raise InputError(
-                f"category {entry['id']} is '{name}' in {path}, but '{label_space[entry['id']].name}' in the "
+                f"category {category_id} is '{name}' in {path}, but '{label_space[category_id].name}' in the "
                 "annotation. Compare files of the same categories."
             )
 
@@ -135,7 +137,7 @@ def _refuse_extra(path: Path, entries: list[Any], images: Mapping[int | str, Any
         raise InputError(
             f"{path} has predictions for {len(extra)} pictures that are not annotated: image_id "
             f"{', '.join(map(repr, extra[:5]))}{', ...' if len(extra) > 5 else ''}. "
-            "Use the annotation that belongs to them, or take them out."
+            f"{other_kind(extra[0], images)}Use the annotation that belongs to them, or take them out."
         )
 
 
@@ -181,14 +183,13 @@ def read_label_space(path: Path, categories: list[Any]) -> LabelSpace:
         raise InputError(f"the categories in {path} cannot be used: {error}") from error
 
 
-def read_image_ids(path: Path) -> dict[str, int | str]:
-    """File name -> image id, of all `images` in a COCO JSON file of any kind.
+def read_image_info(path: Path) -> dict[int | str, tuple[str, Size]]:
+    """Image id -> file name and size, of all `images` in a COCO JSON file of any kind.
 
     Raises:
         InputError: the file is missing or broken, or an image lacks a key.
     """
-    images = read_images(path, read_lists(path, ("images",), "COCO", "image_info_*.json, panoptic_*.json")["images"])
-    return {file: image_id for image_id, (file, _) in images.items()}
+    return read_images(path, read_lists(path, ("images",), "COCO", "image_info_*.json, panoptic_*.json")["images"])
 
 
 def read_images(path: Path, entries: list[Any], on_problem: OnProblem = stop) -> dict[int | str, tuple[str, Size]]:
@@ -198,20 +199,52 @@ def read_images(path: Path, entries: list[Any], on_problem: OnProblem = stop) ->
         where = f"{path}, image number {position}"
         try:
             require_keys(entry, ("id", "file_name", "height", "width"), where)
-            image_file = str(entry["file_name"])
-            if not PurePath(image_file).name:
-                raise DataError(f"{where} has the file_name '{image_file}'; name its photo.", Kind.BROKEN_ENTRY)
-            if entry["id"] in images:
+            image_id, image_file = _image_id(entry["id"]), relative_name(entry["file_name"], where)
+            if image_id in images:
                 raise DataError(
-                    f"{where}: the id {entry['id']} comes twice among the images. Keep one of them.",
+                    f"{where}: the id {image_id} comes twice among the images. Keep one of them.",
                     Kind.REPEATED_IMAGE,
                 )
-            images[entry["id"]] = image_file, Size(int(entry["height"]), int(entry["width"]))
+            size = Size(whole(entry["height"]), whole(entry["width"]))
+            if min(size) < 1:
+                raise ValueError(f"the image is {size.height} x {size.width} pixels")
+            images[image_id] = image_file, size
         except DataError as problem:
             on_problem(problem)
-        except (TypeError, ValueError, OverflowError) as error:
+        except ValueError as error:
             on_problem(wrong_value(where, error))
     return images
+
+
+def check_files(path: Path, files: Iterable[tuple[int | str, str]], on_problem: OnProblem) -> None:
+    """Report each photo that several images share: which annotation is its own cannot be found out.
+
+    Args:
+        path: the JSON file, for the error.
+        files: image id and file name of each image.
+        on_problem: called with each such photo; what it raises ends the check.
+    """
+    id_of: dict[str, int | str] = {}
+    for image_id, file in files:
+        if file in id_of:
+            text = (
+                f"{path}: {file} is the photo of the images {id_of[file]!r} and {image_id!r}. Keep one of them, or "
+                "name another photo."
+            )
+            on_problem(DataError(text, Kind.SHARED_PHOTO, file))
+        id_of.setdefault(file, image_id)
+
+
+def other_kind(image_id: Any, images: Mapping[int | str, Any]) -> str:
+    """A hint for an id that is text where the images have the number, or the reverse; empty for all others."""
+    try:
+        other: int | str = whole(image_id) if isinstance(image_id, str) else str(image_id)
+    except ValueError:
+        return ""
+    if other not in images:
+        return ""
+    kinds = ("the number", "the text") if isinstance(image_id, int) else ("the text", "the number")
+    return f"It is {kinds[0]} {image_id!r} here, but {kinds[1]} {other!r} among the images: write both alike. "
 
 
 class _Entry(NamedTuple):
@@ -259,16 +292,16 @@ def _read_entries(
         where = f"{path}, annotation number {position}"
         try:
             require_keys(annotation, ("image_id", "file_name", "segments_info"), where)
-            entry = _Entry(annotation["image_id"], str(annotation["file_name"]), annotation["segments_info"])
-            _check_image_id(f"{path}, annotation {entry.segmentation_file}", entry.image_id, images, seen)
+            image_id, file = _image_id(annotation["image_id"]), relative_name(annotation["file_name"], where)
+            _check_image_id(f"{path}, annotation {file}", image_id, images, seen)
         except DataError as problem:
             on_problem(problem)
             continue
-        except TypeError as error:  # a list where an id belongs
+        except ValueError as error:
             on_problem(wrong_value(where, error))
             continue
-        seen.add(entry.image_id)
-        entries.append(entry)
+        seen.add(image_id)
+        entries.append(_Entry(image_id, file, annotation["segments_info"]))
     return entries
 
 
@@ -282,14 +315,24 @@ def _pack_segments(entry: dict[str, Any]) -> dict[str, Any]:
     if segments is None:
         return entry
     try:
-        packed = np.array(
-            [(s["id"], s["category_id"], s.get("area", AREA_NOT_GIVEN), s.get("iscrowd", 0)) for s in segments]
-        )
+        packed = np.array([(s["id"], s["category_id"], _area(s.get("area")), s.get("iscrowd", 0)) for s in segments])
         if packed.dtype == np.int64 and packed.ndim == 2 and not any("score" in s for s in segments):
             entry["segments_info"] = packed
-    except (KeyError, TypeError, AttributeError, ValueError):
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError):
         pass
     return entry
+
+
+def _area(value: Any) -> int:
+    """The area of a segment in whole pixels; converters that measure outlines write fractions."""
+    if value is None:
+        return AREA_NOT_GIVEN
+    return whole(round(value) if isinstance(value, float) else value)
+
+
+def _image_id(value: Any) -> int | str:
+    """An image id: text, or a whole number."""
+    return value if isinstance(value, str) else whole(value)
 
 
 def _are_sound(segments: list[Any], label_space: LabelSpace) -> np.ndarray:
@@ -302,6 +345,7 @@ def _are_sound(segments: list[Any], label_space: LabelSpace) -> np.ndarray:
     segment_ids, category_ids, _, is_crowd = np.concatenate(packed).T
     broken = (segment_ids <= VOID) | (segment_ids > MAX_SEGMENT_ID)
     broken |= ~np.isin(category_ids, list(label_space.by_id))
+    broken |= (is_crowd < 0) | (is_crowd > 1)
     broken |= (is_crowd != 0) & ~np.isin(category_ids, [category.id for category in label_space.things])
     order = np.lexsort((segment_ids, picture_of))
     repeated = (np.diff(segment_ids[order]) == 0) & (np.diff(picture_of[order]) == 0)
@@ -330,7 +374,8 @@ def _about(file: str, on_problem: OnProblem) -> OnProblem:
 def _check_image_id(where: str, image_id: int | str, images: Mapping[int | str, Any], seen: set[int | str]) -> None:
     if image_id not in images:
         raise DataError(
-            f"{where}: there is no image with id {image_id}. Add it to the images, or use the whole file.",
+            f"{where}: there is no image with id {image_id!r}. {other_kind(image_id, images)}Add it to the images, or "
+            "use the whole file.",
             Kind.NO_IMAGE,
         )
     if image_id in seen:
@@ -346,7 +391,7 @@ def _read_segments(where: str, entry: _Entry, label_space: LabelSpace, on_proble
     if isinstance(segments, np.ndarray):
         segments = [dict(zip(_PACKED, row, strict=True)) for row in segments.tolist()]
     elif not isinstance(segments, list):
-        on_problem(wrong_value(where, TypeError(f"segments_info is {segments!r:.60}, no list")))
+        on_problem(wrong_value(where, TypeError(f"segments_info is {shown(segments)}, no list")))
         segments = []
     rows: dict[int, tuple[Any, ...]] = {}
     repeated = set()
@@ -372,17 +417,13 @@ def _read_segments(where: str, entry: _Entry, label_space: LabelSpace, on_proble
 def _read_segment(where: str, entry: Any, label_space: LabelSpace, on_problem: OnProblem) -> tuple[Any, ...]:
     """One `_SEGMENT_ROW`; after a problem with its category it is still told, because the PNG has its pixels."""
     require_keys(entry, ("id", "category_id"), f"{where}, a segment")
-    segment_id, category_id, is_crowd = entry["id"], entry["category_id"], bool(entry.get("iscrowd", 0))
-    score = entry.get("score")
     try:
-        category_number, area = np.int64(int(category_id)), np.int64(int(entry.get("area", AREA_NOT_GIVEN)))
-        score = np.nan if score is None else float(score)
+        category_id, area = whole(entry["category_id"]), _area(entry.get("area"))
+        is_crowd = entry.get("iscrowd") is not None and flag(entry["iscrowd"])
+        score = np.nan if entry.get("score") is None else float(entry["score"])
     except (TypeError, ValueError, OverflowError) as error:
         raise wrong_value(where, error) from error
-    if not isinstance(segment_id, int) or not VOID < segment_id <= MAX_SEGMENT_ID:
-        raise DataError(
-            f"{where}: segment id {segment_id} is not in 1..{MAX_SEGMENT_ID}; mend the id.", Kind.SEGMENT_ID
-        )
+    segment_id = _segment_id(entry["id"], where)
     if category_id not in label_space:
         on_problem(
             DataError(
@@ -399,14 +440,27 @@ def _read_segment(where: str, entry: Any, label_space: LabelSpace, on_problem: O
                 Kind.STUFF_CROWD,
             )
         )
-    return segment_id, category_number, area, is_crowd, score
+    return segment_id, category_id, area, is_crowd, score
+
+
+def _segment_id(value: Any, where: str) -> int:
+    try:
+        segment_id = whole(value)
+    except ValueError:
+        segment_id = VOID
+    if not VOID < segment_id <= MAX_SEGMENT_ID:
+        raise DataError(
+            f"{where}: segment id {shown(value)} is not in 1..{MAX_SEGMENT_ID}; mend the id.",
+            Kind.SEGMENT_ID,
+        )
+    return segment_id
 
 
 def require_keys(entry: Any, keys: tuple[str, ...], where: str) -> None:
     """Raise a `DataError` unless an entry of a JSON file is an object with all the keys."""
     if not isinstance(entry, Mapping):
         raise DataError(
-            f"{where} is not an object of JSON but {entry!r:.60}; it needs {', '.join(keys)}. Mend it.",
+            f"{where} is not an object of JSON but {shown(entry)}; it needs {', '.join(keys)}. Mend it.",
             Kind.BROKEN_ENTRY,
         )
     missing = [key for key in keys if key not in entry]

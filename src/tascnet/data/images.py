@@ -5,6 +5,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -43,6 +44,10 @@ _TURNS = {  # value of EXIF's tag "orientation" -> what makes the stored picture
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_BACK = {  # all other turns undo themselves
+    Image.Transpose.ROTATE_90: Image.Transpose.ROTATE_270,
+    Image.Transpose.ROTATE_270: Image.Transpose.ROTATE_90,
+}
 _SIDEWAYS = [_TURNS[orientation] for orientation in (5, 6, 7, 8)]  # height becomes width
 _BY_WAY_OF = {  # modes that Pillow does not convert to RGB in one step
     "P": "RGBA",  # it warns of a palette with transparency
@@ -51,8 +56,15 @@ _BY_WAY_OF = {  # modes that Pillow does not convert to RGB in one step
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 
 
+Exif = Literal["apply", "ignore"]
+"""Whether a photo's EXIF tag turns and mirrors it, or its stored pixels are taken."""
+
+
 def read_image(
-    path: str | Path, expected_size: Size | None = None, size_of: Callable[[Size], Size] = lambda size: size
+    path: str | Path,
+    expected_size: Size | None = None,
+    size_of: Callable[[Size], Size] = lambda size: size,
+    exif: Exif = "apply",
 ) -> Tensor:
     """Read a picture as the eye sees it: turned as its EXIF tag says, in colour, 8 bits a channel.
 
@@ -66,6 +78,7 @@ def read_image(
         size_of: the picture's own size -> the size that it shall be given, not larger; it may raise. A JPEG is
             decoded at a half, a quarter or an eighth of its size where that is large enough still, which takes a
             fraction of the time and memory; the rest of the way is a bilinear resize without aliasing.
+        exif: "ignore" never turns it.
 
     Returns:
         (3, H, W) uint8, red green blue. Channels are last in memory, where resizing is three times as fast.
@@ -75,9 +88,13 @@ def read_image(
     """
     path = Path(path)
     with _opened(path) as picture:
+        back = None
         if not isinstance(picture, JpegImagePlugin.JpegImageFile):
+            turn = _turn_of(picture)
             picture.load()  # some formats turn themselves as they decode, so only then their size is known
-        turn, stored = _turn_of(picture), _size(picture)
+            if exif == "ignore" and turn is not None and _turn_of(picture) is None:
+                back = _BACK.get(turn, turn)
+        turn, stored = back if exif == "ignore" else _turn_of(picture), _size(picture)
         own = _turned_size(stored, turn)
         if expected_size is not None and own != expected_size == stored:
             turn, own = None, stored
@@ -89,7 +106,7 @@ def read_image(
     return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
-def read_photo(path: Path, size: Size, source: str | Path, wanted: Size | None = None) -> Tensor:
+def read_photo(path: Path, size: Size, source: str | Path, wanted: Size | None = None, exif: Exif = "apply") -> Tensor:
     """Read the photo that an annotation belongs to; `read_image` says when it is turned, and how it is reduced.
 
     Args:
@@ -97,6 +114,7 @@ def read_photo(path: Path, size: Size, source: str | Path, wanted: Size | None =
         size: of the annotation.
         source: what gives the size, for the error.
         wanted: size of the result, not larger; None for the photo's own.
+        exif: as for `read_image`.
 
     Returns:
         (3, H, W) uint8.
@@ -114,7 +132,28 @@ def read_photo(path: Path, size: Size, source: str | Path, wanted: Size | None =
             )
         return wanted or size
 
-    return read_image(path, expected_size=size, size_of=size_of)
+    return read_image(path, expected_size=size, size_of=size_of, exif=exif)
+
+
+def has_doubtful_turn(path: Path) -> bool:
+    """Whether an EXIF tag turns a photo by 180 degrees, mirrors it, or turns a square: its size is the same then.
+
+    Raises:
+        InputError: as `read_image`.
+    """
+    with _opened(path) as picture:
+        turn = _turn_of(picture)
+        return turn is not None and (turn not in _SIDEWAYS or picture.width == picture.height)
+
+
+def has_turn(path: Path) -> bool:
+    """Whether an EXIF tag turns or mirrors a photo.
+
+    Raises:
+        InputError: as `read_image`.
+    """
+    with _opened(path) as picture:
+        return _turn_of(picture) is not None
 
 
 def rgb_tensor(picture: Image.Image | np.ndarray | Tensor) -> Tensor:
@@ -196,6 +235,44 @@ def open_picture(path: str | Path) -> Image.Image:
         return picture
 
 
+def open_annotation(path: str | Path) -> Image.Image:
+    """Open and decode a PNG whose pixels are numbers, ids or labels, where a value that is off by one is wrong.
+
+    Returns:
+        The picture as stored. Grey of 1, 2 or 4 bits has its numbers, not the levels to which Pillow spreads them.
+
+    Raises:
+        InputError: as `open_picture`; or the file is no PNG, whatever its name, or has colours of more than 8 bits,
+            of which Pillow drops the lower half.
+    """
+    path = Path(path)
+    with _opened(path) as picture:
+        if picture.format != "PNG":
+            raise DataError(
+                f"{path} is a file of format {picture.format}; annotation is a PNG, because other formats may change "
+                "numbers. Export it as PNG; renaming is not enough.",
+                Kind.NOT_IDS,
+            )
+        bits = _png_bits(path)
+        picture.load()
+    if bits > 8 and len(picture.getbands()) > 1:
+        raise DataError(
+            f"{path} has colours of {bits} bits a channel; annotation has 8, as the upper half alone would be read. "
+            "Save it with 8 bits a channel.",
+            Kind.NOT_IDS,
+        )
+    if bits < 8 and picture.mode in ("1", "L"):
+        levels = np.asarray(picture.convert("L"))
+        return Image.fromarray(levels // (255 // (2**bits - 1)))
+    return picture
+
+
+def _png_bits(path: Path) -> int:
+    """Bits a channel, of a PNG that Pillow has opened: the header begins every PNG."""
+    with path.open("rb") as file:
+        return file.read(25)[24]
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
     """A picture of which only the header has been read; what goes wrong while it is decoded is an `InputError`, too."""
@@ -213,7 +290,7 @@ def _decoding(path: Path) -> Iterator[None]:
     except InputError:
         raise
     except FileNotFoundError as error:
-        raise DataError(f"picture {path} does not exist. Check the path.", Kind.MISSING_FILE) from error
+        raise DataError(f"picture {path} does not exist{_nearby(path)}. Check the path.", Kind.MISSING_FILE) from error
     except IsADirectoryError as error:
         raise InputError(f"{path} is a folder; a picture file was expected. Name a file in it.") from error
     except PermissionError as error:
@@ -228,6 +305,14 @@ def _decoding(path: Path) -> Iterator[None]:
         raise DataError(
             f"picture {path} is broken or cut short ({error}). Copy or download it again.", Kind.UNREADABLE
         ) from error
+
+
+def _nearby(path: Path) -> str:
+    """A hint for a missing file whose folder is missing, too: a folder too many in its name, for instance."""
+    if path.parent.exists():
+        return ""
+    above = path.parent.parent / path.name
+    return f": there is no folder {path.parent}" + (f", but there is {above}" if above.exists() else "")
 
 
 def write_png(path: str | Path, array: np.ndarray) -> None:

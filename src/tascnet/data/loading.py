@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tascnet.data.images import read_photo
+from tascnet.data.images import Exif, read_photo
 from tascnet.data.sample import Sample
 from tascnet.data.transforms import shrink_segmentation, size_to_fit
 from tascnet.structures import PanopticSegmentation, Size
@@ -15,6 +15,7 @@ def load_sample(
     image_id: int | str,
     annotation_path: Path,
     load_short_side: int = 0,
+    exif: Exif = "apply",
 ) -> Sample:
     """Read a photo, check that it is the one that was annotated, and bring both to the size that is asked for.
 
@@ -27,13 +28,14 @@ def load_sample(
         name, image_id: of the sample.
         annotation_path: the file that gives the annotation's size, for the error message.
         load_short_side: pixels of the shorter side; 0, or more than there are, leaves the full size.
+        exif: whether the photo's EXIF tag turns it.
 
     Raises:
         InputError: the photo is missing, is broken, or has another size than its annotation.
     """
     annotated = segmentation.size
     wanted = loading_size(annotated, load_short_side)
-    image = read_photo(image_path, annotated, annotation_path, wanted)
+    image = read_photo(image_path, annotated, annotation_path, wanted, exif)
     if wanted != annotated:
         segmentation = shrink_segmentation(segmentation, wanted)
     return Sample(image, segmentation, name, image_id, image_path)

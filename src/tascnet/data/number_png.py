@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tascnet.data.images import open_picture
+from tascnet.data.images import open_annotation
 from tascnet.data.problems import DataError, Kind
 
 _GREY = ("L", "I;16", "I;16L", "I;16B", "I;16N", "I")
@@ -19,7 +19,7 @@ def read_numbers(path: Path) -> np.ndarray:
     Raises:
         InputError: the file is missing, is broken, or has colours instead of numbers.
     """
-    picture = open_picture(path)
+    picture = open_annotation(path)
     if picture.mode not in (*_GREY, "P"):
         raise DataError(
             f"{path} is a picture of mode {picture.mode} with {len(picture.getbands())} channels; a number a pixel is "

@@ -1,5 +1,6 @@
 """Photos, PNGs of category numbers and PNGs of instance numbers -> PanopticSegmentation."""
 
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -8,7 +9,8 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from tascnet.data.categories_file import FILE_NAME, CategoriesFile, read_categories
-from tascnet.data.images import list_images
+from tascnet.data.file_names import find_file
+from tascnet.data.images import Exif, list_images
 from tascnet.data.loading import load_sample
 from tascnet.data.number_png import read_numbers
 from tascnet.data.problems import DataError, Kind, OnProblem, stop
@@ -41,9 +43,11 @@ class PngPairs(Dataset[Sample]):
 
     Attributes:
         label_space: the categories of categories.yaml.
+        exif: whether EXIF tags turn photos, "apply" or "ignore"; may be set.
     """
 
     label_space: LabelSpace
+    exif: Exif = "apply"
 
     def __init__(self, root: str | Path, split: str = "", load_short_side: int = 0, on_problem: OnProblem = stop):
         """List the files; each is read when it is asked for.
@@ -73,7 +77,9 @@ class PngPairs(Dataset[Sample]):
             InputError: one of the three files is broken or of another size, or a number is of no category.
         """
         name, pair = self.sample_name(index), self._pairs[index]
-        return load_sample(pair.photo, self.annotation(index), name, name, pair.categories, self._load_short_side)
+        return load_sample(
+            pair.photo, self.annotation(index), name, name, pair.categories, self._load_short_side, self.exif
+        )
 
     def annotation(self, index: int) -> PanopticSegmentation:
         """The annotation alone; the photo is not read.
@@ -151,13 +157,14 @@ def _pair_files(folder: Path, on_problem: OnProblem) -> Iterator[Pair]:
             twins = f"{photos[photo.stem]} and {photo.name} have one name; their PNGs would be the same. Rename one."
             on_problem(DataError(twins, Kind.REPEATED_IMAGE))
         photos.setdefault(photo.stem, photo)
+    stems = {unicodedata.normalize(form, stem) for stem in photos for form in ("NFC", "NFD")} | photos.keys()
     for name in (CATEGORIES, INSTANCES):
-        for path in sorted((folder / name).glob("*.png")):
-            if path.stem not in photos and not path.name.startswith("."):
+        for path in sorted((folder / name).iterdir()):
+            if path.suffix.lower() == ".png" and path.stem not in stems and not path.name.startswith("."):
                 alone = f"{path} has no picture of its name in {folder / IMAGES}. Add the picture, or remove the PNG."
                 on_problem(DataError(alone, Kind.NO_IMAGE))
     for stem, photo in photos.items():
-        pair = Pair(photo, folder / CATEGORIES / f"{stem}.png", folder / INSTANCES / f"{stem}.png")
+        pair = Pair(photo, *(find_file(folder / name, f"{stem}.png") for name in (CATEGORIES, INSTANCES)))
         missing = [path for path in (pair.categories, pair.instances) if not path.is_symlink() and not path.exists()]
         for path in missing:
             text = f"{path} does not exist; {photo} needs it. Add it, or move the picture away."

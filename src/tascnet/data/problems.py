@@ -15,7 +15,9 @@ class Kind(StrEnum):
     NOT_IDS = "PNG that holds no ids"
     OTHER_SIZE = "sizes differ"
     BROKEN_ENTRY = "broken entry in the JSON"
+    OUTSIDE = "file name that leads out of its folder"
     REPEATED_IMAGE = "image id used twice"
+    SHARED_PHOTO = "photo of several images"
     REPEATED_ANNOTATION = "image annotated twice"
     NO_IMAGE = "annotation without image"
     REPEATED_SEGMENT = "segment id used twice"
@@ -28,6 +30,9 @@ class Kind(StrEnum):
     BROKEN_MASK = "outline or mask that cannot be read"
     OVERLAP = "instances overlap"
     OTHER = "cannot be used"
+    SHARED_PNG = "PNG of several images"
+    STUFF_IN_PIECES = "stuff in several segments"
+    TURNED = "EXIF turn or mirroring that sizes cannot prove"
     NO_ANNOTATION = "image without annotation"
     UNUSED_FILE = "file that nothing refers to"
     HIDDEN = "instance without a visible pixel"
@@ -39,6 +44,10 @@ class Kind(StrEnum):
 
 WARNINGS = frozenset(
     {
+        Kind.AREA,
+        Kind.SHARED_PNG,
+        Kind.STUFF_IN_PIECES,
+        Kind.TURNED,
         Kind.NO_ANNOTATION,
         Kind.UNUSED_FILE,
         Kind.HIDDEN,

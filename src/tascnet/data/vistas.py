@@ -10,7 +10,8 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from tascnet.data.coco import CocoPanoptic
-from tascnet.data.images import open_picture
+from tascnet.data.file_names import find_file
+from tascnet.data.images import Exif, open_annotation
 from tascnet.data.loading import load_sample
 from tascnet.data.problems import DataError, Kind, OnProblem, stop
 from tascnet.data.sample import Sample
@@ -79,6 +80,15 @@ class Vistas(Dataset[Sample]):
         self._reader = CocoPanoptic(json_path, images, folder, load_short_side, on_problem)
         self._merge = config.merge_from(self._reader.label_space, json_path)
 
+    @property
+    def exif(self) -> Exif:
+        """Whether EXIF tags turn photos."""
+        return self._reader.exif
+
+    @exif.setter
+    def exif(self, exif: Exif) -> None:
+        self._reader.exif = exif
+
     def __len__(self) -> int:
         """Number of annotated pictures."""
         return len(self._reader)
@@ -134,6 +144,8 @@ class _InstancePngs:
     The instances of a label are numbered from 0, so 0 is an object like the others. For stuff the number means nothing.
     """
 
+    exif: Exif = "apply"
+
     def __init__(
         self, config: VistasConfig, images: Path, annotations: Path, load_short_side: int, on_problem: OnProblem
     ) -> None:
@@ -148,7 +160,7 @@ class _InstancePngs:
     def __getitem__(self, index: int) -> Sample:
         name = self._names[index]
         photo, annotation = self.photo_path(index), self._png(index)
-        return load_sample(photo, self.annotation(index), name, name, annotation, self._load_short_side)
+        return load_sample(photo, self.annotation(index), name, name, annotation, self._load_short_side, self.exif)
 
     def annotation(self, index: int) -> PanopticSegmentation:
         values = _read_values(self._png(index))
@@ -172,10 +184,10 @@ class _InstancePngs:
         return self._names[index]
 
     def photo_path(self, index: int) -> Path:
-        return self._images / f"{self._names[index]}.jpg"
+        return find_file(self._images, f"{self._names[index]}.jpg")
 
     def _png(self, index: int) -> Path:
-        return self._annotations / f"{self._names[index]}.png"
+        return find_file(self._annotations, f"{self._names[index]}.png")
 
 
 def _segment_id_of_value(config: VistasConfig) -> np.ndarray:
@@ -191,7 +203,7 @@ def _segment_id_of_value(config: VistasConfig) -> np.ndarray:
 
 def _read_values(path: Path) -> np.ndarray:
     """(H, W) uint16."""
-    picture = open_picture(path)
+    picture = open_annotation(path)
     if picture.mode != "I;16":
         raise DataError(
             f"{path} is a picture of mode {picture.mode}; the PNGs in instances hold 256 * label + instance in one "
@@ -224,7 +236,7 @@ def _names_in(folder: Path, suffix: str) -> set[str]:
         names = os.listdir(folder)
     except OSError as error:
         raise InputError(f"the folder {folder} cannot be read: {error.strerror}. Check root and split.") from error
-    return {PurePath(name).stem for name in names if name.endswith(suffix) and not name.startswith(".")}
+    return {PurePath(name).stem for name in names if name.lower().endswith(suffix) and not name.startswith(".")}
 
 
 def _config_file(root: Path, version: str) -> Path:

@@ -8,6 +8,7 @@ from pathlib import Path
 from tascnet.errors import InputError
 from tascnet.files import read_json
 from tascnet.structures import Category, CategoryMerge, LabelSpace, distinct_color
+from tascnet.values import flag
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def read_vistas_config(path: Path) -> VistasConfig:
         raise InputError(f"{path} has no list 'labels'; check that it is the config file of Mapillary Vistas.")
     categories = tuple(_category(path, number, label) for number, label in enumerate(labels))
     full_names = tuple(str(label["name"]) for label in labels)
-    evaluated = tuple(bool(label["evaluate"]) for label in labels)
+    evaluated = tuple(_flag(path, number, label["evaluate"]) for number, label in enumerate(labels))
     if not any(evaluated):
         raise InputError(f"{path} has no label with 'evaluate': true, so nothing would be annotated. Mend the file.")
     return VistasConfig(path, categories, full_names, evaluated)
@@ -94,7 +95,14 @@ def _category(path: Path, number: int, label: object) -> Category:
         ) from error
     name = str(label["name"])
     readable, group = str(label.get("readable", name)), name.rpartition("--")[0] or name
-    return Category(number + 1, readable, bool(label["instances"]), (red, green, blue), group)
+    return Category(number + 1, readable, _flag(path, number, label["instances"]), (red, green, blue), group)
+
+
+def _flag(path: Path, number: int, value: object) -> bool:
+    try:
+        return flag(value)
+    except ValueError as error:
+        raise InputError(f"{path}, label number {number}: {error}. Correct it.") from error
 
 
 def _kind(category: Category) -> str:

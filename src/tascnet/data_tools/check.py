@@ -16,7 +16,7 @@ from tascnet.data.images import write_png
 from tascnet.data.problems import DataError, Kind
 from tascnet.data.vistas import Vistas
 from tascnet.data_tools.sheet import Sheet
-from tascnet.data_tools.sources import Source, find_sources
+from tascnet.data_tools.sources import Source, find_sources, stray_files
 from tascnet.data_tools.walk import Finding, Findings, Looked, walk
 from tascnet.display import progress_bar, say
 from tascnet.errors import InputError
@@ -114,6 +114,9 @@ def check_data(
         InputError: a split cannot be read at all; what there is of the others is printed and written before.
     """
     sources = find_sources(path, data_format, images, settings)
+    if sources[0].settings.format == "coco" and path.is_dir() and not settings.split:
+        for stray in stray_files(path):
+            say(console, f"{stray} is left out: it is no split (photos, or PNGs and all lists, are missing)")
     if output is not None:
         check_writable(output)
     sheet = Sheet()
@@ -172,7 +175,11 @@ def _check_coco_files(dataset: CocoPanoptic, findings: Findings) -> None:
     for file in dataset.unannotated():
         text = f"{dataset.json_path}: image {file} has no annotation; it is left out."
         findings(DataError(text, Kind.NO_ANNOTATION))
-    used = {dataset.annotation_path(index) for index in range(len(dataset))}
+    used = Counter(dataset.annotation_path(index) for index in range(len(dataset)))
+    for path, number in used.items():
+        if number > 1:
+            text = f"{path} is the annotation of {number} images in {dataset.json_path}. Give each its own."
+            findings(DataError(text, Kind.SHARED_PNG))
     for path in sorted(dataset.annotation_folder.rglob("*.png")):
         if path not in used:
             findings(DataError(f"{path}: no annotation in {dataset.json_path} refers to it.", Kind.UNUSED_FILE))

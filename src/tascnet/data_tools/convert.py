@@ -13,13 +13,13 @@ from rich.console import Console
 
 from tascnet.config import DatasetConfig
 from tascnet.data.coco import write_coco_panoptic
-from tascnet.data.images import read_image, write_png
+from tascnet.data.images import Exif, has_turn, read_image, write_png
 from tascnet.data.sample import Sample
 from tascnet.data.stream import PanopticDataset
 from tascnet.data_tools.sources import Source, find_sources
 from tascnet.display import Bar, progress_bar, say
 from tascnet.errors import InputError
-from tascnet.files import atomic_path, check_writable, make_folder
+from tascnet.files import atomic_path, check_inside, check_writable, make_folder
 
 Photos = Literal["copy", "link"]
 """What becomes of photos; a copy can be moved to another machine, a symbolic link takes no space."""
@@ -48,13 +48,15 @@ def convert_data(
         console: for the progress.
 
     Raises:
-        InputError: the data set or a file of it cannot be used, a split is in the output already, or another file
-            is where a photo belongs.
+        InputError: the data set or a file of it cannot be used, a split is in the output already, another file is
+            where a photo belongs, or a symbolic link in the output leads out of it.
     """
     sources = find_sources(path, data_format, images, settings)
     check_writable(output)
     for source in sources:
         json_path = output / "annotations" / f"panoptic_{source.name}.json"
+        for folder in (json_path.with_suffix(""), output / source.name):
+            check_inside(folder / "file", output)
         if json_path.exists():
             raise InputError(f"{json_path} exists. Choose another --output, or remove it.")
     for source in sources:
@@ -65,7 +67,7 @@ def _convert(source: Source, output: Path, photos: Photos, console: Console) -> 
     dataset = source.open()
     json_path = output / "annotations" / f"panoptic_{source.name}.json"
     with progress_bar(console, f"convert {source.name}", len(dataset)) as bar:
-        samples = _with_photos(dataset, make_folder(output / source.name), photos, bar)
+        samples = _with_photos(dataset, make_folder(output / source.name), photos, source.settings.exif, bar)
         write_coco_panoptic(json_path, dataset.label_space, samples, photo_name)
     say(console, f"{source.name}: {len(dataset)} pictures in {json_path}, photos in {output / source.name}")
 
@@ -75,11 +77,15 @@ def photo_name(sample: Sample) -> str:
     return f"{sample.name}{sample.photo.suffix if sample.photo else '.png'}"
 
 
-def _with_photos(dataset: PanopticDataset, folder: Path, photos: Photos, bar: Bar) -> Iterator[Sample]:
+def _with_photos(dataset: PanopticDataset, folder: Path, photos: Photos, exif: Exif, bar: Bar) -> Iterator[Sample]:
     """The samples, each after its photo is in place; ids that are no numbers become numbers."""
     for number in range(1, len(dataset) + 1):
         sample = dataset[number - 1]
-        _place(sample, folder / photo_name(sample), photos)
+        if exif == "ignore" and sample.photo is not None and has_turn(sample.photo):
+            sample = replace(sample, photo=None)  # written as it is annotated: its own file would be turned when read
+        path = folder / photo_name(sample)
+        check_inside(path, folder)
+        _place(sample, path, photos)
         bar.update(number, sample.name)
         yield sample if isinstance(sample.image_id, int) else replace(sample, image_id=number)
 

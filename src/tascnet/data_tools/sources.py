@@ -1,11 +1,13 @@
 """A path that a user names -> the splits of a data set that are there, and how each is opened."""
 
-from collections.abc import Callable
+import codecs
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any
 
-from tascnet.build import build_dataset, narrow
+from tascnet.build import build_dataset, narrow, with_exif
 from tascnet.config import DatasetConfig
 from tascnet.data import cityscapes, vistas
 from tascnet.data.categories_file import FILE_NAME
@@ -17,7 +19,7 @@ from tascnet.data.problems import DataError, Kind, OnProblem
 from tascnet.data.stream import PanopticDataset
 from tascnet.data.vistas import Vistas
 from tascnet.errors import InputError
-from tascnet.files import read_json
+from tascnet.files import archive_kind, read_json
 
 AUTO = "auto"
 """The format that is found out."""
@@ -53,7 +55,8 @@ class Source:
         """
         if self.json_path is None:
             return build_dataset(self.settings)
-        return narrow(CocoPanoptic(self.json_path, self.image_folder if with_photos else None), self.settings)
+        files = CocoPanoptic(self.json_path, self.image_folder if with_photos else None)
+        return narrow(with_exif(files, self.settings.exif), self.settings)
 
     def open_leniently(self, on_problem: OnProblem) -> PanopticDataset:
         """Open it for a check: entries that break a rule are told to `on_problem` and left out.
@@ -61,6 +64,9 @@ class Source:
         Raises:
             InputError: it cannot be read at all.
         """
+        return with_exif(self._open_files(on_problem), self.settings.exif)
+
+    def _open_files(self, on_problem: OnProblem) -> PanopticDataset:
         settings = self.settings
         if self.json_path is not None:
             dataset = CocoPanoptic(self.json_path, self._existing_photos(), on_problem=on_problem)
@@ -102,11 +108,16 @@ def find_sources(path: Path, data_format: str, images: Path | None, settings: Da
     Raises:
         InputError: there is no data set, or it may be of several formats.
     """
+    path = path.expanduser()
     if not path.exists():
         raise InputError(f"{path} does not exist. Name the root of a data set, or a JSON file.")
     if images is not None and not images.is_dir():
         raise InputError(f"--images {images} is no folder. Name the folder of photos.")
     if path.is_file():
+        with path.open("rb") as file:
+            kind = archive_kind(file.read(512))
+        if kind:
+            raise InputError(f"{path} is an archive ({kind}). Unpack it, and name the folder of the data set.")
         return [_of_json(path, data_format, images, settings)]
     if images is not None:
         raise InputError(f"--images goes with a JSON file, but {path} is a folder. Leave it out.")
@@ -187,14 +198,50 @@ def _find_out(root: Path) -> str:
     return next(iter(found))
 
 
+def stray_files(root: Path) -> list[Path]:
+    """JSON files among a root's annotation that are no split beside those that are: lists of test images, results."""
+    return [path for path in _coco_files(root) if path.stem.removeprefix("panoptic_") not in _coco_splits(root)]
+
+
+def _coco_files(root: Path) -> list[Path]:
+    return sorted(root.glob("annotations/panoptic_*.json"))
+
+
 def _coco_splits(root: Path) -> list[str]:
-    return sorted(path.stem.removeprefix("panoptic_") for path in root.glob("annotations/panoptic_*.json"))
+    """The splits; where there is none, all files of such names, so that opening them tells what is missing."""
+    files = _coco_files(root)
+    return [path.stem.removeprefix("panoptic_") for path in files if _is_split(path)] or [
+        path.stem.removeprefix("panoptic_") for path in files
+    ]
+
+
+def _is_split(path: Path) -> bool:
+    """Whether a file belongs to a split: it annotates, and has its photos, or its PNGs and all lists.
+
+    It is not read as JSON, for some are large; a split whose file is broken stays a split.
+    """
+    holds = _words_in(path, (b'"segments_info"', b'"images"', b'"categories"'))
+    has_photos = (path.parent.parent / path.stem.removeprefix("panoptic_")).is_dir()
+    return holds[0] and (has_photos or (path.with_suffix("").is_dir() and all(holds)))
+
+
+def _words_in(path: Path, words: Sequence[bytes]) -> list[bool]:
+    """Which words are in a file; all, where it cannot be searched: whoever reads it tells why."""
+    try:
+        with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
+            if content[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+                return [True for _ in words]
+            return [content.find(word) >= 0 for word in words]
+    except (OSError, ValueError):  # an empty file cannot be mapped
+        return [True for _ in words]
 
 
 def _instances_splits(root: Path) -> list[str]:
     # COCO's own folder holds instances_*.json beside panoptic_*.json; only ours has a list of stuff categories
     files = root.glob("annotations/instances_*.json") if (root / FILE_NAME).is_file() else []
-    return sorted(path.stem.removeprefix("instances_") for path in files)
+    splits = sorted(path.stem.removeprefix("instances_") for path in files)
+    whole = [split for split in splits if (root / split).is_dir() or (root / f"annotations/semantic_{split}").is_dir()]
+    return whole or splits
 
 
 def _png_splits(root: Path) -> list[str]:

@@ -9,15 +9,15 @@ import numpy as np
 from torch import Tensor
 
 from tascnet.data.cityscapes import Cityscapes
-from tascnet.data.coco import CocoPanoptic, read_id_map, wrong_area
+from tascnet.data.coco import CocoPanoptic, join_stuff, read_id_map, wrong_area
 from tascnet.data.coco_instances import CocoInstances
 from tascnet.data.coco_json import AREA_NOT_GIVEN
-from tascnet.data.images import read_image, read_photo
+from tascnet.data.images import Exif, has_doubtful_turn, read_image, read_photo
 from tascnet.data.problems import WARNINGS, DataError, Kind, first_few
 from tascnet.data.stream import PanopticDataset
 from tascnet.data.vistas import Vistas
 from tascnet.errors import InputError
-from tascnet.structures import VOID, PanopticSegmentation, Segment, run_starts
+from tascnet.structures import VOID, PanopticSegmentation, Segment, Size, run_starts
 
 Result = TypeVar("Result")
 
@@ -117,14 +117,31 @@ def _look(dataset: PanopticDataset, index: int, findings: Findings) -> Looked:
     path = dataset.photo_path(index)
     if segmentation is None:
         return Looked(findings.picture, findings.attempt(read_image, path), None)
-    image = findings.attempt(read_photo, path, segmentation.size, "its annotation")
+    image = _read_photo(path, segmentation.size, "its annotation", _exif(dataset), findings)
     return Looked(findings.picture, image, segmentation)
 
 
 def _read_coco_photo(dataset: CocoPanoptic, index: int, findings: Findings) -> Tensor | None:
     if not dataset.has_photos:
         return None
-    return findings.attempt(read_photo, dataset.photo_path(index), dataset.listed(index)[0], dataset.json_path)
+    size, _ = dataset.listed(index)
+    return _read_photo(dataset.photo_path(index), size, dataset.json_path, dataset.exif, findings)
+
+
+def _read_photo(path: Path, size: Size, source: str | Path, exif: Exif, findings: Findings) -> Tensor | None:
+    image = findings.attempt(read_photo, path, size, source, None, exif)
+    if image is not None and exif == "apply" and has_doubtful_turn(path):
+        text = (
+            f"{path}: its EXIF tag turns or mirrors it, and its size does not tell whether it was annotated so. If the "
+            "annotation is of the stored pixels, set exif to ignore."
+        )
+        findings(DataError(text, Kind.TURNED))
+    return image
+
+
+def _exif(dataset: PanopticDataset) -> Exif:
+    exif: Exif = getattr(dataset, "exif", "apply")
+    return exif
 
 
 def _read_coco(dataset: CocoPanoptic, index: int, findings: Findings) -> PanopticSegmentation | None:
@@ -143,7 +160,16 @@ def _read_coco(dataset: CocoPanoptic, index: int, findings: Findings) -> Panopti
             usable.append(Segment(segment.id, segment.category_id, 0, segment.is_crowd and is_thing))
     if len(usable) < len(areas.keys() - {VOID}):
         id_map = np.where(np.isin(id_map, [segment.id for segment in usable]), id_map, VOID)
-    return PanopticSegmentation.from_id_map(id_map, usable)
+    segmentation = PanopticSegmentation.from_id_map(id_map, usable)
+    joined = join_stuff(segmentation, dataset.label_space)
+    pieces = len(segmentation.segments) - len(joined.segments)
+    if pieces:
+        text = (
+            f"{path}: {pieces} more segments of stuff than categories of stuff; the format has one segment of a stuff "
+            "category in an image. They are joined on reading."
+        )
+        findings(DataError(text, Kind.STUFF_IN_PIECES))
+    return joined
 
 
 def count_ids(id_map: np.ndarray) -> dict[int, int]:

@@ -12,8 +12,9 @@ from typing import Literal, NamedTuple
 import numpy as np
 from rich.console import Console
 
-from tascnet.data.coco import read_segmentation, wrong_areas
+from tascnet.data.coco import join_stuff, read_segmentation, wrong_areas
 from tascnet.data.coco_json import CocoJson, Picture, read_coco_json, read_coco_predictions
+from tascnet.data.file_names import find_file, unique_names
 from tascnet.display import progress_bar
 from tascnet.errors import InputError
 from tascnet.metrics import SegmentationMetrics
@@ -46,16 +47,18 @@ class _Pair(NamedTuple):
 
 @dataclass
 class _Counts:
-    """What was found in some pictures: the metrics, and segments whose area in the JSON is not that of the PNG."""
+    """Metrics of some pictures; segments whose area in the JSON is not that of the PNG; pieces of stuff, joined."""
 
     metrics: SegmentationMetrics
     wrong_predicted: int = 0
     wrong_annotated: int = 0
+    joined: int = 0
 
     def merge(self, other: "_Counts") -> None:
         self.metrics.merge(other.metrics)
         self.wrong_predicted += other.wrong_predicted
         self.wrong_annotated += other.wrong_annotated
+        self.joined += other.joined
 
 
 def compare_files(
@@ -108,6 +111,7 @@ def compare_files(
             *_missing_notes(without, len(pairs)),
             *_area_notes(predictions, found.wrong_predicted),
             *_area_notes(annotations, found.wrong_annotated),
+            *_joined_notes(found.joined),
         ),
     )
 
@@ -119,11 +123,12 @@ def _pair_up(predictions: tuple[Path, Path, CocoJson], annotations: tuple[Path, 
             raise InputError(f"the folder {folder} does not exist; {json_path} refers to files in it.")
     prediction_of = {picture.image_id: picture for picture in predictions[2].pictures}
     pairs = []
-    for picture in annotations[2].pictures:
+    names = unique_names(PurePath(picture.image_file) for picture in annotations[2].pictures)
+    for picture, name in zip(annotations[2].pictures, names, strict=True):
         prediction = prediction_of.get(picture.image_id)
         pairs.append(
             _Pair(
-                name=PurePath(picture.image_file).with_suffix("").as_posix(),
+                name=name,
                 size=picture.size,
                 prediction=None if prediction is None else _file(*predictions, prediction),
                 annotation=_file(*annotations, picture),
@@ -133,7 +138,7 @@ def _pair_up(predictions: tuple[Path, Path, CocoJson], annotations: tuple[Path, 
 
 
 def _file(json_path: Path, folder: Path, content: CocoJson, picture: Picture) -> _File:
-    return _File(folder / picture.segmentation_file, json_path, content.segments_of(picture))
+    return _File(find_file(folder, picture.segmentation_file), json_path, content.segments_of(picture))
 
 
 def _count_all(pairs: Sequence[_Pair], label_space: LabelSpace, workers: int, console: Console) -> _Counts:
@@ -173,7 +178,10 @@ def _count(label_space: LabelSpace, pairs: Sequence[_Pair]) -> _Counts:
         else:
             prediction = _read(pair.prediction, pair.size)
             counts.wrong_predicted += len(wrong_areas(pair.prediction.segments, prediction))
-        counts.metrics.update(prediction, annotation, pair.name)
+        both = join_stuff(prediction, label_space), join_stuff(annotation, label_space)
+        counts.joined += sum(len(whole.segments) for whole in (prediction, annotation))
+        counts.joined -= sum(len(whole.segments) for whole in both)
+        counts.metrics.update(*both, pair.name)
     return counts
 
 
@@ -191,6 +199,12 @@ def _area_notes(json_path: Path, number: int) -> list[str]:
     if number == 0:
         return []
     return [f"{json_path} gives wrong areas for {number} segments; the pixels of the PNG files were counted."]
+
+
+def _joined_notes(pieces: int) -> list[str]:
+    if pieces == 0:
+        return []
+    return [f"Stuff was in several segments of its image; they are joined, {pieces} fewer, as the format wants it."]
 
 
 def _names(names: Sequence[str]) -> str:

@@ -193,10 +193,15 @@ def _check_machine(training: TrainingConfig) -> None:
 def _open_data(config: Config) -> tuple[PanopticDataset, PanopticDataset]:
     train_set = build_dataset(config.data.train, config.data.input.load_short_side)
     val_set = build_dataset(config.data.val)
-    if train_set.label_space != val_set.label_space:
+    ours, theirs = (
+        {(c.id, c.name, c.is_thing) for c in dataset.label_space.categories} for dataset in (train_set, val_set)
+    )
+    if ours != theirs:  # order and colours may differ: those of the training set count
+        differing = sorted(ours ^ theirs)[0]
         raise InputError(
-            f"data.train has {len(train_set.label_space.categories)} categories and data.val "
-            f"{len(val_set.label_space.categories)}, or they differ in names or ids. Use the same categories for both."
+            f"data.train has {len(ours)} categories and data.val {len(theirs)}; they differ, for instance in "
+            f"'{differing[1]}' (id {differing[0]}, {'thing' if differing[2] else 'stuff'}), which is in one of them "
+            "alone. Use the same ids, names and kinds for both."
         )
     return train_set, val_set
 
