@@ -20,6 +20,9 @@ from rich.text import Text
 
 SECONDS_BETWEEN_LINES = 15
 
+MAX_ROWS = 1500
+"""So many rows of a table are printed: LVIS has 1,203 categories; 100,000 rows would take minutes to lay out."""
+
 
 class Bar:
     """One running job of known length."""

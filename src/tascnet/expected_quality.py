@@ -150,11 +150,10 @@ def segments_of_detections(
     pairs = []
     for index, (label, _, mask) in enumerate(paste_instances(instances, segmentation.size, len(label_space.things))):
         area = int(mask.pixels.count_nonzero())
-        counts = segmentation.id_map[mask.window][mask.pixels].bincount()
-        for segment_id in counts.nonzero().flatten().tolist():
+        ids, counts = segmentation.id_map[mask.window][mask.pixels].unique(return_counts=True)
+        for segment_id, overlap in zip(ids.tolist(), counts.tolist(), strict=True):
             segment = segments.get(segment_id)
             if segment is not None and segment.category_id == label_space.things[label].id:
-                overlap = int(counts[segment_id])
                 pairs.append((overlap / (area + segment.area - overlap), index, segment_id))
     found: dict[int, Segment] = {}
     free = set(segments)

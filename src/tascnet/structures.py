@@ -10,6 +10,7 @@ Shapes are written in one notation throughout the project:
 Boxes are (x0, y0, x1, y1) in pixels of the image they come with; pixel (row i, column j) covers [j, j+1) x [i, i+1).
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -74,9 +75,11 @@ class LabelSpace:
         ids = [category.id for category in self.categories]
         if not ids:
             raise InputError("a label space needs at least one category; the list of categories is empty.")
-        repeated = sorted({i for i in ids if ids.count(i) > 1})
+        repeated = _repeated(ids)
         if repeated:
-            raise InputError(f"category ids {repeated} appear more than once; give each category an id of its own.")
+            raise InputError(
+                f"category ids [{_some(repeated)}] appear more than once; give each category an id of its own."
+            )
 
     @cached_property
     def stuff(self) -> tuple[Category, ...]:
@@ -101,6 +104,14 @@ class LabelSpace:
     @cached_property
     def _index_of(self) -> Mapping[int, int]:
         return {category.id: index for index, category in enumerate(self.by_index)}
+
+    @cached_property
+    def _place_of(self) -> Mapping[int, int]:
+        return {category.id: place for place, category in enumerate(self.categories)}
+
+    @cached_property
+    def _number_of_name(self) -> Mapping[str, int]:
+        return Counter(category.name for category in self.categories)
 
     def __contains__(self, category_id: int) -> bool:
         return category_id in self.by_id
@@ -132,8 +143,11 @@ class LabelSpace:
     def unique_name(self, category_id: int) -> str:
         """The category's name, and its id behind it where another category has the same name."""
         name = self[category_id].name
-        is_shared = sum(category.name == name for category in self.categories) > 1
-        return f"{name} ({category_id})" if is_shared else name
+        return f"{name} ({category_id})" if self._number_of_name[name] > 1 else name
+
+    def in_order(self, category_ids: Iterable[int]) -> list[int]:
+        """Some of its category ids, in the order of `categories`."""
+        return sorted(category_ids, key=self._place_of.__getitem__)
 
     def to_list(self) -> list[dict[str, Any]]:
         """The categories as COCO panoptic JSON writes them."""
@@ -341,9 +355,7 @@ class PanopticSegmentation:
         """
         ids = [segment.id for segment in self.segments]
         if len(set(ids)) != len(ids):
-            raise InputError(
-                f"segment ids {_some({i for i in ids if ids.count(i) > 1})} are used twice; ids are unique in an image."
-            )
+            raise InputError(f"segment ids {_some(_repeated(ids))} are used twice; ids are unique in an image.")
         out_of_range = [i for i in ids if not VOID < i <= MAX_SEGMENT_ID]
         if out_of_range:
             raise InputError(f"segment ids {_some(out_of_range)} are not in 1..{MAX_SEGMENT_ID}; {VOID} means VOID.")
@@ -488,6 +500,11 @@ def distinct_color(index: int) -> tuple[int, int, int]:
         (low, falling, value), (rising, low, value), (value, low, falling),
     )[sextant]  # fmt: skip
     return round(red * 255), round(green * 255), round(blue * 255)
+
+
+def _repeated(ids: Iterable[int]) -> set[int]:
+    """Those that come more than once."""
+    return {i for i, number in Counter(ids).items() if number > 1}
 
 
 def _some(values: Iterable[int]) -> str:

@@ -92,7 +92,8 @@ def from_supervision(
             continue
         id_map[free] = thing_ids[index]
         segments.append(Segment(thing_ids[index], class_ids[index], 0, bool(crowds[index]), scores[index]))
-    free_ids = (number for number in count(1) if number not in thing_ids)
+    taken = set(thing_ids)
+    free_ids = (number for number in count(1) if number not in taken)
     for category_id in np.unique(categories[categories >= 0]).tolist():
         free = (categories == category_id) & (id_map == VOID)
         if free.any() and not label_space[category_id].is_thing:

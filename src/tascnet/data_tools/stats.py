@@ -13,7 +13,7 @@ from rich.table import Table
 from tascnet.config import DatasetConfig
 from tascnet.data.stream import PanopticDataset
 from tascnet.data_tools.sources import find_sources
-from tascnet.display import Bar, progress_bar, say
+from tascnet.display import MAX_ROWS, Bar, progress_bar, say
 from tascnet.errors import InputError
 from tascnet.files import check_writable, write_json
 from tascnet.structures import LabelSpace, PanopticSegmentation
@@ -161,7 +161,7 @@ def _print(name: str, stats: Stats, console: Console) -> None:
     table = Table(show_edge=False)
     for column in ("category", "", "segments", "crowds", "pixels %", "pictures"):
         table.add_column(column, justify="left" if column in ("category", "") else "right")
-    for category in values["categories"]:
+    for category in values["categories"][:MAX_ROWS]:
         table.add_row(
             escape(category["name"]),
             "thing" if category["isthing"] else "stuff",
@@ -172,6 +172,8 @@ def _print(name: str, stats: Stats, console: Console) -> None:
         )
     say(console, f"{name}: {values['pictures']} pictures")
     console.print(table)
+    if len(values["categories"]) > MAX_ROWS:
+        say(console, f"{len(values['categories']) - MAX_ROWS} more categories are not printed; --output writes all.")
     for title, key in (("height", "height"), ("width", "width"), ("instances a picture", "instances_per_picture")):
         spread = values[key]
         say(console, f"{title}: {spread['min']} to {spread['max']}, median {spread['median']:g}")

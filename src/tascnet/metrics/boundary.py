@@ -8,7 +8,7 @@ VOID and of crowds, are those of PQ and look at whole segments.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -41,14 +41,16 @@ class BoundaryMatcher:
         """Match the segments of one image; arguments and errors are those of `match_segments`."""
         distance = band_width(annotation.size, self.dilation)
         bands = [boundary_bands(each.id_map.numpy(), distance) for each in (prediction, annotation)]
-        counts = count_shared_pixels(prediction, annotation, label_space, *bands)
-        shared = counts.sum(axis=(2, 3))
-        ious = pairwise_iou(shared[1:, 1:], shared[1:].sum(axis=1), shared[:, 1:].sum(axis=0), shared[1:, 0])
-        predicted, annotated = counts[:, :, 1].sum(axis=2), counts[:, :, :, 1].sum(axis=2)
+        by_band = count_shared_pixels(prediction, annotation, label_space, *bands)
+        whole = replace(by_band, pixels=by_band.pixels.sum(axis=(1, 2)))
+        ious = pairwise_iou(whole, whole.pixels, whole.pixels, whole.pixels)
         boundary_ious = pairwise_iou(
-            counts[1:, 1:, 1, 1], predicted[1:].sum(axis=1), annotated[:, 1:].sum(axis=0), predicted[1:, 0]
+            by_band,
+            intersections=by_band.pixels[:, 1, 1],
+            predicted=by_band.pixels[:, 1].sum(axis=1),
+            annotated=by_band.pixels[:, :, 1].sum(axis=1),
         )
-        return match_by_iou(prediction, annotation, shared, np.minimum(ious, boundary_ious))
+        return match_by_iou(prediction, annotation, whole, np.minimum(ious, boundary_ious))
 
 
 def band_width(size: Size, dilation: float = DILATION) -> int:

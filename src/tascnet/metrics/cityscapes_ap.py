@@ -6,6 +6,7 @@ import numpy as np
 from torch import Tensor
 
 from tascnet.errors import InputError
+from tascnet.metrics.counting import tally
 from tascnet.metrics.image_names import refuse_repeated
 from tascnet.paste import PastedMask, paste_instances
 from tascnet.structures import Instances, LabelSpace, PanopticSegmentation, Segment
@@ -17,7 +18,7 @@ _IOU_THRESHOLDS = np.arange(0.5, 1.0, 0.05)  # written as the official script do
 
 _DETECTION = np.dtype(
     [
-        ("thing", np.int16),  # thing index
+        ("thing", np.int32),  # thing index
         ("score", np.float64),
         ("segment", np.int64),  # position of the annotated segment of its category with the largest IoU
         ("iou", np.float64),  # with that segment
@@ -47,10 +48,10 @@ class CityscapesAveragePrecisionResult:
 
 @dataclass(frozen=True)
 class _Image:
-    """What is kept of one image: a row of `_DETECTION` for each detection; by thing index, the objects to be found."""
+    """One image: a row of `_DETECTION` for each detection; the thing index of each object to be found."""
 
     detections: np.ndarray
-    num_objects: np.ndarray  # (K_th,)
+    objects: np.ndarray  # (objects,)
 
 
 class CityscapesAveragePrecision:
@@ -68,7 +69,7 @@ class CityscapesAveragePrecision:
     have an object's number are not evaluated, and yet a false car on one counts as false. Given `void` with each
     image, which `Cityscapes.excusing_void` reads from the files, the figures equal the official ones.
 
-    The state is 35 bytes a detection, by the image's name: it can be pickled and sent between processes. The result
+    The state is 37 bytes a detection, by the image's name: it can be pickled and sent between processes. The result
     does not depend on how the images were divided.
     """
 
@@ -107,7 +108,7 @@ class CityscapesAveragePrecision:
         ]
         self._images[name] = _Image(
             detections=np.array(rows, dtype=_DETECTION),
-            num_objects=np.bincount(segments.things[segments.is_object], minlength=num_things),
+            objects=segments.things[segments.is_object],
         )
 
     def merge(self, other: "CityscapesAveragePrecision") -> None:
@@ -125,12 +126,16 @@ class CityscapesAveragePrecision:
     def compute(self) -> CityscapesAveragePrecisionResult:
         """The figures over all images so far."""
         images = [self._images[name] for name in sorted(self._images)]
-        num_objects = np.sum([image.num_objects for image in images], axis=0) if images else []
+        # stable: the detections of a category keep their order
         detections = _by_falling_score(images)
+        detections = detections[np.argsort(detections["thing"], kind="stable")]
+        objects = np.concatenate([np.empty(0, dtype=np.int64), *(image.objects for image in images)])
+        things, counts = tally(objects, len(self.label_space.things))
+        first = np.searchsorted(detections["thing"], things, side="left")
+        end = np.searchsorted(detections["thing"], things, side="right")
         by_category = {  # id -> AP at each threshold
-            category.id: _average_precisions(detections[detections["thing"] == thing], int(count))
-            for thing, (category, count) in enumerate(zip(self.label_space.things, num_objects, strict=False))
-            if count > 0
+            self.label_space.things[thing].id: _average_precisions(detections[first[place] : end[place]], count)
+            for place, (thing, count) in enumerate(zip(things.tolist(), counts.tolist(), strict=True))
         }
         table = np.array(list(by_category.values())).reshape(-1, len(_IOU_THRESHOLDS))
         return CityscapesAveragePrecisionResult(
@@ -166,11 +171,12 @@ class _AnnotatedThings:
         """The row of `_DETECTION` of a detection, given its pixels and how many of them lie on void."""
         pixels = self.index_map[mask.window][mask.pixels.numpy()]
         area = len(pixels)
-        shared = np.bincount(pixels, minlength=len(self.areas)) * (self.things == thing)
-        ious = shared / (self.areas + area - shared)
-        best = int(ious.argmax())
-        excused = (on_void + int(shared @ self.excuses)) / area
-        return thing, score, best, ious[best], self.is_object[best], excused
+        touched, shared = tally(pixels, len(self.areas))
+        shared = shared * (self.things[touched] == thing)
+        ious = shared / (self.areas[touched] + area - shared)
+        place = int(ious.argmax())  # of equal ones the first; all are 0 where it meets none of its category
+        excused = (on_void + int(shared @ self.excuses[touched])) / area
+        return thing, score, int(touched[place]), ious[place], self.is_object[touched[place]], excused
 
 
 def _thing_index(segment: Segment, label_space: LabelSpace) -> int:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from tascnet.errors import InputError
+from tascnet.metrics.counting import sum_by_index, tally
 from tascnet.structures import LabelSpace, PanopticSegmentation, run_starts
 
 MATCH_IOU = 0.5
@@ -43,6 +44,29 @@ class Matching:
     ignored: tuple[int, ...]
 
 
+@dataclass(frozen=True, eq=False)
+class SharedPixels:
+    """The pairs of a predicted and an annotated segment that share pixels, in order, and how many they share.
+
+    Segments are numbered by their places, from 1; 0 stands for VOID.
+
+    Attributes:
+        predicted: (pairs,) int64, number of the predicted segment.
+        annotated: (pairs,) int64, number of the annotated segment.
+        pixels: (pairs, 2, 2, ...) int64, an axis of 2 for each plane that divides the pixels, False first.
+    """
+
+    predicted: np.ndarray
+    annotated: np.ndarray
+    pixels: np.ndarray
+
+    @property
+    def are_segments(self) -> np.ndarray:
+        """(pairs,) bool: neither of the two is VOID."""
+        found: np.ndarray = (self.predicted > 0) & (self.annotated > 0)
+        return found
+
+
 Matcher = Callable[[PanopticSegmentation, PanopticSegmentation, LabelSpace], Matching]
 """(prediction, annotation, label space) -> matching: `match_segments`, or a `BoundaryMatcher`."""
 
@@ -66,7 +90,7 @@ def match_segments(
         InputError: the sizes differ, a category is unknown, or the segments do not fit the id map.
     """
     shared = count_shared_pixels(prediction, annotation, label_space)
-    ious = pairwise_iou(shared[1:, 1:], shared[1:].sum(axis=1), shared[:, 1:].sum(axis=0), shared[1:, 0])
+    ious = pairwise_iou(shared, shared.pixels, shared.pixels, shared.pixels)
     return match_by_iou(prediction, annotation, shared, ious)
 
 
@@ -75,18 +99,16 @@ def count_shared_pixels(
     annotation: PanopticSegmentation,
     label_space: LabelSpace,
     *planes: np.ndarray,
-) -> np.ndarray:
+) -> SharedPixels:
     """Count the pixels that two segments share.
+
+    Memory and time grow with the pixels and the segments, not with predicted times annotated segments.
 
     Args:
         prediction: (H, W).
         annotation: (H, W).
         label_space: all categories that the segments may have.
         planes: (H, W) bool, any number: pixels are counted apart by their values.
-
-    Returns:
-        (predicted + 1, annotated + 1, 2, 2, ...) int64, an axis of 2 for each plane, False first. Row and column 0
-        are VOID, the others in the order of the segments.
 
     Raises:
         InputError: the sizes differ, a category is unknown, or the segments do not fit the id map.
@@ -106,67 +128,79 @@ def count_shared_pixels(
     indices = [_at(prediction, predicted_ids[starts]), _at(annotation, annotated_ids[starts])]
     indices += [plane[starts].astype(np.int64) for plane in flat_planes]
     shape = (len(prediction.segments) + 1, len(annotation.segments) + 1) + (2,) * len(planes)
-    cells = np.ravel_multi_index(indices, shape)
-    # weights are summed as float64, exact for counts of pixels
-    shared = np.bincount(cells, weights=lengths, minlength=math.prod(shape)).astype(np.int64).reshape(shape)
-    _check_not_empty("prediction", prediction, shared.reshape(shape[0], -1).sum(axis=1))
-    _check_not_empty("annotation", annotation, shared.swapaxes(0, 1).reshape(shape[1], -1).sum(axis=1))
-    return shared
+    cells, counts = tally(np.ravel_multi_index(indices, shape), math.prod(shape), lengths)
+    pairs, pair_of_cell = np.unique(cells >> len(planes), return_inverse=True)
+    pixels = np.zeros((len(pairs), 2 ** len(planes)), dtype=np.int64)
+    pixels[pair_of_cell.ravel(), cells & (2 ** len(planes) - 1)] = counts
+    predicted, annotated = np.divmod(pairs, shape[1])
+    in_pair = pixels.sum(axis=1)
+    _check_not_empty("prediction", prediction, sum_by_index(predicted, in_pair, shape[0]))
+    _check_not_empty("annotation", annotation, sum_by_index(annotated, in_pair, shape[1]))
+    return SharedPixels(predicted, annotated, pixels.reshape(-1, *shape[2:]))
 
 
 def pairwise_iou(
-    intersections: np.ndarray, predicted_areas: np.ndarray, annotated_areas: np.ndarray, on_void: np.ndarray
+    shared: SharedPixels, intersections: np.ndarray, predicted: np.ndarray, annotated: np.ndarray
 ) -> np.ndarray:
-    """IoU of each predicted with each annotated segment; predicted pixels on VOID belong to no union.
+    """IoU of the two segments of each pair; predicted pixels on VOID belong to no union.
 
     Args:
-        intersections: (predicted, annotated) pixels.
-        predicted_areas: (predicted,) pixels, more than 0.
-        annotated_areas: (annotated,) pixels, more than 0.
-        on_void: (predicted,) pixels that lie on VOID of the annotation.
+        shared: the pairs.
+        intersections: (pairs,) pixels that count for both segments.
+        predicted: (pairs,) pixels that count for the predicted segment.
+        annotated: (pairs,) pixels that count for the annotated segment.
 
     Returns:
-        (predicted, annotated) float64.
+        (pairs,) float64; 0 where one of the two is VOID.
     """
-    unions = (predicted_areas - on_void)[:, None] + annotated_areas[None, :] - intersections
-    quotients: np.ndarray = intersections / unions
-    return quotients
+    on_segments = np.where(shared.annotated > 0, predicted, 0)
+    predicted_areas = sum_by_index(shared.predicted, on_segments, 0)
+    annotated_areas = sum_by_index(shared.annotated, annotated, 0)
+    unions = predicted_areas[shared.predicted] + annotated_areas[shared.annotated] - intersections
+    return np.divide(intersections, unions, out=np.zeros(len(unions)), where=shared.are_segments)
 
 
 def match_by_iou(
-    prediction: PanopticSegmentation, annotation: PanopticSegmentation, shared: np.ndarray, ious: np.ndarray
+    prediction: PanopticSegmentation, annotation: PanopticSegmentation, shared: SharedPixels, ious: np.ndarray
 ) -> Matching:
-    """Match what has an IoU above 0.5; the rules for categories, crowds and VOID are those of `match_segments`.
+    """Match the pairs with an IoU above 0.5; the rules for categories, crowds and VOID are those of `match_segments`.
 
     Args:
         prediction: (H, W).
         annotation: (H, W).
-        shared: (predicted + 1, annotated + 1) pixels, row and column 0 VOID.
-        ious: (predicted, annotated), at most one above 0.5 in each row and column.
+        shared: the pairs, their pixels not divided by planes.
+        ious: (pairs,), at most one above 0.5 for each predicted and each annotated segment.
     """
-    predicted_categories = np.array([segment.category_id for segment in prediction.segments])
-    annotated_categories = np.array([segment.category_id for segment in annotation.segments])
-    is_crowd = np.array([segment.is_crowd for segment in annotation.segments], dtype=bool)
-    same_category = predicted_categories[:, None] == annotated_categories[None, :]
-    matched = (ious > MATCH_IOU) & same_category & ~is_crowd
-    areas = shared[1:].sum(axis=1)
-    excused = shared[1:, 0] + (shared[1:, 1:] * (same_category & is_crowd)).sum(axis=1)
-    unmatched = ~matched.any(axis=1)
-    ignored = unmatched & (excused / areas > MAX_IGNORED_SHARE)
+    # entry 0 stands for VOID, which has no category
+    predicted_categories = np.array([0, *(segment.category_id for segment in prediction.segments)])
+    annotated_categories = np.array([0, *(segment.category_id for segment in annotation.segments)])
+    is_crowd = np.array([False, *(segment.is_crowd for segment in annotation.segments)])
+    predicted, annotated = shared.predicted, shared.annotated
+    same_category = shared.are_segments & (predicted_categories[predicted] == annotated_categories[annotated])
+    matched = (ious > MATCH_IOU) & same_category & ~is_crowd[annotated]
+    excuses = (annotated == 0) | (same_category & is_crowd[annotated])
+    num_predicted = len(prediction.segments) + 1
+    areas = sum_by_index(predicted, shared.pixels, num_predicted)
+    excused = sum_by_index(predicted[excuses], shared.pixels[excuses], num_predicted)
+    missed = ~is_crowd
+    missed[annotated[matched]] = False
+    unmatched = np.ones(num_predicted, dtype=bool)
+    unmatched[predicted[matched]] = False
+    ignored = unmatched & (excused > MAX_IGNORED_SHARE * areas)
     predicted_ids = [segment.id for segment in prediction.segments]
     annotated_ids = [segment.id for segment in annotation.segments]
+    matches = zip(predicted[matched].tolist(), annotated[matched].tolist(), ious[matched].tolist(), strict=True)
     return Matching(
-        true_positives=tuple(
-            Match(predicted_ids[i], annotated_ids[j], float(ious[i, j])) for i, j in np.argwhere(matched).tolist()
-        ),
+        true_positives=tuple(Match(predicted_ids[i - 1], annotated_ids[j - 1], iou) for i, j, iou in matches),
         false_positives=_chosen(predicted_ids, unmatched & ~ignored),
-        false_negatives=_chosen(annotated_ids, ~is_crowd & ~matched.any(axis=0)),
+        false_negatives=_chosen(annotated_ids, missed),
         ignored=_chosen(predicted_ids, ignored),
     )
 
 
 def _chosen(ids: list[int], mask: np.ndarray) -> tuple[int, ...]:
-    return tuple(ids[k] for k in np.flatnonzero(mask).tolist())
+    """The ids of the segments that a mask marks; its first entry stands for VOID."""
+    return tuple(ids[k] for k in np.flatnonzero(mask[1:]).tolist())
 
 
 def _at(segmentation: PanopticSegmentation, ids: np.ndarray) -> np.ndarray:

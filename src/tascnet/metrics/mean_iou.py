@@ -1,11 +1,13 @@
 """Mean IoU: pairs of predicted and annotated semantic maps -> IoU by category and their mean."""
 
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
 from torch import Tensor
 
 from tascnet.errors import InputError
+from tascnet.metrics.counting import sum_by_index, tally
 from tascnet.metrics.matching import count_shared_pixels
 from tascnet.structures import IGNORE, LabelSpace, PanopticSegmentation, run_starts
 
@@ -25,21 +27,30 @@ class MeanIoUResult:
 
 
 class MeanIoU:
-    """Mean IoU of semantic segmentation, from one confusion matrix over all images.
+    """Mean IoU of semantic segmentation, from the pixels of each pair of categories over all images.
 
     The rules are those of Cityscapes: pixels without annotation are left out altogether, and so is a category that
     appears in neither annotation nor prediction. A pixel predicted as IGNORE is a miss of its annotated category and
     a false alarm of none.
 
-    Attributes:
-        confusion: (K, K + 1) int64, pixels by annotated (row) and predicted (column) semantic index; the last column
-            holds pixels predicted as IGNORE.
+    The state holds only the pairs of categories that occur: its memory does not grow with the square of the categories.
     """
 
     def __init__(self, label_space: LabelSpace) -> None:
         self.label_space = label_space
-        num_categories = len(label_space.categories)
-        self.confusion = np.zeros((num_categories, num_categories + 1), dtype=np.int64)
+        self._num_categories = len(label_space.categories)
+        self._pixels: Counter[int] = Counter()  # by annotated * (K + 1) + predicted + 1; IGNORE, predicted, is -1
+
+    @property
+    def confusion(self) -> np.ndarray:
+        """(K, K + 1) int64: pixels by annotated (row) and predicted (column) semantic index.
+
+        The last column holds pixels predicted as IGNORE. The matrix is made anew at each call.
+        """
+        annotated, predicted, pixels = self._pairs()
+        table = np.zeros((self._num_categories, self._num_categories + 1), dtype=np.int64)
+        table[annotated, predicted] = pixels  # IGNORE is -1, the last column
+        return table
 
     def update(self, prediction: Tensor, annotation: Tensor) -> None:
         """Count the pixels of one image.
@@ -61,14 +72,9 @@ class MeanIoU:
         starts = run_starts(*flat)
         lengths = np.diff(starts, append=len(flat[0]))
         predicted, annotated = (values[starts].astype(np.int64) for values in flat)
-        rows, columns = self.confusion.shape
-        _check_values("predicted", predicted, rows)
-        _check_values("annotated", annotated, rows)
-        # shifted by one, IGNORE is 0: the first row, which is left out, and the first column
-        pairs = (annotated + 1) * columns + predicted + 1
-        # weights are summed as float64, exact for counts of pixels
-        counts = np.bincount(pairs, weights=lengths, minlength=columns**2).astype(np.int64).reshape(columns, columns)
-        self.confusion += np.roll(counts[1:], -1, axis=1)
+        _check_values("predicted", predicted, self._num_categories)
+        _check_values("annotated", annotated, self._num_categories)
+        self._add(predicted, annotated, lengths)
 
     def update_segmentations(self, prediction: PanopticSegmentation, annotation: PanopticSegmentation) -> None:
         """Count the pixels of one image by its segments: the same as by their semantic maps, in a fifth of the time.
@@ -82,13 +88,25 @@ class MeanIoU:
         """
         shared = count_shared_pixels(prediction, annotation, self.label_space)
         predicted, annotated = (
-            np.array(
-                [self.label_space.semantic_index(segment.category_id) for segment in each.segments], dtype=np.int64
-            )
+            np.array([IGNORE, *(self.label_space.semantic_index(segment.category_id) for segment in each.segments)])
             for each in (prediction, annotation)
         )
-        columns = np.append(IGNORE, predicted)  # IGNORE is -1, the last column
-        np.add.at(self.confusion, (annotated[None, :], columns[:, None]), shared[:, 1:])
+        self._add(predicted[shared.predicted], annotated[shared.annotated], shared.pixels)
+
+    def _add(self, predicted: np.ndarray, annotated: np.ndarray, pixels: np.ndarray) -> None:
+        """Add numbers of pixels by semantic indices, IGNORE among them; (L,) each."""
+        columns = self._num_categories + 1
+        labelled = annotated != IGNORE
+        keys = annotated[labelled] * columns + predicted[labelled] + 1
+        distinct, counts = tally(keys, self._num_categories * columns, pixels[labelled])
+        self._pixels.update(dict(zip(distinct.tolist(), counts.tolist(), strict=True)))
+
+    def _pairs(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The pairs that occur: annotated and predicted semantic index, and number of pixels, (P,) int64 each."""
+        keys = np.fromiter(self._pixels.keys(), dtype=np.int64, count=len(self._pixels))
+        pixels = np.fromiter(self._pixels.values(), dtype=np.int64, count=len(self._pixels))
+        annotated, columns = np.divmod(keys, self._num_categories + 1)
+        return annotated, columns - 1, pixels
 
     def merge(self, other: "MeanIoU") -> None:
         """Add the counts of another process; `other` stays as it is.
@@ -98,12 +116,15 @@ class MeanIoU:
         """
         if other.label_space != self.label_space:
             raise ValueError("only metrics of the same label space can be merged.")
-        self.confusion += other.confusion
+        self._pixels.update(other._pixels)
 
     def compute(self) -> MeanIoUResult:
         """The IoUs of all images so far."""
-        intersections = np.diagonal(self.confusion)
-        unions = self.confusion.sum(axis=1) + self.confusion[:, :-1].sum(axis=0) - intersections
+        annotated, predicted, pixels = self._pairs()
+        same, length = annotated == predicted, self._num_categories
+        intersections = sum_by_index(annotated[same], pixels[same], length)
+        areas = sum_by_index(annotated, pixels, length) + sum_by_index(predicted + 1, pixels, length + 1)[1:]
+        unions = areas - intersections
         per_category = {}
         for category in self.label_space.categories:
             index = self.label_space.semantic_index(category.id)

@@ -113,8 +113,9 @@ class PanopticQuality:
 
     def compute(self) -> PanopticQualityResult:
         """The quality of all images so far."""
-        qualities = {category.id: self._category_quality(category.id) for category in self.label_space.categories}
-        per_category = {i: quality for i, quality in qualities.items() if quality is not None}
+        # of many categories an image has few: the others are not asked for
+        counted = self._true_positives.keys() | self._false_positives.keys() | self._false_negatives.keys()
+        per_category = {i: self._category_quality(i) for i in self.label_space.in_order(counted)}
         return PanopticQualityResult(
             all=_mean_quality(per_category.values()),
             things=_mean_quality(q for i, q in per_category.items() if self.label_space[i].is_thing),
@@ -122,13 +123,12 @@ class PanopticQuality:
             per_category=per_category,
         )
 
-    def _category_quality(self, category_id: int) -> CategoryQuality | None:
+    def _category_quality(self, category_id: int) -> CategoryQuality:
+        """The quality of a category with something to count."""
         true_positives = self._true_positives[category_id]
         false_positives = self._false_positives[category_id]
         false_negatives = self._false_negatives[category_id]
         denominator = true_positives + 0.5 * false_positives + 0.5 * false_negatives
-        if denominator == 0:
-            return None
         iou = self._iou_units[category_id] / _UNITS
         return CategoryQuality(
             pq=iou / denominator,

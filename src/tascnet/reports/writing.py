@@ -1,12 +1,13 @@
 """A report on the console, as report.json and as report.md: the same figures in all three."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from tascnet.display import quality_table, say
+from tascnet.display import MAX_ROWS, quality_table, say
 from tascnet.files import write_json, write_text
 from tascnet.metrics import GroupQuality
 from tascnet.reports.report import NUM_WORST, Report, group_percent, percent
@@ -34,7 +35,10 @@ def print_report(report: Report, console: Console) -> None:
     """Print the notes, the qualities as a table, and a line of other figures."""
     for note in report.notes:
         say(console, f"Note: {note}")
-    console.print(quality_table(f"pictures: {report.num_images}", quality_rows(report)))
+    rows = quality_rows(report)
+    console.print(quality_table(f"pictures: {report.num_images}", dict(islice(rows.items(), MAX_ROWS))))
+    if len(rows) > MAX_ROWS:
+        say(console, f"{len(rows) - MAX_ROWS} more categories are not printed; the report's files have all (--output).")
     line = "   ".join(f"{name} {value}" for name, value in other_figures(report).items())
     if line:
         say(console, line)
