@@ -56,13 +56,12 @@ def _dataset(name: str, root: Path) -> list[object]:
     return [part for key, value in values.items() for part in (f"--data.{name}.{key}", value)]
 
 
-LEFT = ("out/annotations/*.json", "out/report.json", "stats.json")
-
-
-def refusal(verb: str, *words: str) -> Wanted:
-    """`check` lists what is wrong and has the exit code 1, the others stop; no result is left."""
+def refusal(verb: str, *words: str, split: str = "val") -> Wanted:
+    """`check` lists what is wrong and has the exit code 1, the others stop; no result of the split is left."""
     codes = (PROBLEMS, BAD_INPUT) if verb == "check" else (BAD_INPUT,)
-    return refused(*words, codes=codes, absent=LEFT)
+    return refused(
+        *words, codes=codes, absent=(f"out/annotations/panoptic_{split}.json", "out/report.json", "stats.json")
+    )
 
 
 def same_numbers(name: str) -> Check:

@@ -3,6 +3,7 @@
 A case changes its own process before the command begins: limits, signals, standard output, capabilities.
 """
 
+import contextlib
 import ctypes
 import json
 import os
@@ -136,7 +137,7 @@ def _nothing_half_written(outcome: Outcome) -> str:
 
 def _no_memory() -> Iterator[Case]:
     for verb in ("train", "evaluate", "predict", "triage", "share", "info", "metrics", "convert", "augment", "plot"):
-        for megabytes in (0, 8):
+        for megabytes in (2, 8):
             prepare = partial(_after, partial(_memory, megabytes), verb)
             yield Case(GROUP, f"{verb}: {megabytes} MB of memory", prepare, either(codes=_REFUSALS))
     for verb in ("train", "info"):
@@ -306,7 +307,8 @@ def _kill_children_later(place: Place, seconds: float = 0.0) -> None:
         while not (children := _children(pid)):
             time.sleep(0.01)
         time.sleep(seconds)
-        os.kill(children[0], signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(children[0], signal.SIGKILL)
 
     threading.Thread(target=kill, daemon=True).start()
 

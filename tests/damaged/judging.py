@@ -51,7 +51,7 @@ def _broken(case: Case, outcome: Outcome) -> Judged | None:
         return Judged(Verdict.MEMORY, f"{outcome.megabytes:.0f} MB")
     if "Traceback (most recent call last)" in outcome.err + outcome.out:
         return Judged(Verdict.TRACEBACK, outcome.err.strip().rpartition("\n")[2][:300])
-    if outcome.code < 0:
+    if outcome.code < 0 and outcome.code not in case.wanted.refusals:
         return Judged(Verdict.TRACEBACK, f"killed by signal {-outcome.code}")
     if outcome.code == INTERNAL_ERROR and INTERNAL_ERROR not in case.wanted.refusals:
         return Judged(Verdict.INTERNAL, outcome.err.strip()[:300])

@@ -122,7 +122,13 @@ def _start(case: Case, top: Path, world: Path, seed: int) -> _Running:
     resident = _status("VmRSS") / _MEGABYTE
     pid = os.fork()
     if pid == 0:
-        os._exit(_child(case, place))
+        code = BROKEN_CASE
+        try:
+            code = _child(case, place)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(code)  # never back into what the parent does
     return _Running(case, pid, around, time.monotonic(), resident)
 
 
@@ -232,6 +238,6 @@ def _remove(folder: Path) -> None:
     """Remove the folder of a case, which may have taken away permissions."""
     for parent, folders, _ in os.walk(folder):
         for name in folders:
-            with contextlib.suppress(OSError):
-                os.chmod(os.path.join(parent, name), 0o700, follow_symlinks=False)
+            if not os.path.islink(os.path.join(parent, name)):
+                os.chmod(os.path.join(parent, name), 0o700)
     shutil.rmtree(folder, ignore_errors=True)

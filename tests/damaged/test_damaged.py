@@ -18,11 +18,19 @@ SENTENCE = "tascnet: error: bad.png is cut short. Copy it again.\n"
 
 def results(file: Path, *flags: str, seconds: float) -> dict[str, dict[str, object]]:
     """Run the cases in a process of their own, which has no threads and little memory; results by id."""
-    tests = Path(__file__).parents[1]
-    command = [sys.executable, "-m", "damaged", *flags, "--json", str(file)]
-    ended = subprocess.run(command, cwd=tests, capture_output=True, text=True, timeout=seconds, check=False)
+    ended = run_module("damaged", *flags, "--json", str(file), seconds=seconds)
     assert file.exists(), ended.stderr
     return {result["id"]: result for result in json.loads(file.read_text())}
+
+
+def run_module(name: str, *arguments: str, seconds: float) -> subprocess.CompletedProcess[str]:
+    """Run a module of this folder with the paths of this process."""
+    command = [sys.executable, "-m", name, *arguments]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))}
+    tests = Path(__file__).parents[1]
+    return subprocess.run(
+        command, cwd=tests, env=environment, capture_output=True, text=True, timeout=seconds, check=False
+    )
 
 
 @pytest.fixture(scope="module")
@@ -117,9 +125,8 @@ class TestRunner:
     def judged(self, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         """The cases of `misbehaving.py`, in a process of their own."""
         file = tmp_path_factory.mktemp("misbehaving") / "verdicts.json"
-        command = [sys.executable, "-m", "damaged.misbehaving", str(file)]
-        environment = os.environ | {"OMP_NUM_THREADS": "1"}
-        subprocess.run(command, cwd=Path(__file__).parents[1], env=environment, check=True, timeout=300)
+        ended = run_module("damaged.misbehaving", str(file), seconds=300)
+        assert file.exists(), ended.stderr
         return json.loads(file.read_text())
 
     @pytest.mark.parametrize(
