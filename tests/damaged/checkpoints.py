@@ -506,10 +506,9 @@ def _runs_with(spoil: Spoil, place: Place) -> list[object]:
 
 def _both_runs(outcome: Outcome) -> str:
     try:
-        listed = json.loads(outcome.out)
-    except json.JSONDecodeError:
-        return f"no JSON: {outcome.out[:100]}"
-    names = {run["name"] for run in listed}
+        names = {run["name"] for run in json.loads(outcome.out)["runs"]}
+    except (ValueError, LookupError, TypeError):
+        return f"not the JSON that was expected: {outcome.out[:100]}"
     return "" if "sound" in names else f"listed are {sorted(names)}"
 
 

@@ -289,22 +289,22 @@ def _signal_later(number: int, seconds: float, place: Place) -> None:
 
 def _killed_workers() -> Iterator[Case]:
     def metrics(place: Place) -> list[object]:
-        _kill_children_later(place)
+        _kill_worker_later(place)
         return [*command("metrics", place), "--workers", 2]
 
     wanted = either(codes=_REFUSALS)
     yield Case(GROUP, "metrics: a worker is killed", metrics, wanted, seconds=10)
     for seconds in (0.0, 0.5):
-        prepare = partial(_after, partial(_kill_children_later, seconds=seconds), "workers")
+        prepare = partial(_after, partial(_kill_worker_later, seconds=seconds), "workers")
         yield Case(GROUP, f"train: a worker is killed after {seconds} s", prepare, wanted, seconds=20)
 
 
-def _kill_children_later(place: Place, seconds: float = 0.0) -> None:
-    """Kill the first child that this process starts."""
+def _kill_worker_later(place: Place, seconds: float = 0.0) -> None:
+    """Kill the first worker that this process starts."""
     pid = os.getpid()
 
     def kill() -> None:
-        while not (children := _children(pid)):
+        while not (children := _workers(pid)):
             time.sleep(0.01)
         time.sleep(seconds)
         with contextlib.suppress(ProcessLookupError):
@@ -313,9 +313,11 @@ def _kill_children_later(place: Place, seconds: float = 0.0) -> None:
     threading.Thread(target=kill, daemon=True).start()
 
 
-def _children(pid: int) -> list[int]:
+def _workers(pid: int) -> list[int]:
+    """The workers that a process has started; multiprocessing's tracker of resources is none."""
     lists = Path(f"/proc/{pid}/task").glob("*/children")
-    return [int(child) for file in lists for child in file.read_text().split()]
+    children = [int(child) for file in lists for child in file.read_text().split()]
+    return [child for child in children if b"resource_tracker" not in Path(f"/proc/{child}/cmdline").read_bytes()]
 
 
 # Places that cannot be written
