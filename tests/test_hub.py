@@ -96,6 +96,7 @@ def test_a_mistyped_path_never_asks_the_hub(
 ):
     with serving(shared, arguments[1]) as hub:  # a stranger has a network of that name
         point_to(hub.address)
+        Path("photo.jpg").write_bytes(b"")
         said = tascnet(*arguments)
         assert said.code == 2
         assert f"{arguments[1]} does not exist" in said.err
