@@ -15,7 +15,7 @@ import jsonargparse
 from jsonargparse import ActionConfigFile, Namespace
 
 from tascnet.config import Config, DatasetConfig, FusionConfig, InputConfig, OnBadSample
-from tascnet.errors import MAX_MESSAGE, InputError, Interrupted, escape_controls, shorten
+from tascnet.errors import InputError, Interrupted, escape_controls, shorten
 from tascnet.settings import NETWORK, Use, check_file, from_dict
 
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ _SHORT_FORMS = ("output", "resume", "init", "devices")
 """Flags of `train` that are no settings; --print_config writes them, too."""
 
 _COMPARED_FILES = ("predictions", "annotations", "prediction_folder", "annotation_folder")
+
+MAX_ERROR = 600  # characters of the parser's own messages
 
 EXIT_PROBLEMS = 1
 EXIT_BAD_INPUT = 2
@@ -36,7 +38,7 @@ class ArgumentParser(jsonargparse.ArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print a message with the usage, and exit."""
-        super().error(escape_controls(shorten(message, MAX_MESSAGE)), ex)
+        super().error(escape_controls(shorten(message, MAX_ERROR)), ex)
 
 
 class _ConfigFile(ActionConfigFile):
