@@ -1,6 +1,7 @@
 """A reader never meets half a file: not after an error, not where nothing can be written."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from tascnet.files import (
     check_writable,
     make_folder,
     read_json,
+    read_yaml,
     write_json,
     write_text,
 )
@@ -166,7 +168,7 @@ class TestJson:
     @pytest.mark.parametrize("content", [b'{"images": [1, 2', b"", b"\xff\xd8\xff\xe0"], ids=["cut", "empty", "jpeg"])
     def test_not_json(self, tmp_path: Path, content: bytes):
         (tmp_path / "a.json").write_bytes(content)
-        with pytest.raises(InputError, match=r"a.json is not valid JSON .*copy or download it again"):
+        with pytest.raises(InputError, match=r"a.json is not valid JSON.*(copy or download it again|not text in UTF-8)"):
             read_json(tmp_path / "a.json")
 
 
@@ -175,3 +177,79 @@ def test_a_folder_of_that_name_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"cannot write .*out\.json: Is a directory\. Choose another name\."):
         write_json(tmp_path / "out.json", {})
     assert [path.name for path in tmp_path.iterdir()] == ["out.json"]
+
+
+class TestBounds:
+    """Files that are tiny and ask for much, and values that neither format has."""
+
+    @pytest.mark.parametrize(
+        ("content", "finding"),
+        [
+            ("[" * 100_000, "nested too deeply"),
+            ('{"a":' * 5_000, "nested too deeply"),
+            (f"[{'7' * 5000}]", "thousands of digits"),
+            ('{"a": NaN}', "it holds NaN"),
+            ("[-Infinity]", "it holds -Infinity"),
+        ],
+    )
+    def test_json(self, tmp_path: Path, content: str, finding: str):
+        (tmp_path / "a.json").write_text(content)
+        with pytest.raises(InputError, match=rf"a.json is not valid JSON.*{finding}"):
+            read_json(tmp_path / "a.json")
+
+    @pytest.mark.parametrize(
+        ("content", "finding"),
+        [
+            ("[" * 5000, "nest"),
+            ("\n".join(f"{' ' * level}a:" for level in range(200)), "more than 100 levels deep"),
+            ("\n".join(["- &a0 [x]", *(f"- &a{n} [*a{n - 1}, *a{n - 1}]" for n in range(1, 30))]), "its aliases"),
+            (
+                "b0: &b0 {k: 1}\n"
+                + "".join(f"b{n}: &b{n} {{<<: [{', '.join([f'*b{n - 1}'] * 9)}]}}\n" for n in range(1, 9)),
+                "its aliases",
+            ),
+            ("a: &a [*a]", "contains itself"),
+            (f"a: {'1' * 5000}", "thousands of digits"),
+            (f"a: 0x{'f' * 9000}", "thousands of digits"),
+            ("a: 2024-99-99", "date 2024-99-99"),
+            ("a: !!int ''", "not of its type"),
+            ("a: !!timestamp x", "not of its type"),
+            (f"a: '{'x' * 200_000}'", "an entry of 200,000 characters"),
+            ("a: !!python/object/apply:os.system [ls]", "not valid YAML"),
+        ],
+        ids=lambda value: value[:12],
+    )
+    def test_yaml(self, tmp_path: Path, content: str, finding: str):
+        (tmp_path / "a.yaml").write_text(content)
+        with pytest.raises(InputError, match=rf"a.yaml.*{finding}") as found:
+            read_yaml(tmp_path / "a.yaml")
+        assert len(str(found.value)) < 1000
+
+    def test_aliases_that_people_write(self, tmp_path: Path):
+        (tmp_path / "a.yaml").write_text(
+            "a: &size {height: 64, width: 96}\nb: {<<: *size, width: 32}\nc: [*size, *size]"
+        )
+        size = {"height": 64, "width": 96}
+        assert read_yaml(tmp_path / "a.yaml") == {"a": size, "b": size | {"width": 32}, "c": [size, size]}
+
+    @pytest.mark.parametrize("read", [read_json, read_yaml])
+    def test_encodings_and_archives(self, tmp_path: Path, read: Callable[[Path], object]):
+        file = tmp_path / "a.txt"
+        file.write_bytes('{"a": "Füße"}'.encode("utf-8-sig"))
+        assert read(file) == {"a": "Füße"}
+        for content, finding in (
+            ('{"a": 1}'.encode("utf-16-le"), "not valid .*UTF-16"),
+            (b"\x1f\x8b\x08\xff", r"an archive \(gzip\). Unpack it"),
+            (b"PK\x03\x04\xff", r"an archive \(zip\). Unpack it"),
+            ('{"a": "ü"}'.encode("latin1"), "not valid .*not text in UTF-8, byte 7 cannot be read"),
+            (bytes(100), "not valid .*zero bytes"),
+        ):
+            file.write_bytes(content)
+            with pytest.raises(InputError, match=rf"a.txt is {finding}") as found:
+                read(file)
+            assert "cut short" not in str(found.value)
+
+    def test_a_pipe_is_not_waited_for(self, tmp_path: Path):
+        os.mkfifo(tmp_path / "a.json")
+        with pytest.raises(InputError, match=r"a.json is a pipe or a device"):
+            read_json(tmp_path / "a.json")

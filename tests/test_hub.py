@@ -12,7 +12,7 @@ from said import Said
 from tascnet import Predictor, TASCNet
 from tascnet.checkpoint import load_checkpoint
 from tascnet.errors import InputError
-from tascnet.hub import download, hub_id, upload
+from tascnet.hub import download, hub_id, plain_hub_id, upload
 
 NOWHERE = "http://127.0.0.1:9"  # the discard port: nothing listens
 
@@ -41,33 +41,67 @@ def point_to(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str],
 
 
 @pytest.mark.parametrize(
-    ("path", "found"),
+    ("path", "found", "found_by_from_pretrained"),
     [
-        ("owner/name", "owner/name"),
-        ("own.er/na-me_1.5", "own.er/na-me_1.5"),
-        (Path("owner/name"), "owner/name"),
-        ("hf://owner/name", "owner/name"),
-        (Path("hf://owner/name"), "owner/name"),  # a Path has one slash only
-        ("hf://runs/name", "runs/name"),
-        ("hf://here/name", "here/name"),
-        ("here/name", None),
-        ("runs/demo", None),
-        ("./owner/name", "owner/name"),  # a Path does not tell the two apart
-        ("../owner", None),
-        ("/owner/name", None),
-        ("owner", None),
-        ("owner/name/more", None),
-        ("owner/name.safetensors", None),
-        ("owner/name.yaml", None),
-        ("owner/na me", None),
-        ("owner/Füße", None),
-        ("", None),
+        ("owner/name", None, "owner/name"),
+        ("own.er/na-me_1.5", None, "own.er/na-me_1.5"),
+        (Path("owner/name"), None, "owner/name"),
+        ("./owner/name", None, "owner/name"),  # a Path does not tell the two apart
+        ("hf:owner/name", "owner/name", "owner/name"),
+        (Path("hf:owner/name"), "owner/name", "owner/name"),
+        ("hf://owner/name", "owner/name", "owner/name"),
+        (Path("hf://owner/name"), "owner/name", "owner/name"),  # a Path has one slash only
+        ("hf:runs/name", "runs/name", "runs/name"),
+        ("hf:here/name", "here/name", "here/name"),
+        ("here/name", None, None),
+        ("runs/demo", None, None),
+        ("../owner", None, None),
+        ("/owner/name", None, None),
+        ("owner", None, None),
+        ("owner/name/more", None, None),
+        ("owner/name.safetensors", None, None),
+        ("owner/name.yaml", None, None),
+        ("owner/na me", None, None),
+        ("owner/Füße", None, None),
+        ("", None, None),
+        ("hf:here", None, None),  # a folder of that name is there
     ],
 )
-def test_path_or_repository(path: str | Path, found: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_path_or_repository(
+    path: str | Path,
+    found: str | None,
+    found_by_from_pretrained: str | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
     (tmp_path / "here").mkdir()
+    (tmp_path / "hf:here").mkdir()
     monkeypatch.chdir(tmp_path)
     assert hub_id(path) == found
+    assert plain_hub_id(path) == found_by_from_pretrained
+
+
+@pytest.mark.parametrize("path", ["hf:", "hf:owner", "hf:a/b/c", "hf:owner/na me", "hf:../etc"])
+def test_the_prefix_without_a_repository(path: str):
+    with pytest.raises(InputError, match=r"names nothing on Hugging Face's hub. Give hf:OWNER/NAME"):
+        hub_id(path)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("info", "rnus/demo"), ("evaluate", "nets/mine"), ("predict", "nets/mine", "photo.jpg", "--output", "out")],
+)
+def test_a_mistyped_path_never_asks_the_hub(
+    arguments: tuple[str, ...], shared: Path, point_to: Callable[[str], None], tascnet: Callable[..., Said]
+):
+    with serving(shared, arguments[1]) as hub:  # a stranger has a network of that name
+        point_to(hub.address)
+        Path("photo.jpg").write_bytes(b"")
+        said = tascnet(*arguments)
+        assert said.code == 2
+        assert f"{arguments[1]} does not exist" in said.err
+        assert f"On Hugging Face's hub it would be hf:{arguments[1]}." in said.err
+        assert hub.fetched == []
 
 
 def test_a_network_of_the_hub_is_fetched_once(shared: Path, tiny_run: Path, point_to: Callable[[str], None]):
@@ -88,7 +122,7 @@ def test_a_network_of_the_hub_is_fetched_once(shared: Path, tiny_run: Path, poin
 def test_there_is_none_of_that_name(shared: Path, point_to: Callable[[str], None], tascnet: Callable[..., Said]):
     with serving(shared, "ann/streets") as hub:
         point_to(hub.address)
-        said = tascnet("info", "ann/street")
+        said = tascnet("info", "hf:ann/street")
     assert said.code == 2
     assert said.err.startswith("tascnet: error: ann/street is neither here nor, for you, on Hugging Face's hub. Check")
     assert said.err.count("\n") == 1
@@ -96,7 +130,7 @@ def test_there_is_none_of_that_name(shared: Path, point_to: Callable[[str], None
 
 def test_offline(point_to: Callable[[str], None], tascnet: Callable[..., Said]):
     point_to(NOWHERE)
-    said = tascnet("evaluate", "ann/streets")
+    said = tascnet("evaluate", "hf:ann/streets")
     assert said.code == 2
     assert "ann/streets cannot be fetched: Hugging Face's hub cannot be reached" in said.err
     assert said.err.count("\n") == 1

@@ -106,7 +106,7 @@ def test_sent_to_the_hub(network: TASCNet, tmp_path: Path, monkeypatch: pytest.M
     assert set(sent) == {"README.md", "checkpoint.json", "config.yaml", "model.safetensors"}
     card = ModelCard(sent["README.md"].decode())
     assert (card.data.license, card.data.library_name) == ("mit", "tascnet")
-    assert 'Predictor.from_checkpoint("ann/streets")' in card.text
+    assert 'Predictor.from_checkpoint("hf:ann/streets")' in card.text
     # what was sent is a network
     for name, content in sent.items():
         (tmp_path / name).write_bytes(content)

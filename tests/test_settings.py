@@ -365,3 +365,47 @@ def test_names_in_a_file(tmp_path: Path, text: str, message: str | None) -> None
     else:
         with pytest.raises(InputError, match=f"run.yaml.*{message}"):
             check_file(path, also=("output",))
+
+
+@pytest.mark.parametrize(
+    ("group", "name", "value", "wanted"),
+    [
+        ("training", "seed", 2**64, "at most 9,223,372,036,854,775,807"),
+        ("training", "seed", 2**63, "at most 9,223,372,036,854,775,807"),
+        ("training", "steps", 10**400, "at most 2,147,483,647"),
+        ("optimizer", "lr", float("inf"), "a finite number"),
+        ("optimizer", "poly_power", float("nan"), "a finite number"),
+    ],
+)
+def test_numbers_that_no_library_counts_with(group: str, name: str, value: float, wanted: str) -> None:
+    values = to_dict(_valid())
+    values[group][name] = value
+    with pytest.raises(InputError, match=rf"{group}\.{name} is .*; it must be {wanted}"):
+        from_dict(values)
+    values[group][name] = 2**63 - 1 if name == "seed" else 1
+    from_dict(values)
+
+
+def test_a_billion_layers_or_a_million_entries() -> None:
+    values = to_dict(_valid())
+    values["model"]["things_head"]["mask_convs"] = 10**9
+    with pytest.raises(InputError, match=r"mask_convs is 1000000000; it must be at most 100"):
+        from_dict(values)
+    values = to_dict(_valid())
+    values["model"]["things_head"]["anchor_ratios"] = [1.0] * 5000
+    with pytest.raises(InputError, match=r"anchor_ratios has 5,000 entries; it must have at most 1,000"):
+        from_dict(values)
+
+
+def test_values_are_never_quoted_whole() -> None:
+    for wrong in ("x" * 10**5, ["y"] * 10**4, {f"{number}": 1 for number in range(1000)}):
+        for values in ({"data": wrong}, {"model": {"pyramid_channels": wrong}}, {"data": {"input": {"crop": wrong}}}):
+            with pytest.raises(InputError) as found:
+                from_dict(values)
+            assert len(str(found.value)) < 1000
+
+
+def _valid() -> Config:
+    config = Config()
+    config.data.train.num_images = config.data.val.num_images = 1
+    return config

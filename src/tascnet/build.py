@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import torch
 from rich.console import Console
 from torch import Tensor, nn, optim
 
@@ -32,7 +33,7 @@ from tascnet.data.subset import FirstImages
 from tascnet.data.transforms import Augment
 from tascnet.data.vistas import Vistas
 from tascnet.display import progress_bar
-from tascnet.errors import InputError
+from tascnet.errors import InputError, shorten
 from tascnet.fusion import Fused, FusionOptions, fuse_jointly, fuse_mask_guided, fuse_unguided, rescored
 from tascnet.model.backbone import Backbone
 from tascnet.model.fpn import FPN
@@ -185,6 +186,22 @@ def build_model(config: Config, label_space: LabelSpace) -> TASCNet:
             config.loss.tasc_gradient,
         ),
     )
+
+
+def build_meta_model(config: Config, label_space: LabelSpace) -> TASCNet:
+    """The network on the meta device, with shapes and types but no values: however large, it takes no memory.
+
+    Raises:
+        InputError: as `build_model`, or the settings describe a network that is too large for any machine.
+    """
+    try:
+        with torch.device("meta"):
+            return build_model(config, label_space)
+    except (RuntimeError, OverflowError, TypeError, MemoryError) as error:
+        reason = shorten(str(error).strip() or type(error).__name__)
+        raise InputError(
+            f"the settings describe a network that cannot be built ({reason}). Check the numbers in the group model."
+        ) from error
 
 
 def build_stuff_head(config: StuffHeadConfig, fpn: FPN, num_stuff: int, num_things: int) -> StuffHead | SummedStuffHead:

@@ -19,7 +19,7 @@ def model_card(checkpoint: Checkpoint, address: str, licence: str = UNKNOWN_LICE
 
     Args:
         checkpoint: with all that is known of it; what is not known is left out, or is said to be unknown.
-        address: what a user gives to load it: owner/name on the hub, or a folder.
+        address: what a user gives to load it: hf:owner/name on the hub, or a folder.
         licence: of the weights, as the hub abbreviates it.
     """
     parts = [
@@ -119,7 +119,7 @@ def _licence(licence: str) -> str:
 
 
 def _name(address: str) -> str:
-    return address.rstrip("/").split("/")[-1]
+    return address.removeprefix("hf:").rstrip("/").split("/")[-1]
 
 
 def _names(categories: Iterable[Category]) -> str:

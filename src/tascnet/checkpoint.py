@@ -11,6 +11,7 @@ No file is a pickle. A checkpoint is written under another name and renamed when
 it is a network to be shared; such a network can also be one file (network_files.py).
 """
 
+import re
 import shutil
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -23,13 +24,22 @@ from torch import Tensor, optim
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from tascnet import __version__
-from tascnet.build import build_model
+from tascnet.build import build_meta_model, build_model
 from tascnet.config import Config
 from tascnet.errors import InputError
 from tascnet.files import UNFINISHED, atomic_folder, read_json
-from tascnet.hub import download, hub_id
+from tascnet.hub import download, hub_id, plain_hub_id
 from tascnet.model.tascnet import TASCNet
-from tascnet.network_files import SUFFIX, load_weights, read_network, read_tensors, write_network, write_tensors
+from tascnet.network_files import (
+    SUFFIX,
+    check_fit,
+    check_texts,
+    load_weights,
+    read_network,
+    read_tensors,
+    write_network,
+    write_tensors,
+)
 from tascnet.origin import Measured, Origin
 from tascnet.settings import NETWORK
 from tascnet.structures import LabelSpace
@@ -51,6 +61,7 @@ class Checkpoint:
         progress: `step` and `seconds` of training so far.
         origin: where it comes from; empty where the files do not say.
         measured: what was measured of it; empty where the files do not say.
+        has_checksum: whether its weights carried a checksum, which then was right.
     """
 
     folder: Path
@@ -60,6 +71,7 @@ class Checkpoint:
     progress: dict[str, float]
     origin: Origin = field(default_factory=Origin)
     measured: Measured = field(default_factory=Measured)
+    has_checksum: bool = False
 
 
 def save_checkpoint(
@@ -146,7 +158,8 @@ def find_checkpoints(path: Path) -> list[Path]:
     found = _checkpoints(path)
     if not found:
         what = "does not exist" if not path.exists() else "holds no checkpoint"
-        raise InputError(f"{path} {what}. Give {NETWORK}.")
+        on_hub = f" On Hugging Face's hub it would be hf:{path}." if plain_hub_id(path) and not path.exists() else ""
+        raise InputError(f"{path} {what}. Give {NETWORK}.{on_hub}")
     return found
 
 
@@ -166,10 +179,10 @@ def best_checkpoint(path: Path) -> tuple[Path, bool]:
             "that has been validated, or take its newest checkpoint."
         )
     best = read_json(file)
-    try:
-        return file.parent / str(best["checkpoint"]), best["weights"] == "ema"
-    except (KeyError, TypeError) as error:
-        raise InputError(f"{file} names no checkpoint. Take the newest checkpoint of the run.") from error
+    name = best.get("checkpoint") if isinstance(best, dict) else None
+    if not isinstance(name, str) or not re.fullmatch(r"step_\d+", name):  # a path could lead anywhere
+        raise InputError(f"{file} names no checkpoint. Take the newest checkpoint of the run.")
+    return file.parent / name, best.get("weights") == "ema"
 
 
 def with_average(checkpoint: Checkpoint) -> Checkpoint:
@@ -200,7 +213,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
 
     Args:
         path: a run folder (its newest checkpoint), a checkpoint folder, the folder or the one file of a shared
-            network, or owner/name on Hugging Face's hub where there is no such folder here.
+            network, or hf:owner/name on Hugging Face's hub.
 
     Raises:
         InputError: files are missing or cut short, a newer version wrote them, or weights and settings disagree.
@@ -210,15 +223,20 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     try:
         label_space = LabelSpace.from_list(facts["categories"])
         progress = {name: float(facts["progress"][name]) for name in ("step", "seconds")}
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, ArithmeticError) as error:
         where = files.path if files.path.is_file() else files.path / "checkpoint.json"
         raise InputError(
             f"{where} lacks a usable entry ({type(error).__name__}: {error}). Use another checkpoint."
         ) from error
+    meta_model = build_meta_model(files.config, label_space)  # compared before a network of any size takes memory
+    check_fit(meta_model.state_dict(), files.tensors, files.path)
+    check_texts(files)
     model = build_model(files.config, label_space)
     load_weights(model, files.tensors, files.path)
     origin, measured = Origin.from_dict(facts.get("origin")), Measured.from_dict(facts.get("measured"))
-    return Checkpoint(files.path, model.eval(), files.config, label_space, progress, origin, measured)
+    return Checkpoint(
+        files.path, model.eval(), files.config, label_space, progress, origin, measured, files.has_checksum
+    )
 
 
 def load_optimizer(folder: Path, optimizer: optim.Optimizer) -> None:

@@ -9,12 +9,13 @@ import sys
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args, get_type_hints
 
-from jsonargparse import ArgumentParser, Namespace
+import jsonargparse
+from jsonargparse import ActionConfigFile, Namespace
 
 from tascnet.config import Config, DatasetConfig, FusionConfig, InputConfig, OnBadSample
-from tascnet.errors import InputError, Interrupted
+from tascnet.errors import InputError, Interrupted, escape_controls, shorten
 from tascnet.settings import NETWORK, Use, check_file, from_dict
 
 if TYPE_CHECKING:
@@ -25,9 +26,27 @@ _SHORT_FORMS = ("output", "resume", "init", "devices")
 
 _COMPARED_FILES = ("predictions", "annotations", "prediction_folder", "annotation_folder")
 
+MAX_ERROR = 600  # characters of the parser's own messages
+
 EXIT_PROBLEMS = 1
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
+
+
+class ArgumentParser(jsonargparse.ArgumentParser):
+    """A parser whose errors are safe to print: they quote values of files, which may be of any size and content."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Print a message with the usage, and exit."""
+        super().error(escape_controls(shorten(message, MAX_ERROR)), ex)
+
+
+class _ConfigFile(ActionConfigFile):
+    """--config FILE, read first with the project's own reader, which bounds what a file can ask for."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        check_file(str(values), also=_SHORT_FORMS)
+        super().__call__(parser, namespace, values, option_string)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,7 +55,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     `data check` returns 1 where it found errors.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    parsed = _parser().parse_args(arguments)
     verbs: dict[str, Callable[[Namespace, str], int | None]] = {
         "demo": _demo,
         "train": _train,
@@ -52,6 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "weights": _weights,
     }
     try:
+        parsed = _parser().parse_args(arguments)
         code = verbs[parsed.verb](parsed[parsed.verb], shlex.join(["tascnet", *arguments]))
     except InputError as error:
         print(f"tascnet: error: {error}", file=sys.stderr)
@@ -107,7 +126,7 @@ def _train_parser() -> ArgumentParser:
         description="Train a network. Settings come from --config FILE; any of them can be changed by a flag "
         "behind it.",
     )
-    parser.add_argument("--config", action="config", help="YAML file with the settings below")
+    parser.add_argument("--config", action=_ConfigFile, help="YAML file with the settings below")
     parser.add_argument("--output", type=Path | None, default=None, help="run folder; default runs/NAME-DATE-TIME")
     parser.add_argument(
         "--resume", type=Path | None, default=None, help="go on with the run in this folder; all else is taken from it"
@@ -437,8 +456,6 @@ def _train(options: Namespace, command: str) -> None:
         folder, report = options.resume, resume(options.resume, console)
     else:
         config_files = [Path(str(file)) for file in options.get("config") or []]
-        for file in config_files:
-            check_file(file, also=_SHORT_FORMS)
         name = config_files[0].stem if config_files else "train"
         folder = options.output or new_run_path(name)
         report = train(_config(options), folder, command, console)

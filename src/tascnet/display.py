@@ -18,6 +18,8 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from tascnet.errors import escape_controls
+
 SECONDS_BETWEEN_LINES = 15
 
 MAX_ROWS = 1500
@@ -87,8 +89,11 @@ def progress_bar(console: Console, name: str, total: int, done: int = 0) -> Iter
 
 
 def say(console: Console, text: str) -> None:
-    """Print text as it is: lines are not broken, so that paths can be copied, and brackets are no markup."""
-    console.print(text, highlight=False, markup=False, soft_wrap=True)
+    """Print text as it is: lines are not broken, so that paths can be copied, and brackets are no markup.
+
+    Control characters, which names from files may hold, are escaped: they could command the terminal.
+    """
+    console.print(escape_controls(text), highlight=False, markup=False, soft_wrap=True)
 
 
 def duration(seconds: float) -> str:
@@ -108,5 +113,5 @@ def quality_table(title: str, rows: Mapping[str, Mapping[str, float | None]]) ->
         table.add_column(column, justify="right")
     for name, row in rows.items():
         values = [row.get(column) for column in columns]
-        table.add_row(escape(name), *("-" if value is None else f"{value:.1f}" for value in values))
+        table.add_row(escape(escape_controls(name)), *("-" if value is None else f"{value:.1f}" for value in values))
     return table

@@ -1,18 +1,19 @@
-"""Writing files so that a reader never meets half of one."""
+"""Files written so that a reader never meets half of one; JSON and YAML read so that no content does harm."""
 
 import codecs
 import json
 import os
 import shutil
+import stat
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 
-from tascnet.errors import InputError
+from tascnet.errors import InputError, shown
 
 _MARKS = {  # byte order mark -> encoding; that of UTF-32 begins like that of UTF-16
     codecs.BOM_UTF8: "utf-8-sig",
@@ -35,6 +36,23 @@ _HEAD = 512  # bytes, in which all of them show
 
 UNFINISHED = ".writing-"
 """How the names of folders begin that are not complete, or are on their way out."""
+
+MAX_DEPTH = 100
+"""Levels of nesting that a YAML file may have; settings and lists of categories have fewer than ten."""
+
+MAX_YAML_BYTES = 16 * 10**6
+"""Size of a YAML file, bytes; 100,000 categories have about 5 million."""
+
+MAX_ALIASED = 10_000
+"""Entries that the aliases of a YAML file may add; ten lists of nine aliases each stand for 3 billion."""
+
+MAX_SCALAR = 100_000
+"""Characters of one entry in a YAML file: reading takes time with the square of a long number's digits."""
+
+MAX_BITS = 1000
+"""Size of an integer in a YAML file; a larger one could not even become a float."""
+
+_SAFE_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # PyYAML is also built without libyaml
 
 
 @contextmanager
@@ -169,34 +187,133 @@ def read_json(path: str | Path, replace_object: Callable[[dict[str, Any]], Any] 
     Raises:
         InputError: the file is missing, is not text, or is not JSON (cut short, for instance).
     """
+    return parse_json(read_text(path, "JSON"), str(path), replace_object)
+
+
+def parse_json(text: str | bytes, name: str, replace_object: Callable[[dict[str, Any]], Any] | None = None) -> Any:
+    """Read JSON; the one reader for all JSON that is not of this process.
+
+    NaN and Infinity, which Python writes and reads, are refused: JSON has no such numbers.
+
+    Args:
+        text: the JSON; bytes are in UTF-8.
+        name: of its source, for the error.
+        replace_object: as in `read_json`.
+
+    Raises:
+        InputError: it is not JSON, is nested too deeply, or holds a number that is none or is too long.
+    """
+
+    def refuse(constant: str) -> NoReturn:
+        raise InputError(f"{name} is not valid JSON: it holds {constant}. Write a number, or null where there is none.")
+
     try:
-        return json.loads(read_text(path), object_hook=replace_object)
-    except json.JSONDecodeError as error:
+        return json.loads(text, object_hook=replace_object, parse_constant=refuse)
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InputError(
-            f"{path} is not valid JSON ({error}). It may be cut short: copy or download it again."
+            f"{name} is not valid JSON ({error}). It may be cut short: copy or download it again."
+        ) from error
+    except RecursionError as error:
+        raise InputError(f"{name} is not valid JSON here: its brackets are nested too deeply. Correct it.") from error
+    except InputError:
+        raise
+    except ValueError as error:  # of int: more digits than Python converts
+        raise InputError(
+            f"{name} is not valid JSON here: it holds a number of thousands of digits. Correct it."
         ) from error
 
 
 def read_yaml(path: str | Path) -> Any:
-    """Read a YAML file.
+    """Read a YAML file: plain values only, with bounds on nesting and on what aliases multiply.
 
     Raises:
-        InputError: the file is missing, is not text, or is not YAML.
+        InputError: the file is missing, is not text, is not YAML, or is beyond the bounds of this module.
     """
+    path = Path(path)
+    text = read_text(path, "YAML", MAX_YAML_BYTES)
     try:
-        return yaml.safe_load(read_text(path))
-    except yaml.YAMLError as error:
-        raise InputError(f"{path} is not valid YAML ({' '.join(str(error).split())}). Mend the file.") from error
+        _check_events(yaml.parse(text, Loader=_SAFE_LOADER), path)
+        return yaml.load(text, Loader=_Loader)
+    except InputError:
+        raise
+    except (yaml.YAMLError, RecursionError) as error:
+        raise InputError(f"{path} is not valid YAML ({' '.join(str(error).split())}). Correct the file.") from error
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:  # as PyYAML raises them
+        raise InputError(
+            f"{path} is not valid YAML: it holds a value that is not of its type, such as the date 2024-99-99 or a "
+            f"number of thousands of digits ({error}). Correct it, or write text in quotes."
+        ) from error
 
 
-def read_text(path: str | Path) -> str:
+class _Loader(_SAFE_LOADER):
+    """PyYAML's safe loader, with a bound on integers."""
+
+
+def _bounded_int(loader: Any, node: yaml.Node) -> int:
+    value: int = loader.construct_yaml_int(node)
+    if value.bit_length() > MAX_BITS:
+        raise ValueError(shown(value))
+    return value
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _bounded_int)
+
+
+def _check_events(events: Iterable[yaml.Event], path: Path) -> None:
+    """Check the nesting of a YAML file and the size of what its aliases stand for, before any of it is built."""
+    entries = aliased = 0
+    sizes: dict[str, int] = {}  # anchor -> entries of its value, those of aliases in it included
+    containers: list[tuple[str | None, int]] = []  # anchor, entries before it
+    for event in events:
+        if isinstance(event, yaml.AliasEvent):
+            if any(anchor == event.anchor for anchor, _ in containers):
+                raise InputError(f"{path}: the value of &{event.anchor} contains itself. Correct the file.")
+            size = sizes.get(str(event.anchor), 0)
+            entries, aliased = entries + size, aliased + size
+        elif isinstance(event, yaml.CollectionEndEvent):
+            anchor, before = containers.pop()
+            if anchor:
+                sizes[anchor] = entries - before
+        elif isinstance(event, yaml.NodeEvent):
+            if isinstance(event, yaml.CollectionStartEvent):
+                containers.append((event.anchor, entries))
+            elif event.anchor:
+                sizes[event.anchor] = 1
+            entries += 1
+        if len(containers) > MAX_DEPTH:
+            raise InputError(f"{path} is nested more than {MAX_DEPTH} levels deep. Correct the file.")
+        if aliased > MAX_ALIASED:
+            raise InputError(
+                f"{path}: its aliases (*name) stand for more than {MAX_ALIASED:,} entries. Write them without aliases."
+            )
+        if isinstance(event, yaml.ScalarEvent) and len(event.value) > MAX_SCALAR:
+            raise InputError(
+                f"{path} holds an entry of {len(event.value):,} characters ({shown(event.value)}), more than "
+                f"{MAX_SCALAR:,}. Correct the file."
+            )
+
+
+def read_text(path: str | Path, kind: str = "text", most_bytes: int | None = None) -> str:
     """The text of a file in UTF-8, or in UTF-16 or UTF-32 with a byte order mark, which is not part of the text.
 
+    Args:
+        path: the file.
+        kind: the format that is expected, for the error.
+        most_bytes: size up to which it is read; None for no bound.
+
     Raises:
-        InputError: the file is missing or cannot be read, is an archive, or is in another encoding.
+        InputError: the file is missing, cannot be read, is too large, an archive, a pipe, or in another encoding.
     """
     path = Path(path)
     try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):  # reading a pipe could wait for ever
+            raise InputError(f"{path} is a pipe or a device. Give a file.")
+        if most_bytes is not None and status.st_size > most_bytes:
+            raise InputError(
+                f"{path} has {status.st_size:,} bytes, more than the {most_bytes:,} of any {kind} file that is read "
+                "here. Give another file."
+            )
         content = path.read_bytes()
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist. Check the path.") from error
@@ -206,15 +323,12 @@ def read_text(path: str | Path) -> str:
         ) from error
     encoding = next((name for mark, name in _MARKS.items() if content.startswith(mark)), "utf-8")
     try:
-        return content.decode(encoding)
+        text = content.decode(encoding)
     except UnicodeDecodeError as error:
-        kind = archive_kind(content[:_HEAD])
-        if kind:
-            raise InputError(f"{path} is an archive ({kind}). Unpack it, and name what is in it.") from error
-        raise InputError(
-            f"{path} is not text in UTF-8: byte {error.start} cannot be read. It may be in another encoding, such as "
-            "GBK, Shift JIS or Windows-1252, or be no text at all. Save it in UTF-8, or check the path."
-        ) from error
+        raise _not_text(path, kind, content, f"byte {error.start} cannot be read") from error
+    if "\0" in text:
+        raise _not_text(path, kind, content, "it holds zero bytes")
+    return text
 
 
 def archive_kind(head: bytes) -> str:
@@ -222,6 +336,19 @@ def archive_kind(head: bytes) -> str:
     if head[257:262] == b"ustar":
         return "tar"
     return next((kind for start, kind in _ARCHIVES.items() if head.startswith(start)), "")
+
+
+def _not_text(path: Path, kind: str, content: bytes, why: str) -> InputError:
+    """The error for bytes that are not text in an encoding that is read."""
+    archive = archive_kind(content[:_HEAD])
+    if archive:
+        return InputError(f"{path} is an archive ({archive}). Unpack it, and give the file in it.")
+    if content[:2].count(0) == 1:
+        return InputError(f"{path} is not valid {kind}: it is text in UTF-16 without a mark. Save it in UTF-8.")
+    return InputError(
+        f"{path} is not valid {kind}: it is not text in UTF-8, {why}. It may be in another encoding, such as GBK, "
+        "Shift JIS or Windows-1252, or not be text at all. Save it in UTF-8, or check the path."
+    )
 
 
 def _rename(temporary: Path, path: Path) -> None:

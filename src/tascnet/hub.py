@@ -8,29 +8,45 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tascnet.errors import InputError
+from tascnet.errors import InputError, shown
 
 FETCHED = ("*.safetensors", "*.yaml", "*.json", "*.md")
 """What is fetched: tensors and texts, nothing that could run."""
 
-_ID = re.compile(r"(?P<prefix>hf:/*)?(?P<id>(?P<owner>[\w-][\w.-]*)/[\w-][\w.-]*)", re.ASCII)
+_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
+_PREFIX = re.compile(r"hf:/*")
 _FILES = (".safetensors", ".yaml", ".yml", ".json")
 
 
 def hub_id(path: str | Path) -> str | None:
-    """owner/name, where a path is no path but names a repository of the hub; None where it is a path.
+    """owner/name, where hf:owner/name (or hf://owner/name) names a repository of the hub; None where it is a path.
 
-    hf://owner/name always names a repository. owner/name does where there is no folder `owner` here; runs/NAME never
-    does, because that is where this package puts its runs.
+    Without the prefix nothing is asked of the hub: a mistyped path of a folder here would fetch a stranger's weights.
+
+    Raises:
+        InputError: there is the prefix, and behind it no owner/name.
     """
-    match = _ID.fullmatch(Path(path).as_posix())
-    if match is None:
+    text = Path(path).as_posix()
+    prefix = _PREFIX.match(text)
+    if prefix is None or Path(path).exists():
         return None
-    if not match["prefix"]:
-        is_here = match["owner"] == "runs" or Path(match["owner"]).exists()
-        if is_here or match["id"].endswith(_FILES):
-            return None
-    return match["id"]
+    repo_id = text[prefix.end() :]
+    if not _ID.fullmatch(repo_id):
+        raise InputError(f"{shown(text)} names nothing on Hugging Face's hub. Give hf:OWNER/NAME.")
+    return repo_id
+
+
+def plain_hub_id(path: str | Path) -> str | None:
+    """As `hub_id`, and owner/name alone counts, too, as in other libraries' `from_pretrained`: for Python only.
+
+    A path of this machine comes first: owner/name is one where there is a folder `owner` here, and runs/NAME always
+    is, because that is where this package puts its runs.
+    """
+    text = Path(path).as_posix()
+    owner = text.partition("/")[0]
+    if _ID.fullmatch(text) and not text.endswith(_FILES) and owner != "runs" and not Path(owner).exists():
+        return text
+    return hub_id(path)
 
 
 def download(

@@ -5,7 +5,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tascnet.build import build_model
+from tascnet.build import build_meta_model
 from tascnet.checkpoint import Checkpoint
 from tascnet.config import Config
 from tascnet.display import say
@@ -42,7 +42,7 @@ def print_info(
         raise InputError("height, width, stuff and things must be at least 1.")
     if path.suffix in _CONFIG_SUFFIXES and not path.is_dir():
         label_space = _numbered_label_space(num_stuff, num_things)
-        model = build_model(read_config(path), label_space)
+        model = build_meta_model(read_config(path), label_space)  # its cost needs no values
     else:
         checkpoint = open_network(path, console, use)
         model, label_space = checkpoint.model, checkpoint.label_space
@@ -89,6 +89,7 @@ def told_facts(checkpoint: Checkpoint) -> dict[str, str]:
         "started": origin.started,
         "tascnet": origin.version(),
         "input": _normalization(checkpoint.model.backbone),
+        "checksum": "right" if checkpoint.has_checksum else "none: an earlier version, or another program, wrote it",
     }
     return {name: text or "unknown" for name, text in facts.items()}
 

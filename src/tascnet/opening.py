@@ -20,7 +20,7 @@ def open_network(path: str | Path, console: Console | None = None, use: Use = "n
     Args:
         path: a run folder (its newest checkpoint), a checkpoint folder, the folder or the one file of a shared network,
             a file of weights made elsewhere (`weights.foreign`), a name that `tascnet weights list` shows, or
-            owner/name on Hugging Face's hub. What is known by name is downloaded once.
+            hf:owner/name on Hugging Face's hub. What is known by name is downloaded once.
         console: for the progress of a download.
         use: which weights of a run are taken; of a checkpoint folder by itself, "average" are its averaged weights.
 

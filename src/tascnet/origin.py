@@ -4,6 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
+MAX_FIGURE = 1e300
+"""Largest number that counts as a measured figure."""
+
 
 @dataclass(frozen=True)
 class Origin:
@@ -106,12 +109,14 @@ def told(data: Mapping[str, Any]) -> str:
 
 
 def numbers(values: Any) -> dict[str, float]:
-    """Those entries of a mapping that are numbers."""
-    return {
-        str(name): float(value)
-        for name, value in _mapping(values).items()
-        if isinstance(value, int | float) and not isinstance(value, bool)
-    }
+    """Those entries of a mapping that are finite numbers."""
+    return {str(name): float(value) for name, value in _mapping(values).items() if _is_number(value)}
+
+
+def _is_number(value: Any) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return abs(value) <= MAX_FIGURE  # not NaN, either; an integer of a file may be too large for a float
 
 
 def _mapping(values: Any) -> dict[str, Any]:

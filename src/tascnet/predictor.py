@@ -114,7 +114,7 @@ class Predictor:
         Args:
             path: what `open_network` opens: a run folder (its newest checkpoint), a checkpoint folder, the folder or
                 the one file of a shared network, a file of weights made elsewhere, a name that `tascnet weights list`
-                shows, or owner/name on Hugging Face's hub.
+                shows, or hf:owner/name on Hugging Face's hub.
             device: where to compute.
             fusion: other fusion settings than those the checkpoint was trained with.
             use: which weights of a run: "newest", "average" (of the newest checkpoint, where the training kept one), or

@@ -9,7 +9,7 @@ from tascnet.card import UNKNOWN_LICENCE, model_card
 from tascnet.checkpoint import Checkpoint
 from tascnet.config import Config
 from tascnet.errors import InputError
-from tascnet.hub import download, hub_id, in_a_sentence
+from tascnet.hub import download, in_a_sentence, plain_hub_id
 from tascnet.model import tascnet as network
 from tascnet.network_files import write_network
 from tascnet.opening import open_network
@@ -62,8 +62,10 @@ class TASCNet(network.TASCNet, ModelHubMixin):
         """Load a trained network, on the CPU, in evaluation mode, its weights in float32.
 
         Args:
-            pretrained_model_name_or_path: what `opening.open_network` opens: a path of a network of ours or of others,
-                a name that `tascnet weights list` shows, or owner/name on Hugging Face's hub.
+            pretrained_model_name_or_path: anything that `opening.open_network` opens: a path of a network of ours or of
+                others, a name that `tascnet weights list` shows, or hf:owner/name on Hugging Face's hub. Here, as in
+                other libraries, owner/name alone is also looked up there, unless a folder `owner` is in the current
+                one; a mistyped path with one slash therefore asks the hub. `Predictor.from_checkpoint` never does.
             force_download: fetch again what is in the hub's cache.
             token: for private repositories; that of `hf auth login` by default.
             cache_dir: folder of the cache; the hub client's own by default.
@@ -74,7 +76,7 @@ class TASCNet(network.TASCNet, ModelHubMixin):
             InputError: there is no usable network of that name.
         """
         # the mixin's own method would first ask for a config.json, which these networks do not have
-        path, repo_id = pretrained_model_name_or_path, hub_id(pretrained_model_name_or_path)
+        path, repo_id = pretrained_model_name_or_path, plain_hub_id(pretrained_model_name_or_path)
         if repo_id is not None:
             path = download(repo_id, revision, cache_dir, force_download, local_files_only, token)
         return cls.from_checkpoint(open_network(path))
@@ -94,7 +96,7 @@ class TASCNet(network.TASCNet, ModelHubMixin):
             InputError: the network does not know its categories, or the hub cannot be reached or refuses.
         """
         self.as_checkpoint()  # before anything is made on the hub
-        options["model_card_kwargs"] = {"address": repo_id} | (options.get("model_card_kwargs") or {})
+        options["model_card_kwargs"] = {"address": f"hf:{repo_id}"} | (options.get("model_card_kwargs") or {})
         with in_a_sentence(repo_id, "sent", "Check the connection and call again."):
             return str(super().push_to_hub(repo_id, **options))
 

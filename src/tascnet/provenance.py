@@ -1,6 +1,5 @@
 """A checkpoint inside its run's folder -> the same, with what the run's other files tell of it."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 from tascnet.checkpoint import Checkpoint
 from tascnet.config import Config
 from tascnet.errors import InputError
-from tascnet.files import read_json
+from tascnet.files import parse_json, read_json
 from tascnet.origin import Measured, Origin, numbers
 from tascnet.settings import told_settings
 
@@ -80,8 +79,8 @@ def _lines(file: Path) -> Iterator[str]:
 def _parsed(line: str) -> dict[str, Any]:
     """A line as it was logged; nothing if it was cut short."""
     try:
-        values = json.loads(line)
-    except json.JSONDecodeError:
+        values = parse_json(line, "a line of metrics")
+    except InputError:
         return {}
     return values if isinstance(values, dict) else {}
 

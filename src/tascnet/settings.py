@@ -10,7 +10,7 @@ from typing import Any, Literal
 from jsonargparse import ArgumentError, ArgumentParser
 
 from tascnet.config import Config, DataConfig, DatasetConfig, InputConfig, ModelConfig
-from tascnet.errors import InputError
+from tascnet.errors import InputError, shorten, shown
 from tascnet.files import read_yaml
 
 _POSITIVE = (
@@ -72,12 +72,29 @@ _SHARES = (
     "optimizer.backbone_layer_decay",
     "optimizer.momentum",
 )
+_LAYER_COUNTS = (
+    "model.things_head.rpn_convs",
+    "model.things_head.box_convs",
+    "model.things_head.mask_convs",
+)
+_MAX_LAYERS = 100
+"""Bound of these: building a billion layers takes all memory, whatever their size. Known networks have up to 4."""
+
+MAX_INTEGER = 2**31 - 1
+"""Bound of all integers but seeds: pixels, channels and steps go to libraries that count with 32 bits."""
+
+MAX_SEED = 2**63 - 1
+"""Bound of seeds, which PyTorch and numpy take as 64 bits with a sign."""
+
+_MAX_LIST = 1000
+"""Entries of a list in the settings."""
+
 WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 """Endings of files of weights that are read without executing anything."""
 
 NETWORK = (
     "a run folder, a checkpoint folder, a shared folder or .safetensors file, a file of weights made elsewhere, a name "
-    "that tascnet weights list shows, or owner/name on Hugging Face's hub"
+    "that tascnet weights list shows, or hf:OWNER/NAME of Hugging Face's hub"
 )
 """All that a user may give where a network is wanted; `opening.open_network` opens it."""
 
@@ -98,6 +115,10 @@ def check(config: Config) -> Config:
 
 
 def _check_all_but_data_sets(config: Config) -> Config:
+    _check_bounds(to_dict(config), "")
+    for name in _LAYER_COUNTS:
+        value = _value(config, name)
+        _require(name, value, value <= _MAX_LAYERS, f"at most {_MAX_LAYERS}")
     for name in _POSITIVE:
         value = _value(config, name)
         _require(name, value, value > 0, "greater than 0")
@@ -184,8 +205,9 @@ def _parsed(values: dict[str, Any]) -> Config:
     parser = _parser()
     try:
         return Config(**vars(parser.instantiate_classes(parser.parse_object(values))))
-    except (ArgumentError, KeyError, TypeError) as error:
-        raise InputError(f"the settings are not valid: {error}") from error
+    except (ArgumentError, KeyError, TypeError, RecursionError, OverflowError) as error:
+        # the error quotes values, which may be of any size
+        raise InputError(f"the settings are not valid: {shorten(str(error), 600)}") from error
 
 
 def first_difference(config: Config, other: Config) -> str:
@@ -234,15 +256,34 @@ def _check_groups(values: Mapping[str, Any], group: type, prefix: str = "") -> N
     known = [setting.name for setting in fields(group)]
     for name in values:
         if name not in known:
-            raise InputError(f"{prefix}{name} is not a setting; known are {', '.join(known)}. Mend the name.")
+            raise InputError(
+                f"{prefix}{shorten(str(name), 80)} is not a setting; known are {', '.join(known)}. Mend the name."
+            )
     for setting in fields(group):
         name, value = prefix + setting.name, values.get(setting.name, ...)
         if value is None and setting.default is not None:
             raise InputError(f"{name} is empty; give it a value, or leave it out for the default.")
         if value is not ... and isinstance(setting.type, type) and is_dataclass(setting.type):
             if not isinstance(value, Mapping):
-                raise InputError(f"{name} is {value!r}; it is a group of settings. Name one of them.")
+                raise InputError(f"{name} is {shown(value)}; it is a group of settings. Name one of them.")
             _check_groups(value, setting.type, f"{name}.")
+
+
+def _check_bounds(value: Any, name: str) -> None:
+    """Check that every number of the settings is one that computers count with, and every list is of sane length."""
+    if isinstance(value, Mapping):
+        for key, entry in value.items():
+            _check_bounds(entry, f"{name}.{key}" if name else str(key))
+    elif isinstance(value, list | tuple):
+        if len(value) > _MAX_LIST:
+            raise InputError(f"{name} has {len(value):,} entries; it must have at most {_MAX_LIST:,}.")
+        for entry in value:
+            _check_bounds(entry, name)
+    elif isinstance(value, int):
+        most = MAX_SEED if name.endswith(".seed") else MAX_INTEGER
+        _require(name, value, abs(value) <= most, f"at most {most:,}")
+    elif isinstance(value, float):
+        _require(name, value, math.isfinite(value), "a finite number")
 
 
 def _check_input(inputs: InputConfig) -> None:
@@ -370,4 +411,4 @@ def _value(config: Config, name: str) -> float:
 
 def _require(name: str, value: float, holds: bool, wanted: str) -> None:
     if not holds or not math.isfinite(value):
-        raise InputError(f"{name} is {value}; it must be {wanted}.")
+        raise InputError(f"{name} is {shown(value)}; it must be {wanted}.")

@@ -57,7 +57,9 @@ def share(
     if output is not None and output.suffix == SUFFIX:
         write_shared_file(checkpoint, output, precision)
     elif output is not None:
-        write_shared_folder(checkpoint, output, precision, model_card(checkpoint, push or output.name, licence))
+        write_shared_folder(
+            checkpoint, output, precision, model_card(checkpoint, f"hf:{push}" if push else output.name, licence)
+        )
     if output is not None:
         before, after = _megabytes(checkpoint.folder), _megabytes(output)
         say(console, f"{output}: weights of {after:.1f} MB in {precision}; those of {path} are {before:.1f} MB")
@@ -65,7 +67,7 @@ def share(
         with tempfile.TemporaryDirectory() as temporary:
             folder = output or Path(temporary) / "network"
             if output is None:
-                write_shared_folder(checkpoint, folder, precision, model_card(checkpoint, push, licence))
+                write_shared_folder(checkpoint, folder, precision, model_card(checkpoint, f"hf:{push}", licence))
             say(console, f"sent to {upload(folder, push)}")
 
 

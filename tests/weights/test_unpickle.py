@@ -155,10 +155,50 @@ def test_damaged(content: bytes) -> None:
 def test_a_list_that_holds_itself() -> None:
     endless: list[Any] = []
     endless.append(endless)
-    with pytest.raises(pickle.UnpicklingError, match="RecursionError"):
+    with pytest.raises(pickle.UnpicklingError, match="a container that is inside of itself"):
         read_pickle(pickle.dumps(endless))
 
 
 def test_bytes_stay_what_they_are() -> None:
     value = struct.pack("<d", 1.5)
     assert read_pickle(pickle.dumps(value, 2)) == value
+
+
+def _operations(*parts: bytes) -> bytes:
+    return b"\x80\x02" + b"".join(parts) + b"."
+
+
+@pytest.mark.parametrize(
+    ("content", "finding"),
+    [
+        (_operations(b"]r", (0x0F000000).to_bytes(4, "little")), "numbers its values up to 251658240"),
+        (b"(dp4000000000\n.", "numbers its values up to 4000000000"),
+        (_operations(b"}", b")", b"\x85" * 100_000, b"K\x01s"), "nested more than 50 levels"),
+        (_operations(b"]q\x00", b"h\x00a"), "inside of itself"),
+        (b"\x80\x04" + b"\x8f" * 600_000 + b".", "more than 500,000 steps"),
+        (b"\x80\x05\x96" + (10 << 30).to_bytes(8, "little") + b".", "only 1 remain"),
+        (
+            _operations(
+                b"c_codecs\nencode\nq\x00X",
+                (10**5).to_bytes(4, "little"),
+                b"x" * 10**5,
+                b"q\x01](" + b"h\x00h\x01\x85R" * 500 + b"e",
+            ),
+            "many times larger than the file",
+        ),
+    ],
+    ids=["memo", "memo-text", "tuples", "itself", "steps", "bytearray", "copies"],
+)
+def test_a_few_bytes_that_ask_for_much(content: bytes, finding: str) -> None:
+    with pytest.raises(pickle.UnpicklingError, match=finding):
+        read_pickle(content)
+
+
+def test_shared_values_are_converted_once() -> None:
+    nested: list[Any] = []
+    for _ in range(40):
+        nested = [nested, nested]  # 2 ** 40 lists, if each were converted
+    found = read_pickle(pickle.dumps(nested, protocol=2))
+    assert found[0] is found[1]
+    with pytest.raises(pickle.UnpicklingError, match="it holds an array of type"):
+        read_pickle(_operations(b"cnumpy\ndtype\n", pickle.dumps(nested, protocol=2)[2:-1], b"\x85R"))

@@ -126,10 +126,7 @@ def get(name: str, console: Console) -> Path:
     Raises:
         InputError: there are no known weights of that name, the download fails, or the file is another one.
     """
-    download = download_of(name)
-    if download.path.is_file():
-        download.check()
-    return download.get(console)
+    return download_of(name).get(console)
 
 
 def cached(name: str) -> Path | None:

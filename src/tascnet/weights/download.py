@@ -1,7 +1,6 @@
 """A URL -> a file in the cache: once, resumed where the connection broke, checked, and renamed when it is complete."""
 
 import hashlib
-import json
 import os
 import time
 from collections.abc import Iterator
@@ -19,7 +18,7 @@ from rich.console import Console
 from tascnet import __version__
 from tascnet.display import Bar, progress_bar, say
 from tascnet.errors import InputError
-from tascnet.files import check_writable, write_json
+from tascnet.files import check_writable, read_json, write_json
 
 TIMEOUT_SECONDS = 30.0  # without a byte; then the connection counts as broken
 WAITS = (1.0, 2.0, 4.0)  # seconds before each new try; they begin again whenever a try has brought bytes
@@ -62,9 +61,11 @@ class Download:
         """The file; it is downloaded if it is not there. Processes that want the same file wait for one another.
 
         Raises:
-            InputError: the cache cannot be written to, the file cannot be had, or it is not what its source says.
+            InputError: the cache cannot be written to, the file cannot be had, or it is not what its source says; one
+                that is in the cache may have been damaged since.
         """
         if self.path.is_file():
+            self.check()
             return self.path
         try:
             check_writable(self.path.parent)
@@ -157,9 +158,9 @@ class _Part:
     def validator(self, url: str) -> str | None:
         """What the server called this version of the file; None if it cannot be gone on with."""
         try:
-            facts = json.loads(self._facts.read_text(encoding="utf-8"))
+            facts = read_json(self._facts)
             return str(facts["validator"]) if facts["url"] == url else None
-        except (OSError, ValueError, KeyError, TypeError):
+        except (InputError, KeyError, TypeError):
             return None
 
     def begin(self, url: str, response: HTTPResponse) -> None:

@@ -4,7 +4,7 @@ import hashlib
 from pathlib import Path
 
 from tascnet.data.problems import first_few
-from tascnet.errors import InputError
+from tascnet.errors import InputError, shorten
 from tascnet.weights.detectron2 import from_detectron2, is_detectron2
 from tascnet.weights.layout import Foreign
 from tascnet.weights.state_file import read_state
@@ -27,13 +27,24 @@ def read_foreign(path: str | Path) -> Foreign:
     """
     path = Path(path)
     state = read_state(path)
-    if is_detectron2(state):
-        return from_detectron2(state, path.name)
-    if is_torchvision(state):
-        without_eps = _checksum(path).startswith(_WITHOUT_EPS)
-        return from_torchvision(state, path.name, *([0.0] if without_eps else []))
+    try:
+        if is_detectron2(state):
+            return from_detectron2(state, path.name)
+        if is_torchvision(state):
+            without_eps = _checksum(path).startswith(_WITHOUT_EPS)
+            return from_torchvision(state, path.name, *([0.0] if without_eps else []))
+    except KeyError as error:  # before the shapes are compared, importers read some tensors to find the settings
+        raise InputError(
+            f"{path} lacks the tensor {shorten(str(error.args[0]))} (as it is called here). It may be cut short, or be "
+            f"another network: readable are {READABLE}."
+        ) from error
+    except (IndexError, TypeError, RuntimeError) as error:
+        raise InputError(
+            f"{path} holds a tensor of another shape than its network has ({shorten(str(error))}). Readable are "
+            f"{READABLE}."
+        ) from error
     raise InputError(
-        f"{path} holds a network that is not known here: its tensors are called {first_few(state, 3)}. "
+        f"{path} holds a network that is not known here: its tensors are called {first_few(map(shorten, state), 3)}. "
         f"Readable are {READABLE}."
     )
 

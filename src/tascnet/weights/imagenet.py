@@ -3,7 +3,6 @@
 No setting names a normalisation: it is found where the weights are found, and `_put` sets both or neither.
 """
 
-import json
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,6 +14,7 @@ from timm.models import PretrainedCfg
 from torch import Tensor
 
 from tascnet.errors import InputError
+from tascnet.files import read_json
 from tascnet.model.backbone import Backbone
 from tascnet.weights.state_file import read_state
 
@@ -98,7 +98,7 @@ def _from_wheel(name: str) -> _Pretrained:
             "or set model.backbone.weights to random."
         )
     file = next((Path(spec.origin).parent / "models").glob("*.pth"))
-    state = torch.load(file, map_location="cpu", weights_only=True)
+    state = read_state(file)
     names = timm.create_model(name, pretrained=False).state_dict()
     if [tuple(value.shape) for value in state.values()] != [tuple(value.shape) for value in names.values()]:
         raise InputError(
@@ -195,8 +195,8 @@ def _described(name: str) -> PretrainedCfg:
 def _description_beside(file: Path) -> tuple[str, tuple[float, ...], tuple[float, ...]] | None:
     """Architecture, mean and deviation from the config.json that timm's hub keeps beside its files, if there is one."""
     try:
-        content = json.loads((file.parent / "config.json").read_text(encoding="utf-8"))
+        content = read_json(file.parent / "config.json")
         config = content["pretrained_cfg"]
-        return content["architecture"], tuple(map(float, config["mean"])), tuple(map(float, config["std"]))
-    except (OSError, ValueError, KeyError, TypeError):
+        return str(content["architecture"]), tuple(map(float, config["mean"])), tuple(map(float, config["std"]))
+    except (ValueError, KeyError, TypeError, IndexError, OverflowError):  # an InputError is a ValueError
         return None  # none there, or another program's

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tascnet.build import build_model
+from tascnet.build import build_meta_model, build_model
 from tascnet.config import Config
 from tascnet.data.coco_categories import COCO
 from tascnet.errors import InputError
@@ -84,10 +84,9 @@ def build_foreign(
     Raises:
         InputError: a tensor is missing, is left over, or has another shape than it should.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = build_model(config, label_space)
-    wanted = model.state_dict()
+    wanted = build_meta_model(
+        config, label_space
+    ).state_dict()  # compared before a network of whatever size takes memory
     needed = {name for name in wanted if not name.startswith(tuple(initial)) and not name.endswith(NOT_TRAINED)}
     state = {name: tensor for name, tensor in state.items() if not name.endswith(NOT_TRAINED)}
     differing = sorted(needed ^ state.keys())
@@ -99,7 +98,14 @@ def build_foreign(
             f"or of another shape, {name} for one ({_shape(state.get(name))} in the file, {_shape(wanted.get(name))} "
             "expected). Known are the plain R50 and R101 FPN networks."
         )
-    model.load_state_dict(wanted | state)
+    integers = [name for name in needed if not state[name].is_floating_point()]
+    if integers:
+        kind = str(state[integers[0]].dtype).removeprefix("torch.")
+        raise InputError(f"{source}: {integers[0]} has the type {kind}, not a floating-point type. Get the file again.")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = build_model(config, label_space)
+    model.load_state_dict(model.state_dict() | state)
     return Foreign(model.eval(), config, label_space, tuple(decisions), source)
 
 
