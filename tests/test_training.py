@@ -552,6 +552,55 @@ def weights_after(config: Config, folder: Path, steps: int) -> dict[str, torch.T
     return load_file(folder / "checkpoints" / f"step_{steps:06d}" / "model.safetensors")
 
 
+class TestValidationsLeaveNoTrace:
+    @pytest.mark.parametrize("average", [0.0, 0.9])
+    def test_in_the_weights(self, tiny_config: Callable[[], Config], tmp_path: Path, average: float):
+        config = tiny_config()
+        config.model.backbone.norm, config.training.ema_decay = "bn", average
+        config.training.steps, config.training.checkpoint_every = 5, 5
+        kept = []
+        for validate_every in (0, 1, 2):
+            config.training.validate_every, config.training.show_images = validate_every, 2
+            kept.append(run(config, tmp_path / str(validate_every)))
+        for name in ("model", "training", *(["ema"] if average else [])):
+            for watched in kept[1:]:
+                assert_same(tensors(watched, f"{name}.safetensors"), tensors(kept[0], f"{name}.safetensors"))
+        statistics = {name: value for name, value in tensors(kept[0]).items() if name.endswith("num_batches_tracked")}
+        assert {int(value) for value in statistics.values()} == {5}  # they are trained, at each step
+
+    def test_in_the_mode(self, tiny_config: Callable[[], Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+        config = tiny_config()
+        config.model.backbone.norm, config.training.ema_decay = "bn", 0.5
+        config.training.steps, config.training.validate_every, config.training.show_images = 4, 1, 1
+        modes = []
+        step = loop.Training._step
+
+        def noted(self: loop.Training, *arguments: Any) -> Any:
+            modes.append([module.training for module in self.model.modules()])
+            return step(self, *arguments)
+
+        monkeypatch.setattr(loop.Training, "_step", noted)
+        run(config, tmp_path)
+        assert len(modes) == 4
+        assert all(all(of_step) for of_step in modes)
+
+    def test_in_a_run_that_is_resumed(self, tiny_config: Callable[[], Config], tmp_path: Path):
+        """Between a checkpoint and its validation, which is then made first."""
+        config = tiny_config()
+        config.model.backbone.norm, config.training.ema_decay = "bn", 0.9
+        config.training.steps, config.training.validate_every, config.training.checkpoint_every = 6, 2, 3
+        straight = run(config, tmp_path / "straight")
+        interrupted = tmp_path / "interrupted"
+        shutil.copytree(straight, interrupted)
+        shutil.rmtree(interrupted / "checkpoints" / "step_000006")
+        kept = [line for line in metrics(interrupted) if line["step"] < 4 or "loss/total" in line]
+        (interrupted / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in kept))
+        resume(interrupted, QUIET)
+        assert {line["step"] for line in metrics(interrupted) if "val/pq" in line} == {2, 4, 6}
+        for name in ("model", "ema", "training"):
+            assert_same(tensors(interrupted, f"{name}.safetensors"), tensors(straight, f"{name}.safetensors"))
+
+
 class TestLimits:
     def test_max_minutes_ends_it_early(self, tiny_config: Callable[[], Config], tmp_path: Path):
         config = tiny_config()

@@ -326,7 +326,6 @@ class Training:
             report = replace(report, ema=ema)
             if (ema["pq"] or 0) > (summary["pq"] or 0):
                 summary, weights = ema, "ema"
-        self.wrapped.train()
         step, pq = self.progress.step, summary["pq"]
         if self.team.is_first:
             if self.run.was_validated_at(step):
@@ -343,8 +342,12 @@ class Training:
         return report, network
 
     def _whole(self, model: TASCNet) -> TASCNet:
-        """The network, or where it is split over processes a copy of it: they predict different numbers of pictures."""
+        """The network with the buffers of process 0, which checkpoints hold.
+
+        Where it is split over processes, it is a copy: they predict different numbers of pictures.
+        """
         if not self.team.shards:
+            self.team.share_buffers(model)
             return model
         copy = build_model(self.config, self.label_space).to(self.fabric.device)
         copy_whole(model, copy)

@@ -96,6 +96,16 @@ class Team:
         assert isinstance(self.fabric.strategy, ModelParallelStrategy)  # for the type checker: `shards` tells
         shard(model, self.fabric.strategy.device_mesh)
 
+    def share_buffers(self, model: TASCNet) -> None:
+        """Copy the buffers of process 0, such as the statistics of batch norm, into all others; each must call this.
+
+        Each process has computed its own in the last step. DDP does the same before the next one, so the training does
+        not change.
+        """
+        if self.processes > 1:
+            for buffer in model.buffers():
+                distributed.broadcast(buffer, 0)
+
     def collect(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """The whole tensors, in process 0 at least; each must call this."""
         return collect(tensors) if self.shards else tensors
