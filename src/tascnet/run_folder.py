@@ -4,6 +4,8 @@ runs/NAME/
   config.yaml       the settings, complete
   run.json          command, versions of packages, machine, git commit, start; where the first weights come from
   state.json        running, finished or interrupted
+  running.lock      keeps other trainings out of the folder
+  running.json      who trains in it at present
   metrics.jsonl     one line for each logged step and each validation
   tensorboard/      the same as curves, and pictures of the validations
   checkpoints/      the newest checkpoints and the best one, which best.json names
@@ -35,6 +37,7 @@ from tascnet.config import Config
 from tascnet.errors import InputError
 from tascnet.files import check_writable, make_folder, read_json, read_yaml, write_json, write_text
 from tascnet.origin import Origin
+from tascnet.run_tools.lock import RunLock
 from tascnet.run_tools.metrics_file import METRICS, Line, metrics_line, parse_line, step_of
 from tascnet.run_tools.state import keep_state
 from tascnet.settings import from_dict, to_dict
@@ -65,6 +68,7 @@ class RunFolder:
 
     def __init__(self, path: Path):
         self.path = path
+        self._lock = RunLock(path)
         self.checkpoints = path / "checkpoints"
         self.pictures = path / "pictures"
         self.bad_batches = path / "bad_batches"
@@ -82,20 +86,24 @@ class RunFolder:
             first_weights: where the network's weights come from, a sentence for each part.
 
         Raises:
-            InputError: it cannot be written to, or holds the checkpoints of an earlier run.
+            InputError: it cannot be written to, holds the checkpoints of an earlier run, or another training is in it.
         """
         folder = cls(check_writable(path))
-        if cls.holds_checkpoints(path):
-            raise InputError(
-                f"{path} holds the checkpoints of an earlier run. Choose another --output, or go on with that run: "
-                f"tascnet train --resume {path}."
-            )
-        make_folder(folder.checkpoints)
-        make_folder(folder.pictures)
-        write_text(path / "config.yaml", yaml.safe_dump(to_dict(config), sort_keys=False))
-        write_json(path / "run.json", _facts(command) | {"first_weights": list(first_weights)}, indent=1)
-        write_text(folder._metrics, "")
+        with folder.locked(command):
+            folder._begin(config, command, first_weights)
         return folder
+
+    def _begin(self, config: Config, command: str, first_weights: Sequence[str]) -> None:
+        if self.holds_checkpoints(self.path):
+            raise InputError(
+                f"{self.path} holds the checkpoints of an earlier run. Choose another --output, or go on with that "
+                f"run: tascnet train --resume {self.path}."
+            )
+        make_folder(self.checkpoints)
+        make_folder(self.pictures)
+        write_text(self.path / "config.yaml", yaml.safe_dump(to_dict(config), sort_keys=False))
+        write_json(self.path / "run.json", _facts(command) | {"first_weights": list(first_weights)}, indent=1)
+        write_text(self._metrics, "")
 
     @classmethod
     def open(cls, path: Path) -> "RunFolder":
@@ -111,9 +119,41 @@ class RunFolder:
             )
         return cls(check_writable(path))
 
+    @contextmanager
+    def locked(self, command: str) -> Iterator[None]:
+        """Keep other trainings out of the folder while the block runs.
+
+        Args:
+            command: what the user called; it is named to others.
+
+        Raises:
+            InputError: another training is in it; its process is named.
+        """
+        before = self._lock.is_held
+        self._lock.acquire(command)
+        try:
+            yield
+        finally:
+            if not before:
+                self._lock.release()
+
     def command(self) -> str:
         """What the user called to start the run."""
-        return str(read_json(self.path / "run.json")["command"])
+        return str(self._facts().get("command", ""))
+
+    def _facts(self) -> dict[str, Any]:
+        """What run.json holds.
+
+        Raises:
+            InputError: it cannot be read.
+        """
+        facts = read_json(self.path / "run.json")
+        if not isinstance(facts, dict):
+            raise InputError(
+                f"{self.path / 'run.json'} holds no facts of a run, but a {type(facts).__name__}. Restore it from a "
+                'copy, or write {"command": "", "first_weights": []} into it.'
+            )
+        return facts
 
     def origin(self, weights: Sequence[str], data: Mapping[str, Any]) -> Origin:
         """Where a network that starts here comes from.
@@ -122,7 +162,7 @@ class RunFolder:
             weights: where its first weights came from.
             data: what it is trained on.
         """
-        return Origin.of_run(read_json(self.path / "run.json"), weights, data)
+        return Origin.of_run(self._facts(), weights, data)
 
     @staticmethod
     def holds_checkpoints(path: Path) -> bool:
@@ -210,9 +250,9 @@ class RunFolder:
         """While the block runs, state.json says that the run goes on; afterwards, how it ended. Curves are closed.
 
         Raises:
-            InputError: state.json cannot be written.
+            InputError: state.json cannot be written, or another training is in the folder.
         """
-        with keep_state(self.path):
+        with self.locked(self.command()), keep_state(self.path):
             try:
                 yield
             finally:

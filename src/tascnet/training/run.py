@@ -1,7 +1,8 @@
 """A config and a folder -> data sets, network, processes, and the loop over them; or the same from a checkpoint."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -68,43 +69,55 @@ def _train_here(config: Config, folder: Path, command: str, console: Console) ->
     train_set, val_set = _open_data(config)
     label_space = train_set.label_space
     model, weights = _new_model(config, label_space, console)
-    if place.processes == 1:
-        run = RunFolder.create(folder, config, command, weights)
-        team = Team(config.training, place)
-    else:
-        team = Team(config.training, place)
-        run = team.first_does(lambda: RunFolder.create(folder, config, command, weights))
-    origin = run.origin(weights, told_settings(config.data.train))
-    shares = Shares(config.data.batch_size, config.training.accumulate, place.processes, place.process)
-    return Training(config, run, console, team, train_set, val_set, label_space, model, shares, origin).run_to_the_end()
+    team = Team(config.training, place)
+    run = team.first_does(lambda: RunFolder.create(folder, config, command, weights))
+    with _alone_in(run, command, team):
+        origin = run.origin(weights, told_settings(config.data.train))
+        shares = Shares(config.data.batch_size, config.training.accumulate, place.processes, place.process)
+        training = Training(config, run, console, team, train_set, val_set, label_space, model, shares, origin)
+        return training.run_to_the_end()
 
 
 def _resume_here(folder: Path, console: Console) -> Report:
     """Go on with a run, as one of the processes."""
     place = Place.from_environment() or Place()
     run = RunFolder.open(folder)
-    checkpoint, saved = _newest_usable(folder, console)
-    config = checkpoint.config
-    train_set, val_set = _open_data(config)
-    check_label_space(checkpoint, train_set.label_space)
-    shares = _shares(config, saved.progress.images_per_step, place)
+    config = run.config()
     team = Team(config.training, place)
-    team.first_does(lambda: _tidy(run, saved.progress.step))
-    say(console, f"going on from step {saved.progress.step} ({checkpoint.folder})")
-    # the network's channels are in the order of the checkpoint's categories
-    return Training(
-        config,
-        run,
-        console,
-        team,
-        train_set,
-        val_set,
-        checkpoint.label_space,
-        checkpoint.model,
-        shares,
-        with_what_its_run_knows(checkpoint).origin,
-        saved,
-    ).run_to_the_end()
+    with _alone_in(run, f"tascnet train --resume {folder}", team):  # before anything is read that another may change
+        checkpoint, saved = _newest_usable(folder, console)
+        _check_unchanged(config, checkpoint, folder)
+        train_set, val_set = _open_data(config)
+        check_label_space(checkpoint, train_set.label_space)
+        shares = _shares(config, saved.progress.images_per_step, place)
+        team.first_does(lambda: _tidy(run, saved.progress.step))
+        say(console, f"going on from step {saved.progress.step} ({checkpoint.folder})")
+        # the network's channels are in the order of the checkpoint's categories
+        return Training(
+            config,
+            run,
+            console,
+            team,
+            train_set,
+            val_set,
+            checkpoint.label_space,
+            checkpoint.model,
+            shares,
+            with_what_its_run_knows(checkpoint).origin,
+            saved,
+        ).run_to_the_end()
+
+
+@contextmanager
+def _alone_in(run: RunFolder, command: str, team: Team) -> Iterator[None]:
+    """While the block runs, process 0 keeps other trainings out of the folder, on behalf of all processes of this one.
+
+    Raises:
+        InputError: another training is in it.
+    """
+    with ExitStack() as stack:
+        team.first_does(lambda: stack.enter_context(run.locked(command)))
+        yield
 
 
 def _in_processes(
@@ -166,6 +179,17 @@ def _check_same_run(config: Config, earlier: Config, folder: Path) -> None:
         raise InputError(
             f"{folder} holds a run with other settings ({difference}), so it cannot go on with these. Choose another "
             "--output, or give the same settings."
+        )
+
+
+def _check_unchanged(config: Config, checkpoint: Checkpoint, folder: Path) -> None:
+    """Refuse edited settings: the steps taken so far would not be those of the run that config.yaml describes."""
+    difference = first_difference(config, checkpoint.config)
+    if difference:
+        raise InputError(
+            f"{folder / 'config.yaml'} is not what the run was started with ({difference} in "
+            f"{checkpoint.folder.name}). A run resumes with its own settings: copy {checkpoint.folder / 'config.yaml'} over it, or start another "
+            f"run with the new settings: tascnet train --config {folder / 'config.yaml'} --init {folder}."
         )
 
 
