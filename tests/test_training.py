@@ -598,9 +598,10 @@ class TestOneTrainingAtATime:
         def fail(*arguments: Any) -> None:
             raise InputError("no such optimiser")
 
-        with monkeypatch.context() as patched, pytest.raises(InputError, match="no such optimiser") as error:
+        with monkeypatch.context() as patched:
             patched.setattr(loop, "build_optimizer", fail)
-            run(tiny_config(), tmp_path)
+            with pytest.raises(InputError, match="no such optimiser") as error:
+                run(tiny_config(), tmp_path)
         assert error.traceback  # whoever holds it, as a notebook does, holds no lock
         run(tiny_config(), tmp_path)
 

@@ -1,5 +1,6 @@
 """Writing files so that a reader never meets half of one."""
 
+import errno
 import json
 import os
 import shutil
@@ -16,6 +17,18 @@ from tascnet.errors import InputError
 UNFINISHED = ".writing-"
 """How the names of folders begin that are not complete, or are on their way out."""
 
+_DISK_TROUBLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
+"""Full disk, full quota, largest size of a file, broken disk, disk that has become read-only."""
+
+
+class UnwritableError(InputError):
+    """A file cannot be written (a full disk, mostly); the message names the file and the reason."""
+
+
+def unwritable(path: str | Path, error: OSError) -> UnwritableError:
+    """The error that names a file which cannot be written."""
+    return UnwritableError(f"cannot write {path}: {error.strerror or error}. Check permission and free space.")
+
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
@@ -25,23 +38,32 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     suffix of `path`, because many writers choose their format by it.
 
     Raises:
-        InputError: the folder cannot be made or written to, or `path` is a folder.
+        InputError: the folder cannot be made or written to, `path` is a folder, or the disk is full.
     """
     path = Path(path)
     make_folder(path.parent)
     try:
         handle, name = tempfile.mkstemp(prefix=f".{path.stem[:64]}.", suffix=path.suffix, dir=path.parent)
         os.close(handle)
+        temporary = Path(name)
+        temporary.unlink()
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))  # now less what the umask forbids
+        mode = temporary.stat().st_mode & 0o777
     except OSError as error:
         raise InputError(
             f"cannot write in {path.parent}: {error.strerror}. Choose a folder that you may write to."
         ) from error
-    temporary = Path(name)
     try:
         yield temporary
         _flush_to_disk(temporary)
-        temporary.chmod(0o666 & ~_umask())
+        temporary.chmod(mode)  # some writers put another file in its place
         _rename(temporary, path)
+    except OSError as error:
+        with suppress(FileNotFoundError):
+            temporary.unlink()
+        if error.errno in _DISK_TROUBLE:
+            raise unwritable(path, error) from error
+        raise
     except BaseException:
         with suppress(FileNotFoundError):
             temporary.unlink()
@@ -56,12 +78,15 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     already is replaced. The block may write files, no folders.
 
     Raises:
-        InputError: the folder above cannot be made or written to.
+        InputError: the folder above cannot be made or written to, or the disk is full.
     """
     path = Path(path)
     make_folder(path.parent)
     try:
         temporary = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=path.parent))
+        temporary.rmdir()
+        temporary.mkdir()  # now less what the umask forbids
+        mode = temporary.stat().st_mode & 0o666
     except OSError as error:
         raise InputError(
             f"cannot write in {path.parent}: {error.strerror}. Choose a folder that you may write to."
@@ -70,12 +95,18 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
         yield temporary
         for file in temporary.iterdir():
             _flush_to_disk(file)
-            file.chmod(0o666 & ~_umask())
-        temporary.chmod(0o777 & ~_umask())
-        if path.exists():
+            file.chmod(mode)
+        if path.is_symlink():
+            path.unlink()  # the folder that it leads to lies elsewhere, and stays
+        elif path.exists():
             shutil.rmtree(path)
         temporary.rename(path)
         _flush_to_disk(path.parent)  # the new name, too
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if error.errno in _DISK_TROUBLE:
+            raise unwritable(path, error) from error
+        raise
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
@@ -137,7 +168,9 @@ def read_json(path: str | Path, replace_object: Callable[[dict[str, Any]], Any] 
     """
     try:
         return json.loads(_read_text(Path(path)), object_hook=replace_object)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, a number of 5000 digits; brackets in brackets
+        if isinstance(error, InputError):
+            raise
         raise InputError(
             f"{path} is not valid JSON ({error}). It may be cut short: copy or download it again."
         ) from error
@@ -151,7 +184,9 @@ def read_yaml(path: str | Path) -> Any:
     """
     try:
         return yaml.safe_load(_read_text(Path(path)))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError, OverflowError) as error:
+        if isinstance(error, InputError):
+            raise
         raise InputError(f"{path} is not valid YAML ({' '.join(str(error).split())}). Mend the file.") from error
 
 
@@ -180,9 +215,3 @@ def _flush_to_disk(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -19,7 +19,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from importlib.metadata import version
 from io import BytesIO
@@ -35,7 +35,16 @@ from torch.utils.tensorboard import SummaryWriter
 from tascnet import __version__
 from tascnet.config import Config
 from tascnet.errors import InputError
-from tascnet.files import check_writable, make_folder, read_json, read_yaml, write_json, write_text
+from tascnet.files import (
+    UnwritableError,
+    check_writable,
+    make_folder,
+    read_json,
+    read_yaml,
+    unwritable,
+    write_json,
+    write_text,
+)
 from tascnet.origin import Origin
 from tascnet.run_tools.lock import RunLock
 from tascnet.run_tools.metrics_file import METRICS, Line, metrics_line, parse_line, step_of
@@ -231,19 +240,21 @@ class RunFolder:
                 f"cannot write to {self._metrics}: {error.strerror}. Check permission and free space. "
                 f"{self.how_to_go_on()}"
             ) from error
-        for name, value in values.items():
-            if value is not None:
-                self._tensorboard(step).add_scalar(name, value, step)
+        with self._writing_curves():
+            for name, value in values.items():
+                if value is not None:
+                    self._tensorboard(step).add_scalar(name, value, step)
 
     def show(self, step: int, pictures: Mapping[str, Picture]) -> None:
         """Show pictures in TensorBoard, each under its name with a slider over the steps."""
-        writer: Any = self._tensorboard(step).file_writer
-        for name, picture in pictures.items():
-            # add_image() would write PNGs, five times as large
-            height, width, _ = picture.shape
-            image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=_jpeg(picture))
-            summary = Summary(value=[Summary.Value(tag=f"pictures/{name}", image=image)])
-            writer.add_summary(summary, step)
+        with self._writing_curves():
+            writer: Any = self._tensorboard(step).file_writer
+            for name, picture in pictures.items():
+                # add_image() would write PNGs, five times as large
+                height, width, _ = picture.shape
+                image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=_jpeg(picture))
+                summary = Summary(value=[Summary.Value(tag=f"pictures/{name}", image=image)])
+                writer.add_summary(summary, step)
 
     @contextmanager
     def kept_state(self) -> Iterator[None]:
@@ -255,8 +266,11 @@ class RunFolder:
         with self.locked(self.command()), keep_state(self.path):
             try:
                 yield
-            finally:
-                self.close()
+            except BaseException:
+                with suppress(UnwritableError):  # the first error matters more
+                    self.close()
+                raise
+            self.close()
 
     def how_to_go_on(self) -> str:
         """A sentence for somebody whose run has ended before its time."""
@@ -265,10 +279,22 @@ class RunFolder:
         return f"Go on with: tascnet train --resume {self.path}"
 
     def close(self) -> None:
-        """Write out what is still in memory."""
+        """Write out what is still in memory.
+
+        Raises:
+            InputError: the disk is full.
+        """
         if self._curves is not None:
-            self._curves.close()
-            self._curves = None
+            curves, self._curves = self._curves, None
+            with self._writing_curves():
+                curves.close()
+
+    @contextmanager
+    def _writing_curves(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise unwritable(self.path / "tensorboard", error) from error
 
     def _tensorboard(self, step: int) -> SummaryWriter:
         """The event file. It is opened when first used, and then hides what earlier ones hold from `step` on."""

@@ -8,6 +8,7 @@ import torch
 from torch import distributed
 
 from tascnet.errors import InputError, Interrupted
+from tascnet.files import UnwritableError
 
 _NO_MEMORY = ("out of memory", "can't allocate memory", "Cannot allocate memory", "not enough memory")
 _PEER_GONE = ("gloo", "Connection closed by peer", "Connection reset by peer", "Broken pipe", "NCCL", "TCPStore")
@@ -30,11 +31,14 @@ def explained(
         asked: whether this process was asked to stop.
 
     Raises:
-        InputError: memory ran out, a process that loads data died, or another process of the training did.
+        InputError: memory ran out, the disk is full, a process that loads data died or gives no batch, or another
+            process of the training died.
         Interrupted: such a process died, because all of them were asked to stop and it had not yet learnt to wait.
     """
     try:
         yield
+    except UnwritableError as error:
+        raise InputError(f"{error} {go_on()}") from error
     except InputError:
         raise
     except (RuntimeError, MemoryError) as error:

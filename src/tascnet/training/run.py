@@ -188,8 +188,9 @@ def _check_unchanged(config: Config, checkpoint: Checkpoint, folder: Path) -> No
     if difference:
         raise InputError(
             f"{folder / 'config.yaml'} is not what the run was started with ({difference} in "
-            f"{checkpoint.folder.name}). A run resumes with its own settings: copy {checkpoint.folder / 'config.yaml'} over it, or start another "
-            f"run with the new settings: tascnet train --config {folder / 'config.yaml'} --init {folder}."
+            f"{checkpoint.folder.name}). A run resumes with its own settings: copy {checkpoint.folder / 'config.yaml'} "
+            "over it, or start another run with the new settings: "
+            f"tascnet train --config {folder / 'config.yaml'} --init {folder}."
         )
 
 
