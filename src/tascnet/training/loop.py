@@ -246,7 +246,7 @@ class Training:
         config = self.config
         steps = range(self.progress.step, config.training.steps)
         num_samples = config.training.steps * self.shares.images_per_step
-        loader = load_batches(
+        return load_batches(
             build_stream(config.data, self.train_set, num_samples, config.training.seed, self.console),
             self.shares,
             steps,
@@ -255,14 +255,13 @@ class Training:
             pin_memory=self.fabric.device.type == "cuda",
             skip=config.data.on_bad_sample == "skip",
         )
-        loaded: Any = self.fabric.setup_dataloaders(loader, use_distributed_sampler=False)
-        return loaded
 
     def _batches(self, loader: Iterable[Loaded]) -> Iterator[list[Batch]]:
         """The batches of each step; raises where a sample cannot be read."""
         for batches in by_step(loader, self.shares.rounds):
             self._note_problems([problem for batch in batches for problem in batch.problems])
-            yield [batch.or_raise() for batch in batches]
+            device = self.fabric.device
+            yield [batch.or_raise().to(device, non_blocking=device.type == "cuda") for batch in batches]
 
     def _note_problems(self, problems: list[str]) -> None:
         for problem in problems:

@@ -18,6 +18,7 @@ from tascnet.display import say
 from tascnet.errors import InputError
 from tascnet.model.tascnet import TASCNet
 from tascnet.opening import open_network
+from tascnet.place import Place, restarts
 from tascnet.provenance import with_what_its_run_knows
 from tascnet.reports.report import Report
 from tascnet.run_folder import RunFolder
@@ -27,7 +28,7 @@ from tascnet.training.batches import Shares
 from tascnet.training.loop import Training
 from tascnet.training.processes import start
 from tascnet.training.state import SavedState, read_state
-from tascnet.training.team import Place, Team
+from tascnet.training.team import Team
 from tascnet.weights.imagenet import load_imagenet_weights
 from tascnet.weights.initialize import Network, initialize
 
@@ -43,7 +44,7 @@ def train(config: Config, folder: Path, command: str, console: Console) -> Repor
         Interrupted: it was asked to stop; the message says how to go on.
     """
     check(config)
-    _check_machine(config.training)
+    _check_machine(config)
     if _shall_resume(config.training) and RunFolder.holds_checkpoints(folder):
         _check_same_run(config, RunFolder.open(folder).config(), folder)
         return resume(folder, console)
@@ -59,7 +60,7 @@ def resume(folder: Path, console: Console) -> Report:
     """
     config = RunFolder.open(folder).config()
     find_checkpoints(folder)
-    _check_machine(config.training)
+    _check_machine(config)
     return _in_processes(config.training, _resume_here, (folder,), console)
 
 
@@ -170,7 +171,7 @@ def _tidy(run: RunFolder, step: int) -> None:
 
 
 def _shall_resume(training: TrainingConfig) -> bool:
-    return training.resume_if_exists or int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+    return training.resume_if_exists or restarts() > 0
 
 
 def _check_same_run(config: Config, earlier: Config, folder: Path) -> None:
@@ -194,20 +195,32 @@ def _check_unchanged(config: Config, checkpoint: Checkpoint, folder: Path) -> No
         )
 
 
-def _check_machine(training: TrainingConfig) -> None:
+def _check_machine(config: Config) -> None:
     """Check what only this machine can tell.
 
     Raises:
         InputError: a device is missing, or cannot do what is asked of it.
     """
+    training = config.training
     device = choose_device(training.accelerator)
     if training.precision == "16-mixed" and device.type == "cpu":
         raise InputError(
             "training.precision is 16-mixed, but processors do not compute in it. "
             "Set it to 32-true, or training.accelerator to a GPU."
         )
+    processes = place.processes if (place := Place.from_environment()) else training.devices
+    if processes > 1 and device.type == "mps":
+        raise InputError(
+            f"{processes} processes cannot train together on an Apple GPU. Train in one process, or set "
+            "training.accelerator to cpu."
+        )
+    if processes > 1 and device.type == "cpu" and config.model.backbone.norm == "sync_bn":
+        raise InputError(
+            "model.backbone.norm is sync_bn, but processes on a CPU cannot share the statistics of a batch; only those "
+            "on CUDA GPUs can. Set norm to frozen_bn, bn or gn, or train in one process."
+        )
     available = {"cuda": torch.cuda.device_count(), "mps": 1, "cpu": os.cpu_count() or 1}[device.type]
-    if training.devices > available and not Place.from_environment():
+    if training.devices > available and not place:
         kind = "processor cores" if device.type == "cpu" else f"{device.type} devices"
         raise InputError(
             f"training.devices is {training.devices}, but this machine has {available} {kind}. Lower it, and raise "
