@@ -2,8 +2,9 @@
 
     python benchmarks/kill_test.py
 
-A small network on generated streets, two processes that load data, an average of the weights, a checkpoint every other
-step. Equal means: every loss of every step, the weights, their average and the optimiser's state, to the last bit.
+A small network with trained batch norm on generated streets, two processes that load data, an average of the weights, a
+checkpoint every other step, a validation with pictures every third. Equal means: every loss of every step, the
+weights, their average and the optimiser's state, to the last bit.
 """
 
 import argparse
@@ -75,9 +76,9 @@ def small_config(steps: int) -> Config:
     config.data.input.color_jitter, config.data.batch_size, config.data.workers = 0.3, 2, 2
     config.data.keep_in_memory = False
     config.model.backbone.name, config.model.backbone.weights = "test_efficientnet", "random"
-    config.model.backbone.freeze_stem = False
+    config.model.backbone.freeze_stem, config.model.backbone.norm = False, "bn"
     config.training.checkpoint_every, config.training.log_every, config.training.ema_decay = 2, 1, 0.9
-    config.training.validate_every = 8
+    config.training.validate_every, config.training.show_images = 3, 1
     config.training.accelerator = "cpu"
     return config
 

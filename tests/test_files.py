@@ -1,13 +1,21 @@
 """A reader never meets half a file: not after an error, not where nothing can be written."""
 
+import errno
 import os
+import resource
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from safetensors.torch import save_file
 
+from tascnet.data.images import write_png
 from tascnet.errors import InputError
 from tascnet.files import (
+    UnwritableError,
     atomic_folder,
     atomic_path,
     check_writable,
@@ -168,7 +176,9 @@ class TestJson:
     @pytest.mark.parametrize("content", [b'{"images": [1, 2', b"", b"\xff\xd8\xff\xe0"], ids=["cut", "empty", "jpeg"])
     def test_not_json(self, tmp_path: Path, content: bytes):
         (tmp_path / "a.json").write_bytes(content)
-        with pytest.raises(InputError, match=r"a.json is not valid JSON.*(copy or download it again|not text in UTF-8)"):
+        with pytest.raises(
+            InputError, match=r"a.json is not valid JSON.*(download it again|not text in UTF-8)"
+        ):
             read_json(tmp_path / "a.json")
 
 
@@ -253,3 +263,92 @@ class TestBounds:
         os.mkfifo(tmp_path / "a.json")
         with pytest.raises(InputError, match=r"a.json is a pipe or a device"):
             read_json(tmp_path / "a.json")
+
+
+class FullDisk:
+    """Files of at most 4 KiB, which a full disk resembles."""
+
+    def __enter__(self) -> None:
+        self._before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        self._handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, self._before[1]))
+
+    def __exit__(self, *_: object) -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, self._before)
+        signal.signal(signal.SIGXFSZ, self._handler)
+
+
+class TestAFullDisk:
+    def test_a_text_file(self, tmp_path: Path):
+        write_text(tmp_path / "a.txt", "before")
+        with FullDisk(), pytest.raises(InputError, match=rf"cannot write {tmp_path}/a.txt: File too large.*free space"):
+            write_text(tmp_path / "a.txt", "x" * 5000)
+        assert names(tmp_path) == ["a.txt"]
+        assert (tmp_path / "a.txt").read_text() == "before"
+
+    def test_a_picture(self, tmp_path: Path):
+        noise = np.random.default_rng(0).integers(0, 256, (60, 61, 3), np.uint8)
+        with FullDisk(), pytest.raises(InputError, match=rf"cannot write {tmp_path}/a.png: File too large"):
+            write_png(tmp_path / "a.png", noise)
+        assert names(tmp_path) == []
+
+    def test_a_folder(self, tmp_path: Path):
+        with (
+            FullDisk(),
+            pytest.raises(InputError, match=rf"cannot write {tmp_path}/a: File too large"),
+            atomic_folder(tmp_path / "a") as temporary,
+        ):
+            (temporary / "file").write_bytes(b"x" * 5000)
+        assert names(tmp_path) == []
+
+    @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+    def test_full_in_other_ways(self, tmp_path: Path, number: int):
+        with pytest.raises(UnwritableError, match=os.strerror(number)), atomic_path(tmp_path / "a"):
+            raise OSError(number, os.strerror(number))
+
+    def test_other_errors_stay_what_they_are(self, tmp_path: Path):
+        with pytest.raises(FileNotFoundError), atomic_path(tmp_path / "a"):
+            (tmp_path / "missing").read_text()
+
+
+class TestTheUmask:
+    def test_is_never_set(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+        """It belongs to the whole process: files that other threads write at that instant would be open to all."""
+        monkeypatch.setattr(os, "umask", refuse)
+        write_text(tmp_path / "a", "")
+        with atomic_folder(tmp_path / "b") as temporary:
+            (temporary / "file").write_text("")
+
+    @pytest.mark.parametrize("mask", [0o000, 0o022, 0o027, 0o077])
+    def test_is_applied(self, tmp_path: Path, mask: int):
+        before = os.umask(mask)
+        try:
+            write_text(tmp_path / "ours", "")
+            (tmp_path / "plain").write_text("")
+            with atomic_folder(tmp_path / "folder") as temporary:
+                save_file({"a": torch.zeros(1)}, temporary / "tensors")
+            (tmp_path / "plain_folder").mkdir()
+        finally:
+            os.umask(before)
+        modes = {path.name: path.stat().st_mode for path in [*tmp_path.iterdir(), tmp_path / "folder/tensors"]}
+        assert modes["ours"] == modes["tensors"] == modes["plain"]
+        assert modes["folder"] == modes["plain_folder"]
+
+
+def test_a_link_is_replaced_and_not_what_it_leads_to(tmp_path: Path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "kept").write_text("")
+    (tmp_path / "link").symlink_to("elsewhere")
+    with atomic_folder(tmp_path / "link") as temporary:
+        (temporary / "new").write_text("")
+    assert names(tmp_path / "elsewhere") == ["kept"]
+    assert names(tmp_path / "link") == ["new"]
+    assert not (tmp_path / "link").is_symlink()
+
+
+@pytest.mark.parametrize("content", ["[" * 3000, "9" * 5000, '{"a": ' * 3000])
+@pytest.mark.parametrize("read", [read_json, read_yaml])
+def test_deep_or_huge_content(tmp_path: Path, read: Callable[[Path], object], content: str):
+    (tmp_path / "a").write_text(content)
+    with pytest.raises(InputError, match=f"{tmp_path}/a is (not valid|nested more than 100 levels deep)"):
+        read(tmp_path / "a")

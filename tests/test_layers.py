@@ -14,6 +14,7 @@ LAYERS = {
     "files": 1,
     "hub": 1,
     "origin": 1,
+    "place": 1,
     "structures": 1,
     "paste": 2,
     "planes": 2,

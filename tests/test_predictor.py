@@ -1,10 +1,12 @@
 """Predictor: whatever a photo is and however large, its result has the photo's own size."""
 
+import copy
 import gc
 import math
 import threading
 import weakref
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -83,6 +85,63 @@ def predictor(tiny_run: Path) -> Predictor:
 def assert_same(first: PanopticSegmentation, second: PanopticSegmentation) -> None:
     assert torch.equal(first.id_map, second.id_map)
     assert first.segments == second.segments
+
+
+class TestTheNetwork:
+    def test_keeps_its_mode(self, predictor: Predictor):
+        """One that is being trained is looked at on the way."""
+        model = copy.deepcopy(predictor.model).train()
+        model.fpn.eval()  # a part that is frozen
+        before = [module.training for module in model.modules()]
+        assert any(before)
+        again = Predictor(model, predictor.label_space, InputConfig(), FusionConfig())
+        assert [module.training for module in model.modules()] == before
+        again.predict(photo(33, 65))
+        again.predict_batch([photo(33, 65), photo(32, 64)], batch_size=2)
+        assert [module.training for module in model.modules()] == before
+
+    def test_predicts_in_evaluation_mode(self):
+        """Batch norm in training mode would see the one photo only, and remember it."""
+        predictor, network = stub()
+        network.train()
+        norm, seen = nn.BatchNorm2d(3), []
+        network.add_module("norm", norm)
+        network.register_forward_pre_hook(lambda module, _: seen.append((module.training, norm.training)))
+        predictor.predict(photo(16, 32))
+        assert seen == [(False, False)]
+        assert (network.training, norm.training) == (True, True)
+
+
+class TestResultsAreOrdinaryTensors:
+    """They can be changed, trained on and sent elsewhere, as those of any function."""
+
+    @pytest.mark.parametrize("via_input", [False, True])
+    @pytest.mark.parametrize("method", ["joint", "mask-guided", "unguided"])
+    def test_each_can_be_changed(self, tiny_run: Path, method: Any, via_input: bool):
+        fusion = FusionConfig(method=method, via_input=via_input, score_threshold=0.05)
+        predictor = Predictor.from_checkpoint(tiny_run, fusion=fusion)
+        prediction = predictor.predict(photo(45, 70))
+        kept = predictor.predict(photo(45, 70))
+        found = {name: value for name, value in vars(prediction).items() if isinstance(value, Tensor)}
+        found |= {f"instances.{name}": value for name, value in vars(prediction.instances).items()}
+        found["id_map"] = prediction.segmentation.id_map
+        found |= {name: getattr(prediction, name).values for name in ("stuff_logits", "residual")}
+        assert len(found) == 9
+        for name, tensor in found.items():
+            assert not tensor.is_inference(), name
+            assert not tensor.requires_grad, name
+            tensor[..., :1] = 0
+            tensor.mul_(2)
+        assert not torch.equal(prediction.stuff_logits.values, kept.stuff_logits.values)
+        again = predictor.predict(photo(45, 70))
+        assert torch.equal(again.segmentation.id_map, kept.segmentation.id_map)
+
+    def test_a_layer_can_be_trained_on_them(self, predictor: Predictor):
+        logits = predictor.predict(photo(64, 96)).stuff_logits.values
+        layer = nn.Conv2d(len(logits), 2, 1)
+        layer(logits[None]).sum().backward()
+        assert layer.weight.grad is not None
+        assert torch.allclose(layer.weight.grad[0, :, 0, 0], logits.sum((1, 2)), rtol=1e-3)
 
 
 class TestByHand:

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from rich.console import Console
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -82,6 +83,7 @@ class TestTheRunFolder:
             "config.yaml",
             "run.json",
             "state.json",
+            "running.lock",
             "metrics.jsonl",
             "report.json",
             "report.md",
@@ -550,6 +552,128 @@ def weights_after(config: Config, folder: Path, steps: int) -> dict[str, torch.T
     changed.training.keep_last = 4
     run(changed, folder)
     return load_file(folder / "checkpoints" / f"step_{steps:06d}" / "model.safetensors")
+
+
+class TestOneTrainingAtATime:
+    def test_others_are_refused_and_change_nothing(
+        self, tiny_config: Callable[[], Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        config, refused = tiny_config(), []
+
+        def try_others(step: int) -> None:
+            monkeypatch.undo()
+            before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+            for other in (lambda: train(config, tmp_path, "theirs", QUIET), lambda: resume(tmp_path, QUIET)):
+                with pytest.raises(InputError) as error:
+                    other()
+                refused.append(str(error.value))
+            assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+        patch_step(monkeypatch, try_others)
+        run(config, tmp_path)
+        assert refused[0].startswith(f"{tmp_path} is in use: process {os.getpid()} on ")
+        assert "tascnet train" in refused[0]
+        assert refused[1].startswith(f"{tmp_path} holds no checkpoint")
+        assert len([line for line in metrics(tmp_path) if "loss/total" in line]) == 2
+
+    def test_a_running_run_is_not_resumed(
+        self, tiny_config: Callable[[], Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        refused = []
+
+        def try_to_resume(step: int) -> None:
+            if step == 1:
+                with pytest.raises(InputError) as error:
+                    resume(tmp_path, QUIET)
+                refused.append(str(error.value))
+
+        patch_step(monkeypatch, try_to_resume)
+        run(tiny_config(), tmp_path)
+        assert refused[0].startswith(f"{tmp_path} is in use: process {os.getpid()} on ")
+        resume(tmp_path, QUIET)  # it has ended
+
+    def test_one_that_failed_lets_others_in(
+        self, tiny_config: Callable[[], Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        def fail(*arguments: Any) -> None:
+            raise InputError("no such optimiser")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(loop, "build_optimizer", fail)
+            with pytest.raises(InputError, match="no such optimiser") as error:
+                run(tiny_config(), tmp_path)
+        assert error.traceback  # whoever holds it, as a notebook does, holds no lock
+        run(tiny_config(), tmp_path)
+
+
+class TestEditedSettings:
+    def test_are_refused(self, tiny_run: Path, tmp_path: Path):
+        folder = tmp_path / "run"
+        shutil.copytree(tiny_run, folder)
+        file = folder / "config.yaml"
+        file.write_text(file.read_text().replace("steps: 2", "steps: 7"))
+        before = metrics(folder)
+        with pytest.raises(InputError, match=r"training.steps is 7, there it is 2 in step_000002.*--init") as error:
+            resume(folder, QUIET)
+        assert str(file) in str(error.value)
+        assert metrics(folder) == before
+
+    def test_may_be_written_in_another_way(self, tiny_run: Path, tmp_path: Path):
+        folder = tmp_path / "run"
+        shutil.copytree(tiny_run, folder)
+        file = folder / "config.yaml"
+        values = yaml.safe_load(file.read_text())
+        file.write_text("# a comment\n" + yaml.safe_dump(values, sort_keys=True, default_flow_style=True))
+        resume(folder, QUIET)
+
+
+class TestValidationsLeaveNoTrace:
+    @pytest.mark.parametrize("average", [0.0, 0.9])
+    def test_in_the_weights(self, tiny_config: Callable[[], Config], tmp_path: Path, average: float):
+        config = tiny_config()
+        config.model.backbone.norm, config.training.ema_decay = "bn", average
+        config.training.steps, config.training.checkpoint_every = 5, 5
+        kept = []
+        for validate_every in (0, 1, 2):
+            config.training.validate_every, config.training.show_images = validate_every, 2
+            kept.append(run(config, tmp_path / str(validate_every)))
+        for name in ("model", "training", *(["ema"] if average else [])):
+            for watched in kept[1:]:
+                assert_same(tensors(watched, f"{name}.safetensors"), tensors(kept[0], f"{name}.safetensors"))
+        statistics = {name: value for name, value in tensors(kept[0]).items() if name.endswith("num_batches_tracked")}
+        assert {int(value) for value in statistics.values()} == {5}  # they are trained, at each step
+
+    def test_in_the_mode(self, tiny_config: Callable[[], Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+        config = tiny_config()
+        config.model.backbone.norm, config.training.ema_decay = "bn", 0.5
+        config.training.steps, config.training.validate_every, config.training.show_images = 4, 1, 1
+        modes = []
+        step = loop.Training._step
+
+        def noted(self: loop.Training, *arguments: Any) -> Any:
+            modes.append([module.training for module in self.model.modules()])
+            return step(self, *arguments)
+
+        monkeypatch.setattr(loop.Training, "_step", noted)
+        run(config, tmp_path)
+        assert len(modes) == 4
+        assert all(all(of_step) for of_step in modes)
+
+    def test_in_a_run_that_is_resumed(self, tiny_config: Callable[[], Config], tmp_path: Path):
+        """Between a checkpoint and its validation, which is then made first."""
+        config = tiny_config()
+        config.model.backbone.norm, config.training.ema_decay = "bn", 0.9
+        config.training.steps, config.training.validate_every, config.training.checkpoint_every = 6, 2, 3
+        straight = run(config, tmp_path / "straight")
+        interrupted = tmp_path / "interrupted"
+        shutil.copytree(straight, interrupted)
+        shutil.rmtree(interrupted / "checkpoints" / "step_000006")
+        kept = [line for line in metrics(interrupted) if line["step"] < 4 or "loss/total" in line]
+        (interrupted / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in kept))
+        resume(interrupted, QUIET)
+        assert {line["step"] for line in metrics(interrupted) if "val/pq" in line} == {2, 4, 6}
+        for name in ("model", "ema", "training"):
+            assert_same(tensors(interrupted, f"{name}.safetensors"), tensors(straight, f"{name}.safetensors"))
 
 
 class TestLimits:

@@ -27,7 +27,7 @@ from tascnet import __version__
 from tascnet.build import build_meta_model, build_model
 from tascnet.config import Config
 from tascnet.errors import InputError
-from tascnet.files import UNFINISHED, atomic_folder, read_json
+from tascnet.files import UNFINISHED, UnwritableError, atomic_folder, read_json
 from tascnet.hub import download, hub_id, plain_hub_id
 from tascnet.model.tascnet import TASCNet
 from tascnet.network_files import (
@@ -109,7 +109,7 @@ def save_checkpoint(
             write_network(temporary, weights, config, facts_of(label_space, progress, origin))
             write_tensors(temporary / "training.safetensors", optimizer_state)
             write_more(temporary)
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, UnwritableError) as error:
         raise InputError(
             f"cannot write the checkpoint {final}: {error}. Check permission and free space; "
             "tascnet train --resume goes on from the checkpoint before."
@@ -302,7 +302,13 @@ def _checkpoints(path: Path) -> list[Path]:
 
 
 def _remove(folder: Path) -> None:
-    """Remove a checkpoint; under another name first, so that half of one is never taken for a whole."""
+    """Remove a checkpoint; under another name first, so that half of one is never taken for a whole.
+
+    Of a symbolic link only the link: the folder that it leads to was put elsewhere by somebody.
+    """
+    if folder.is_symlink():
+        folder.unlink()
+        return
     doomed = folder.with_name(f"{UNFINISHED}{folder.name}")
     folder.rename(doomed)
     shutil.rmtree(doomed)

@@ -3,7 +3,6 @@
 Only what parses arguments is imported here; each verb imports what it needs, so that `tascnet --help` is quick.
 """
 
-import os
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence, Set
@@ -16,6 +15,7 @@ from jsonargparse import ActionConfigFile, Namespace
 
 from tascnet.config import Config, DatasetConfig, FusionConfig, InputConfig, OnBadSample
 from tascnet.errors import InputError, Interrupted, escape_controls, shorten
+from tascnet.place import Place
 from tascnet.settings import NETWORK, Use, check_file, from_dict
 
 if TYPE_CHECKING:
@@ -610,7 +610,11 @@ def _given(options: Namespace) -> dict[str, Any]:
 def _console() -> "Console":
     from rich.console import Console  # noqa: PLC0415
 
-    return Console(quiet=os.environ.get("RANK", "0") != "0")  # of the processes that torchrun starts, the first speaks
+    try:
+        place = Place.from_environment()
+    except InputError:  # only training depends on it, and refuses it
+        place = None
+    return Console(quiet=place is not None and place.process > 0)  # of several processes, the first speaks
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from tascnet.config import (
 from tascnet.errors import InputError
 from tascnet.files import read_json
 from tascnet.reports.writing import print_report
+from tascnet.run_tools.lock import HOLDER, LOCK, RunLock
 from tascnet.settings import check
 from tascnet.training import train
 
@@ -90,7 +91,7 @@ def run_demo(output: Path, minutes: float, steps: int, command: str, console: Co
     if output.exists():
         if not _is_replaceable(output):
             raise InputError(f"{output} exists and is not an earlier demo; choose another --output.")
-        shutil.rmtree(output)
+        _empty(output, command)
     console.print(f"Training on {NUM_TRAINING_SCENES} generated street scenes, for at most {minutes:g} minutes.")
     report = train(config, output, command, console)
     print_report(report, console)
@@ -105,7 +106,34 @@ def run_demo(output: Path, minutes: float, steps: int, command: str, console: Co
 
 def _is_replaceable(folder: Path) -> bool:
     """An empty folder or an earlier demo; a long training that someone did there is neither."""
-    if not folder.is_dir() or not any(folder.iterdir()):
+    if not folder.is_dir() or not _content(folder):
         return folder.is_dir()
     facts = read_json(folder / "run.json") if (folder / "run.json").is_file() else {}
-    return str(facts.get("command", "")).startswith("tascnet demo")
+    return isinstance(facts, dict) and str(facts.get("command", "")).startswith("tascnet demo")
+
+
+def _empty(folder: Path, command: str) -> None:
+    """Remove an earlier demo, unless it is still training.
+
+    Raises:
+        InputError: it is, or something in it cannot be removed.
+    """
+    lock = RunLock(folder)
+    lock.acquire(command)
+    try:
+        for path in _content(folder):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+    except OSError as error:
+        raise InputError(
+            f"{folder}, an earlier demo, cannot be removed: {error}. Remove it by hand, or choose another --output."
+        ) from error
+    finally:
+        lock.release()
+
+
+def _content(folder: Path) -> list[Path]:
+    """All but the lock, whose file must stay where it is."""
+    return [path for path in folder.iterdir() if path.name not in (LOCK, HOLDER)]

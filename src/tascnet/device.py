@@ -14,13 +14,19 @@ def choose_device(name: str) -> torch.device:
     Raises:
         InputError: there is no such device here.
     """
-    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    numbers = {kind: torch.cuda.device_count() if kind == "cuda" else 1 for kind, is_there in there.items() if is_there}
     if name == "auto":
-        return torch.device(next(kind for kind, there in available.items() if there))
-    if not available.get(name.split(":")[0], False):
-        there = ", ".join(kind for kind, is_there in available.items() if is_there)
-        raise InputError(f"device '{name}' is not available here; choose auto or one of {there}.")
-    return torch.device(name)
+        return torch.device(next(iter(numbers)))
+    kind, colon, index = name.partition(":")
+    if kind not in numbers or (colon and not (index.isascii() and index.isdecimal())):
+        raise InputError(f"device '{name}' is not available here; choose auto or one of {', '.join(numbers)}.")
+    if colon and not 0 <= int(index[:9]) < numbers[kind]:
+        several = f"{kind}:0 to {kind}:{numbers[kind] - 1}" if numbers[kind] > 1 else f"{kind} or {kind}:0 alone"
+        raise InputError(
+            f"device '{name}' is not available here; this machine has {several}. Choose auto or one of them."
+        )
+    return torch.device(kind, int(index)) if colon else torch.device(kind)
 
 
 def peak_memory(device: torch.device) -> float:

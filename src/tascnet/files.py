@@ -1,6 +1,7 @@
 """Files written so that a reader never meets half of one; JSON and YAML read so that no content does harm."""
 
 import codecs
+import errno
 import json
 import os
 import shutil
@@ -53,6 +54,17 @@ MAX_BITS = 1000
 """Size of an integer in a YAML file; a larger one could not even become a float."""
 
 _SAFE_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # PyYAML is also built without libyaml
+_DISK_TROUBLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
+"""Full disk, full quota, largest size of a file, broken disk, disk that has become read-only."""
+
+
+class UnwritableError(InputError):
+    """A file cannot be written (a full disk, mostly); the message names the file and the reason."""
+
+
+def unwritable(path: str | Path, error: OSError) -> UnwritableError:
+    """The error that names a file which cannot be written."""
+    return UnwritableError(f"cannot write {path}: {error.strerror or error}. Check permission and free space.")
 
 
 @contextmanager
@@ -63,23 +75,32 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     suffix of `path`, because many writers choose their format by it.
 
     Raises:
-        InputError: the folder cannot be made or written to, or `path` is a folder.
+        InputError: the folder cannot be made or written to, `path` is a folder, or the disk is full.
     """
     path = Path(path)
     make_folder(path.parent)
     try:
         handle, name = tempfile.mkstemp(prefix=f".{path.stem[:64]}.", suffix=path.suffix, dir=path.parent)
         os.close(handle)
+        temporary = Path(name)
+        temporary.unlink()
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))  # now less what the umask forbids
+        mode = temporary.stat().st_mode & 0o777
     except OSError as error:
         raise InputError(
             f"cannot write in {path.parent}: {error.strerror}. Choose a folder that you may write to."
         ) from error
-    temporary = Path(name)
     try:
         yield temporary
         _flush_to_disk(temporary)
-        temporary.chmod(0o666 & ~_umask())
+        temporary.chmod(mode)  # some writers put another file in its place
         _rename(temporary, path)
+    except OSError as error:
+        with suppress(FileNotFoundError):
+            temporary.unlink()
+        if error.errno in _DISK_TROUBLE:
+            raise unwritable(path, error) from error
+        raise
     except BaseException:
         with suppress(FileNotFoundError):
             temporary.unlink()
@@ -94,12 +115,15 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     already is replaced. The block may write files, no folders.
 
     Raises:
-        InputError: the folder above cannot be made or written to.
+        InputError: the folder above cannot be made or written to, or the disk is full.
     """
     path = Path(path)
     make_folder(path.parent)
     try:
         temporary = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=path.parent))
+        temporary.rmdir()
+        temporary.mkdir()  # now less what the umask forbids
+        mode = temporary.stat().st_mode & 0o666
     except OSError as error:
         raise InputError(
             f"cannot write in {path.parent}: {error.strerror}. Choose a folder that you may write to."
@@ -108,12 +132,18 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
         yield temporary
         for file in temporary.iterdir():
             _flush_to_disk(file)
-            file.chmod(0o666 & ~_umask())
-        temporary.chmod(0o777 & ~_umask())
-        if path.exists():
+            file.chmod(mode)
+        if path.is_symlink():
+            path.unlink()  # the folder that it leads to lies elsewhere, and stays
+        elif path.exists():
             shutil.rmtree(path)
         temporary.rename(path)
         _flush_to_disk(path.parent)  # the new name, too
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if error.errno in _DISK_TROUBLE:
+            raise unwritable(path, error) from error
+        raise
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
@@ -364,9 +394,3 @@ def _flush_to_disk(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -19,6 +19,7 @@ from tascnet.data.read_ahead import read_ahead
 from tascnet.data.transforms import resize_photo, size_to_fit
 from tascnet.errors import InputError
 from tascnet.fusion import Dropped, semantic_from_stuff
+from tascnet.model.mode import evaluation_mode
 from tascnet.model.roi_flatten import roi_flatten
 from tascnet.model.tasc_loss import confidence_mask, doubt, residual, things_probability
 from tascnet.model.tascnet import Outputs, TASCNet
@@ -78,7 +79,7 @@ class Predictor:
         inputs: InputConfig | None = None,
         fusion: FusionConfig | None = None,
     ):
-        """Wrap a network; it stays on its device.
+        """Wrap a network; it stays on its device, and in its mode: it is in evaluation mode only while it predicts.
 
         Args:
             model: the network. One of `tascnet.TASCNet.from_pretrained` knows what else is needed.
@@ -93,7 +94,7 @@ class Predictor:
             own_space, own_config = described(model)
             label_space, inputs = label_space or own_space, inputs or own_config.data.input
             fusion = fusion or own_config.fusion
-        self.model = model.eval()
+        self.model = model
         self.label_space = label_space
         self._inputs = inputs
         self.score_threshold = fusion.score_threshold
@@ -264,13 +265,15 @@ class Predictor:
     def _resized(self, image: Tensor, size: Size) -> Tensor:
         return image if size == tuple(image.shape[1:]) else resize_photo(image, size, self._inputs.resize_with)
 
-    @torch.inference_mode()
+    @torch.no_grad()  # not inference_mode, whose tensors can be neither changed nor trained on
     def _predict_together(self, images: Sequence[Tensor]) -> list[Prediction]:
         """The predictions of images (3, H, W) uint8 that enter the network at one size."""
         input_size = self._input_size(images[0])
         device = self.model.backbone.pixel_mean.device
         # cat, not stack, which would change the layout of the pixels in memory
-        outputs = self.model(torch.cat([self._resized(image, input_size)[None].to(device) for image in images]))
+        inputs = torch.cat([self._resized(image, input_size)[None].to(device) for image in images])
+        with evaluation_mode(self.model):
+            outputs = self.model(inputs)
         assert isinstance(outputs, Outputs)  # for the type checker: no targets were given
         return [self._prediction(image, outputs, index, input_size) for index, image in enumerate(images)]
 

@@ -4,6 +4,8 @@ runs/NAME/
   config.yaml       the settings, complete
   run.json          command, versions of packages, machine, git commit, start; where the first weights come from
   state.json        running, finished or interrupted
+  running.lock      keeps other trainings out of the folder
+  running.json      who trains in it at present
   metrics.jsonl     one line for each logged step and each validation
   tensorboard/      the same as curves, and pictures of the validations
   checkpoints/      the newest checkpoints and the best one, which best.json names
@@ -17,7 +19,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from importlib.metadata import version
 from io import BytesIO
@@ -33,8 +35,18 @@ from torch.utils.tensorboard import SummaryWriter
 from tascnet import __version__
 from tascnet.config import Config
 from tascnet.errors import InputError
-from tascnet.files import check_writable, make_folder, read_json, read_yaml, write_json, write_text
+from tascnet.files import (
+    UnwritableError,
+    check_writable,
+    make_folder,
+    read_json,
+    read_yaml,
+    unwritable,
+    write_json,
+    write_text,
+)
 from tascnet.origin import Origin
+from tascnet.run_tools.lock import RunLock
 from tascnet.run_tools.metrics_file import METRICS, Line, metrics_line, parse_line, step_of
 from tascnet.run_tools.state import keep_state
 from tascnet.settings import from_dict, to_dict
@@ -65,6 +77,7 @@ class RunFolder:
 
     def __init__(self, path: Path):
         self.path = path
+        self._lock = RunLock(path)
         self.checkpoints = path / "checkpoints"
         self.pictures = path / "pictures"
         self.bad_batches = path / "bad_batches"
@@ -82,20 +95,24 @@ class RunFolder:
             first_weights: where the network's weights come from, a sentence for each part.
 
         Raises:
-            InputError: it cannot be written to, or holds the checkpoints of an earlier run.
+            InputError: it cannot be written to, holds the checkpoints of an earlier run, or another training is in it.
         """
         folder = cls(check_writable(path))
-        if cls.holds_checkpoints(path):
-            raise InputError(
-                f"{path} holds the checkpoints of an earlier run. Choose another --output, or go on with that run: "
-                f"tascnet train --resume {path}."
-            )
-        make_folder(folder.checkpoints)
-        make_folder(folder.pictures)
-        write_text(path / "config.yaml", yaml.safe_dump(to_dict(config), sort_keys=False))
-        write_json(path / "run.json", _facts(command) | {"first_weights": list(first_weights)}, indent=1)
-        write_text(folder._metrics, "")
+        with folder.locked(command):
+            folder._begin(config, command, first_weights)
         return folder
+
+    def _begin(self, config: Config, command: str, first_weights: Sequence[str]) -> None:
+        if self.holds_checkpoints(self.path):
+            raise InputError(
+                f"{self.path} holds the checkpoints of an earlier run. Choose another --output, or go on with that "
+                f"run: tascnet train --resume {self.path}."
+            )
+        make_folder(self.checkpoints)
+        make_folder(self.pictures)
+        write_text(self.path / "config.yaml", yaml.safe_dump(to_dict(config), sort_keys=False))
+        write_json(self.path / "run.json", _facts(command) | {"first_weights": list(first_weights)}, indent=1)
+        write_text(self._metrics, "")
 
     @classmethod
     def open(cls, path: Path) -> "RunFolder":
@@ -111,9 +128,41 @@ class RunFolder:
             )
         return cls(check_writable(path))
 
+    @contextmanager
+    def locked(self, command: str) -> Iterator[None]:
+        """Keep other trainings out of the folder while the block runs.
+
+        Args:
+            command: what the user called; it is named to others.
+
+        Raises:
+            InputError: another training is in it; its process is named.
+        """
+        before = self._lock.is_held
+        self._lock.acquire(command)
+        try:
+            yield
+        finally:
+            if not before:
+                self._lock.release()
+
     def command(self) -> str:
         """What the user called to start the run."""
-        return str(read_json(self.path / "run.json")["command"])
+        return str(self._facts().get("command", ""))
+
+    def _facts(self) -> dict[str, Any]:
+        """What run.json holds.
+
+        Raises:
+            InputError: it cannot be read.
+        """
+        facts = read_json(self.path / "run.json")
+        if not isinstance(facts, dict):
+            raise InputError(
+                f"{self.path / 'run.json'} holds no facts of a run, but a {type(facts).__name__}. Restore it from a "
+                'copy, or write {"command": "", "first_weights": []} into it.'
+            )
+        return facts
 
     def origin(self, weights: Sequence[str], data: Mapping[str, Any]) -> Origin:
         """Where a network that starts here comes from.
@@ -122,7 +171,7 @@ class RunFolder:
             weights: where its first weights came from.
             data: what it is trained on.
         """
-        return Origin.of_run(read_json(self.path / "run.json"), weights, data)
+        return Origin.of_run(self._facts(), weights, data)
 
     @staticmethod
     def holds_checkpoints(path: Path) -> bool:
@@ -191,32 +240,37 @@ class RunFolder:
                 f"cannot write to {self._metrics}: {error.strerror}. Check permission and free space. "
                 f"{self.how_to_go_on()}"
             ) from error
-        for name, value in values.items():
-            if value is not None:
-                self._tensorboard(step).add_scalar(name, value, step)
+        with self._writing_curves():
+            for name, value in values.items():
+                if value is not None:
+                    self._tensorboard(step).add_scalar(name, value, step)
 
     def show(self, step: int, pictures: Mapping[str, Picture]) -> None:
         """Show pictures in TensorBoard, each under its name with a slider over the steps."""
-        writer: Any = self._tensorboard(step).file_writer
-        for name, picture in pictures.items():
-            # add_image() would write PNGs, five times as large
-            height, width, _ = picture.shape
-            image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=_jpeg(picture))
-            summary = Summary(value=[Summary.Value(tag=f"pictures/{name}", image=image)])
-            writer.add_summary(summary, step)
+        with self._writing_curves():
+            writer: Any = self._tensorboard(step).file_writer
+            for name, picture in pictures.items():
+                # add_image() would write PNGs, five times as large
+                height, width, _ = picture.shape
+                image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=_jpeg(picture))
+                summary = Summary(value=[Summary.Value(tag=f"pictures/{name}", image=image)])
+                writer.add_summary(summary, step)
 
     @contextmanager
     def kept_state(self) -> Iterator[None]:
         """While the block runs, state.json says that the run goes on; afterwards, how it ended. Curves are closed.
 
         Raises:
-            InputError: state.json cannot be written.
+            InputError: state.json cannot be written, or another training is in the folder.
         """
-        with keep_state(self.path):
+        with self.locked(self.command()), keep_state(self.path):
             try:
                 yield
-            finally:
-                self.close()
+            except BaseException:
+                with suppress(UnwritableError):  # the first error matters more
+                    self.close()
+                raise
+            self.close()
 
     def how_to_go_on(self) -> str:
         """A sentence for somebody whose run has ended before its time."""
@@ -225,10 +279,22 @@ class RunFolder:
         return f"Go on with: tascnet train --resume {self.path}"
 
     def close(self) -> None:
-        """Write out what is still in memory."""
+        """Write out what is still in memory.
+
+        Raises:
+            InputError: the disk is full.
+        """
         if self._curves is not None:
-            self._curves.close()
-            self._curves = None
+            curves, self._curves = self._curves, None
+            with self._writing_curves():
+                curves.close()
+
+    @contextmanager
+    def _writing_curves(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise unwritable(self.path / "tensorboard", error) from error
 
     def _tensorboard(self, step: int) -> SummaryWriter:
         """The event file. It is opened when first used, and then hides what earlier ones hold from `step` on."""

@@ -107,11 +107,20 @@ def in_turn(runs: list[tuple[Config | None, Path]], console: Console) -> tuple[d
     return reports, f"process {os.environ['RANK']}, quiet {console.quiet}" + " " * 100_000  # more than a pipe holds
 
 
+def trained_norm_config(config: Config, validate_every: int) -> Config:
+    """Of a run whose network has a state that steps change and its mode decides about."""
+    config.model.backbone.norm, config.data.workers = "bn", 1
+    config.training.validate_every, config.training.show_images = validate_every, 1
+    config.training.steps = config.training.checkpoint_every = 5
+    return config
+
+
 class Runs(NamedTuple):
     """Runs of the same images a step, each in a folder of the same name.
 
     one: in one process. ddp, fsdp: in two. left_alone: of the restarted config, in two. ddp_from_one, fsdp_from_one:
-    begun in one process that accumulates, gone on in two from step 5.
+    begun in one process that accumulates, gone on in two from step 5. unwatched, watched: with trained batch norm, in
+    two, without validations on the way and with them.
     """
 
     folder: Path
@@ -139,6 +148,8 @@ def runs(
         (restarted_config(), folder / "left_alone"),
         (None, copied_up_to_step_5(folder / "accumulated", folder / "ddp_from_one", "ddp")),
         (None, copied_up_to_step_5(folder / "accumulated", folder / "fsdp_from_one", "fsdp")),
+        (trained_norm_config(calm_config(), validate_every=0), folder / "unwatched"),
+        (trained_norm_config(calm_config(), validate_every=2), folder / "watched"),
     ]
     return Runs(folder, *start(in_turn, (together,), 2, quiet=False))
 
@@ -165,7 +176,15 @@ def test_all_take_the_same_steps(runs: Runs, run: str, reference: str):
         assert not far, part
 
 
-@pytest.mark.parametrize("run", ["ddp", "fsdp"])
+@pytest.mark.parametrize("part", PARTS)
+def test_validations_leave_no_trace_in_the_weights(runs: Runs, part: str):
+    watched, unwatched = (tensors(runs.folder / name, 5, part) for name in ("watched", "unwatched"))
+    assert watched.keys() == unwatched.keys()
+    assert [name for name in watched if not torch.equal(watched[name], unwatched[name])] == []
+    assert sum("val/pq" in line for line in metrics(runs.folder / "watched")) == 3
+
+
+@pytest.mark.parametrize("run", ["ddp", "fsdp", "watched"])
 def test_the_report_of_two_is_that_of_one(runs: Runs, run: str, tmp_path: Path):
     """Three pictures in two processes, and the same weights in one."""
     whole, _ = evaluate_checkpoint(runs.folder / run, {}, {}, tmp_path, "cpu", QUIET)

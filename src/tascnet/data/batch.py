@@ -34,6 +34,10 @@ class Batch:
     def __len__(self) -> int:
         return len(self.images)
 
+    def tensors(self) -> list[Tensor]:
+        """All tensors of the batch, the images first."""
+        return [self.images, *(tensor for target in self.targets for tensor in _tensors(target))]
+
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "Batch":
         """The same batch on another device; non_blocking overlaps the copy where memory is pinned."""
         targets = [
@@ -41,6 +45,15 @@ class Batch:
             for target in self.targets
         ]
         return Batch(self.images.to(device, non_blocking=non_blocking), self.image_sizes, targets, self.names)
+
+    def share_memory(self) -> None:
+        """Move the tensors into shared memory, in place, before another process gets the batch.
+
+        Raises:
+            RuntimeError: shared memory is full.
+        """
+        for tensor in self.tensors():
+            tensor.share_memory_()
 
     def pin_memory(self) -> "Batch":
         """The same batch in page-locked memory; a `DataLoader(pin_memory=True)` calls this."""

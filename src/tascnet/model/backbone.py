@@ -12,6 +12,7 @@ from timm.models.resnet import Bottleneck
 from torch import Tensor, nn
 
 from tascnet.errors import InputError
+from tascnet.model.mode import evaluation_mode
 
 STRIDES = (4, 8, 16, 32)
 """Strides of C2..C5, pixels."""
@@ -220,8 +221,8 @@ def _try_features(network: Any) -> None:
         ValueError: their sizes or channels are not those that the network announces; or whatever the network raises.
     """
     height, width = 96, 160  # 3 x 5 positions at stride 32: no multiples of windows of 7 or 8
-    features = _channels_first(list(network.eval()(torch.zeros(1, 3, height, width))), network)
-    network.train()
+    with evaluation_mode(network):
+        features = _channels_first(list(network(torch.zeros(1, 3, height, width))), network)
     expected = [
         (1, channels, height // stride, width // stride)
         for channels, stride in zip(network.feature_info.channels(), STRIDES, strict=True)

@@ -7,6 +7,7 @@ process r takes the r-th part of each round of batches:
     round 1:  process 0: 4 5   process 1: 6 7     (two processes, batches of two, two rounds a step)
 """
 
+import multiprocessing
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,13 +16,16 @@ from types import FrameType
 from typing import Any, NamedTuple
 
 import numpy as np
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from tascnet.data.batch import Batch, collate
 from tascnet.data.sample import Sample
 from tascnet.data.stream import TrainingStream
 from tascnet.errors import InputError
 from tascnet.structures import LabelSpace
+
+BATCH_TIMEOUT = 300
+"""Seconds. A batch takes some; a worker that has sent none for so long is stuck."""
 
 MAX_SUBSTITUTES = 10
 """So many samples are tried in the place of one that cannot be read, before the data set is held to be broken."""
@@ -100,14 +104,32 @@ def load_batches(
         collate_fn=partial(_collate, collate=partial(collate, label_space=label_space)),
         pin_memory=pin_memory,
         worker_init_fn=_outlive_signals,
+        timeout=BATCH_TIMEOUT if workers else 0,
     )
 
 
 def by_step(loaded: Iterable[Loaded], rounds: int) -> Iterator[list[Loaded]]:
     """Group the batches of each step."""
-    iterator = iter(loaded)
+    iterator = _leaving_no_workers(loaded)
     for first in iterator:
         yield [first, *(next(iterator) for _ in range(rounds - 1))]
+
+
+def _leaving_no_workers(loaded: Iterable[Loaded]) -> Iterator[Loaded]:
+    """Iterate; where that ends before its time, end the workers, for which Python would wait at its exit.
+
+    A worker that hangs (on a network drive, for instance) answers no SIGTERM.
+    """
+    before = multiprocessing.active_children()
+    iterator = iter(loaded)
+    workers = [child for child in multiprocessing.active_children() if child not in before]
+    try:
+        yield from iterator
+    finally:
+        getattr(iterator, "_shutdown_workers", lambda: None)()  # torch's way, which asks them
+        for worker in workers:
+            if worker.is_alive():
+                worker.kill()
 
 
 class _Positions(Sampler[list[int]]):
@@ -167,7 +189,22 @@ def _collate(items: Sequence[_Item], collate: Callable[[Sequence[Sample]], Batch
         if isinstance(item.sample, InputError):
             return Loaded(item.sample, problems)
         samples.append(item.sample)
-    return Loaded(collate(samples), problems)
+    batch = collate(samples)
+    if get_worker_info() is not None:
+        try:
+            batch.share_memory()  # here, because torch would do it where an error is lost, and the batch with it
+        except (RuntimeError, OSError) as error:
+            return Loaded(_shared_memory_full(batch, error), problems)
+    return Loaded(batch, problems)
+
+
+def _shared_memory_full(batch: Batch, error: Exception) -> InputError:
+    megabytes = sum(tensor.nbytes for tensor in batch.tensors()) / 1e6
+    return InputError(
+        f"a process that loads data cannot pass on its batch of {len(batch)} images ({megabytes:.1f} MB): shared "
+        f"memory (/dev/shm) is full ({' '.join(str(error).split())[:200]}). Give it more (docker run --shm-size 8g, or "
+        "--ipc=host), or lower data.workers; with data.workers 0, none is used."
+    )
 
 
 def _outlive_signals(worker: int) -> None:

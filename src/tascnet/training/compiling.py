@@ -4,6 +4,7 @@ import torch
 from rich.console import Console
 
 from tascnet.display import say
+from tascnet.model.mode import evaluation_mode
 from tascnet.model.tascnet import TASCNet
 from tascnet.structures import Size
 
@@ -21,9 +22,8 @@ def compile_dense_parts(model: TASCNet, device: torch.device, console: Console) 
     parts = (model.backbone.network, model.fpn, model.stuff_head)
     for part in parts:
         part.compile()
-    model.eval()  # statistics of batch norm stay as they are
     try:
-        with torch.random.fork_rng():
+        with evaluation_mode(model), torch.random.fork_rng():  # statistics of batch norm stay as they are
             logits = model.stuff_head(model.fpn(model.backbone(torch.zeros(1, 3, *TRIAL, device=device))))
             logits.sum().backward()
     except Exception as error:
@@ -34,5 +34,4 @@ def compile_dense_parts(model: TASCNet, device: torch.device, console: Console) 
         return False
     finally:
         model.zero_grad()
-        model.train()
     return True

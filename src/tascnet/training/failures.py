@@ -1,5 +1,6 @@
 """What ends a training from outside -> one sentence: no memory, a dead worker, a dead process."""
 
+import errno
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -8,6 +9,7 @@ import torch
 from torch import distributed
 
 from tascnet.errors import InputError, Interrupted
+from tascnet.files import UnwritableError
 
 _NO_MEMORY = ("out of memory", "can't allocate memory", "Cannot allocate memory", "not enough memory")
 _PEER_GONE = ("gloo", "Connection closed by peer", "Connection reset by peer", "Broken pipe", "NCCL", "TCPStore")
@@ -30,14 +32,17 @@ def explained(
         asked: whether this process was asked to stop.
 
     Raises:
-        InputError: memory ran out, a process that loads data died, or another process of the training did.
+        InputError: memory ran out, the disk is full, a process that loads data died or gives no batch, or another
+            process of the training died.
         Interrupted: such a process died, because all of them were asked to stop and it had not yet learnt to wait.
     """
     try:
         yield
+    except UnwritableError as error:
+        raise InputError(f"{error} {go_on()}") from error
     except InputError:
         raise
-    except (RuntimeError, MemoryError) as error:
+    except (RuntimeError, MemoryError, OSError) as error:
         explanation = _explanation(error, batch(), processes, go_on())
         if explanation is None:
             raise
@@ -56,6 +61,25 @@ def _explanation(error: BaseException, batch: str, processes: int, go_on: str) -
         return InputError(
             f"memory ran out at a batch of {batch}. Lower data.batch_size (training.accumulate makes up for it), "
             f"data.input.crop or data.input.short_side, or set training.precision to bf16-mixed on a GPU. {go_on}"
+        )
+    if isinstance(error, OSError):
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            return None
+        return InputError(
+            f"no space is left ({error}): on the disk, or in shared memory (/dev/shm), which data.workers need. Free "
+            f"some, or set data.workers to 0. {go_on}"
+        )
+    if found := re.search(r"DataLoader timed out after ([\d.]+) seconds", text):
+        return InputError(
+            f"no batch has come for {float(found.group(1)):g} seconds, the time limit: the processes that load data "
+            "hang, on a drive that does not answer or for want of shared memory (/dev/shm). Check that the images can "
+            f"be read, or set data.workers to 0, which has no limit. {go_on}"
+        )
+    if "Bus error" in text and "DataLoader worker" in text:
+        return InputError(
+            "a process that loads data was ended by a bus error: shared memory (/dev/shm) is full. Give it more "
+            "(docker run --shm-size 8g, or --ipc=host), or lower data.workers; with data.workers 0, none is used. "
+            f"{go_on}"
         )
     if found := re.search(r"DataLoader worker \(pid\(?s?\)? ?([\d, ]+)\)(.*)", text):
         how = found.group(2).strip(" .") or "ended"

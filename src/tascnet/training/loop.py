@@ -246,7 +246,7 @@ class Training:
         config = self.config
         steps = range(self.progress.step, config.training.steps)
         num_samples = config.training.steps * self.shares.images_per_step
-        loader = load_batches(
+        return load_batches(
             build_stream(config.data, self.train_set, num_samples, config.training.seed, self.console),
             self.shares,
             steps,
@@ -255,14 +255,13 @@ class Training:
             pin_memory=self.fabric.device.type == "cuda",
             skip=config.data.on_bad_sample == "skip",
         )
-        loaded: Any = self.fabric.setup_dataloaders(loader, use_distributed_sampler=False)
-        return loaded
 
     def _batches(self, loader: Iterable[Loaded]) -> Iterator[list[Batch]]:
         """The batches of each step; raises where a sample cannot be read."""
         for batches in by_step(loader, self.shares.rounds):
             self._note_problems([problem for batch in batches for problem in batch.problems])
-            yield [batch.or_raise() for batch in batches]
+            device = self.fabric.device
+            yield [batch.or_raise().to(device, non_blocking=device.type == "cuda") for batch in batches]
 
     def _note_problems(self, problems: list[str]) -> None:
         for problem in problems:
@@ -326,7 +325,6 @@ class Training:
             report = replace(report, ema=ema)
             if (ema["pq"] or 0) > (summary["pq"] or 0):
                 summary, weights = ema, "ema"
-        self.wrapped.train()
         step, pq = self.progress.step, summary["pq"]
         if self.team.is_first:
             if self.run.was_validated_at(step):
@@ -343,8 +341,12 @@ class Training:
         return report, network
 
     def _whole(self, model: TASCNet) -> TASCNet:
-        """The network, or where it is split over processes a copy of it: they predict different numbers of pictures."""
+        """The network with the buffers of process 0, which checkpoints hold.
+
+        Where it is split over processes, it is a copy: they predict different numbers of pictures.
+        """
         if not self.team.shards:
+            self.team.share_buffers(model)
             return model
         copy = build_model(self.config, self.label_space).to(self.fabric.device)
         copy_whole(model, copy)

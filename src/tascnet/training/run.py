@@ -1,7 +1,8 @@
 """A config and a folder -> data sets, network, processes, and the loop over them; or the same from a checkpoint."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from tascnet.display import say
 from tascnet.errors import InputError
 from tascnet.model.tascnet import TASCNet
 from tascnet.opening import open_network
+from tascnet.place import Place, restarts
 from tascnet.provenance import with_what_its_run_knows
 from tascnet.reports.report import Report
 from tascnet.run_folder import RunFolder
@@ -26,7 +28,7 @@ from tascnet.training.batches import Shares
 from tascnet.training.loop import Training
 from tascnet.training.processes import start
 from tascnet.training.state import SavedState, read_state
-from tascnet.training.team import Place, Team
+from tascnet.training.team import Team
 from tascnet.weights.imagenet import load_imagenet_weights
 from tascnet.weights.initialize import Network, initialize
 
@@ -42,7 +44,7 @@ def train(config: Config, folder: Path, command: str, console: Console) -> Repor
         Interrupted: it was asked to stop; the message says how to go on.
     """
     check(config)
-    _check_machine(config.training)
+    _check_machine(config)
     if _shall_resume(config.training) and RunFolder.holds_checkpoints(folder):
         _check_same_run(config, RunFolder.open(folder).config(), folder)
         return resume(folder, console)
@@ -58,7 +60,7 @@ def resume(folder: Path, console: Console) -> Report:
     """
     config = RunFolder.open(folder).config()
     find_checkpoints(folder)
-    _check_machine(config.training)
+    _check_machine(config)
     return _in_processes(config.training, _resume_here, (folder,), console)
 
 
@@ -68,43 +70,55 @@ def _train_here(config: Config, folder: Path, command: str, console: Console) ->
     train_set, val_set = _open_data(config)
     label_space = train_set.label_space
     model, weights = _new_model(config, label_space, console)
-    if place.processes == 1:
-        run = RunFolder.create(folder, config, command, weights)
-        team = Team(config.training, place)
-    else:
-        team = Team(config.training, place)
-        run = team.first_does(lambda: RunFolder.create(folder, config, command, weights))
-    origin = run.origin(weights, told_settings(config.data.train))
-    shares = Shares(config.data.batch_size, config.training.accumulate, place.processes, place.process)
-    return Training(config, run, console, team, train_set, val_set, label_space, model, shares, origin).run_to_the_end()
+    team = Team(config.training, place)
+    run = team.first_does(lambda: RunFolder.create(folder, config, command, weights))
+    with _alone_in(run, command, team):
+        origin = run.origin(weights, told_settings(config.data.train))
+        shares = Shares(config.data.batch_size, config.training.accumulate, place.processes, place.process)
+        training = Training(config, run, console, team, train_set, val_set, label_space, model, shares, origin)
+        return training.run_to_the_end()
 
 
 def _resume_here(folder: Path, console: Console) -> Report:
     """Go on with a run, as one of the processes."""
     place = Place.from_environment() or Place()
     run = RunFolder.open(folder)
-    checkpoint, saved = _newest_usable(folder, console)
-    config = checkpoint.config
-    train_set, val_set = _open_data(config)
-    check_label_space(checkpoint, train_set.label_space)
-    shares = _shares(config, saved.progress.images_per_step, place)
+    config = run.config()
     team = Team(config.training, place)
-    team.first_does(lambda: _tidy(run, saved.progress.step))
-    say(console, f"going on from step {saved.progress.step} ({checkpoint.folder})")
-    # the network's channels are in the order of the checkpoint's categories
-    return Training(
-        config,
-        run,
-        console,
-        team,
-        train_set,
-        val_set,
-        checkpoint.label_space,
-        checkpoint.model,
-        shares,
-        with_what_its_run_knows(checkpoint).origin,
-        saved,
-    ).run_to_the_end()
+    with _alone_in(run, f"tascnet train --resume {folder}", team):  # before anything is read that another may change
+        checkpoint, saved = _newest_usable(folder, console)
+        _check_unchanged(config, checkpoint, folder)
+        train_set, val_set = _open_data(config)
+        check_label_space(checkpoint, train_set.label_space)
+        shares = _shares(config, saved.progress.images_per_step, place)
+        team.first_does(lambda: _tidy(run, saved.progress.step))
+        say(console, f"going on from step {saved.progress.step} ({checkpoint.folder})")
+        # the network's channels are in the order of the checkpoint's categories
+        return Training(
+            config,
+            run,
+            console,
+            team,
+            train_set,
+            val_set,
+            checkpoint.label_space,
+            checkpoint.model,
+            shares,
+            with_what_its_run_knows(checkpoint).origin,
+            saved,
+        ).run_to_the_end()
+
+
+@contextmanager
+def _alone_in(run: RunFolder, command: str, team: Team) -> Iterator[None]:
+    """While the block runs, process 0 keeps other trainings out of the folder, on behalf of all processes of this one.
+
+    Raises:
+        InputError: another training is in it.
+    """
+    with ExitStack() as stack:
+        team.first_does(lambda: stack.enter_context(run.locked(command)))
+        yield
 
 
 def _in_processes(
@@ -157,7 +171,7 @@ def _tidy(run: RunFolder, step: int) -> None:
 
 
 def _shall_resume(training: TrainingConfig) -> bool:
-    return training.resume_if_exists or int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+    return training.resume_if_exists or restarts() > 0
 
 
 def _check_same_run(config: Config, earlier: Config, folder: Path) -> None:
@@ -169,20 +183,44 @@ def _check_same_run(config: Config, earlier: Config, folder: Path) -> None:
         )
 
 
-def _check_machine(training: TrainingConfig) -> None:
+def _check_unchanged(config: Config, checkpoint: Checkpoint, folder: Path) -> None:
+    """Refuse edited settings: the steps taken so far would not be those of the run that config.yaml describes."""
+    difference = first_difference(config, checkpoint.config)
+    if difference:
+        raise InputError(
+            f"{folder / 'config.yaml'} is not what the run was started with ({difference} in "
+            f"{checkpoint.folder.name}). A run resumes with its own settings: copy {checkpoint.folder / 'config.yaml'} "
+            "over it, or start another run with the new settings: "
+            f"tascnet train --config {folder / 'config.yaml'} --init {folder}."
+        )
+
+
+def _check_machine(config: Config) -> None:
     """Check what only this machine can tell.
 
     Raises:
         InputError: a device is missing, or cannot do what is asked of it.
     """
+    training = config.training
     device = choose_device(training.accelerator)
     if training.precision == "16-mixed" and device.type == "cpu":
         raise InputError(
             "training.precision is 16-mixed, but processors do not compute in it. "
             "Set it to 32-true, or training.accelerator to a GPU."
         )
+    processes = place.processes if (place := Place.from_environment()) else training.devices
+    if processes > 1 and device.type == "mps":
+        raise InputError(
+            f"{processes} processes cannot train together on an Apple GPU. Train in one process, or set "
+            "training.accelerator to cpu."
+        )
+    if processes > 1 and device.type == "cpu" and config.model.backbone.norm == "sync_bn":
+        raise InputError(
+            "model.backbone.norm is sync_bn, but processes on a CPU cannot share the statistics of a batch; only those "
+            "on CUDA GPUs can. Set norm to frozen_bn, bn or gn, or train in one process."
+        )
     available = {"cuda": torch.cuda.device_count(), "mps": 1, "cpu": os.cpu_count() or 1}[device.type]
-    if training.devices > available and not Place.from_environment():
+    if training.devices > available and not place:
         kind = "processor cores" if device.type == "cpu" else f"{device.type} devices"
         raise InputError(
             f"training.devices is {training.devices}, but this machine has {available} {kind}. Lower it, and raise "

@@ -3,7 +3,6 @@
 import logging
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -18,34 +17,13 @@ from tascnet.config import TrainingConfig
 from tascnet.device import choose_device
 from tascnet.errors import InputError
 from tascnet.model.tascnet import TASCNet
+from tascnet.place import Place, restarts
 from tascnet.training.sharding import collect, shard
 
 T = TypeVar("T")
 
 PATIENCE = timedelta(minutes=30)
 """Processes wait so long for each other: process 0 alone draws pictures and writes checkpoints."""
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a process stands, as torchrun tells it, or `processes.start` does.
-
-    Attributes:
-        process: its number.
-        processes: how many there are on all machines.
-        on_machine: how many there are on this machine.
-    """
-
-    process: int = 0
-    processes: int = 1
-    on_machine: int = 1
-
-    @classmethod
-    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Place | None":
-        """None where nobody has started several processes."""
-        if "LOCAL_RANK" not in environment or "WORLD_SIZE" not in environment:
-            return None
-        return cls(*(int(environment[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")))
 
 
 class Team:
@@ -96,6 +74,16 @@ class Team:
         assert isinstance(self.fabric.strategy, ModelParallelStrategy)  # for the type checker: `shards` tells
         shard(model, self.fabric.strategy.device_mesh)
 
+    def share_buffers(self, model: TASCNet) -> None:
+        """Copy the buffers of process 0, such as the statistics of batch norm, into all others; each must call this.
+
+        Each process has computed its own in the last step. DDP does the same before the next one, so the training does
+        not change.
+        """
+        if self.processes > 1:
+            for buffer in model.buffers():
+                distributed.broadcast(buffer, 0)
+
     def collect(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """The whole tensors, in process 0 at least; each must call this."""
         return collect(tensors) if self.shards else tensors
@@ -132,10 +120,9 @@ def _meet(device: str) -> None:
     if device == "cuda":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     store, process, processes = next(rendezvous("env://"))
-    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     distributed.init_process_group(
         "nccl" if device == "cuda" else "gloo",
-        store=distributed.PrefixStore(f"attempt {attempt}", store),
+        store=distributed.PrefixStore(f"attempt {restarts()}", store),
         rank=process,
         world_size=processes,
         timeout=PATIENCE,
