@@ -9,6 +9,7 @@ PACKAGE = Path(__file__).parents[1] / "src" / "tascnet"
 
 LAYERS = {
     "errors": 0,
+    "precision": 0,
     "files": 1,
     "hub": 1,
     "origin": 1,

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from tascnet.model.averaging import Average, own_count
+from tascnet.precision import full_precision
 
 StuffMask = Literal["confidence", "probability"]
 Distance = Literal["squared", "divergence"]
@@ -69,13 +70,13 @@ def things_probability(stuff_logits: Tensor, num_stuff: int) -> Tensor:
         num_stuff: K_st.
 
     Returns:
-        (h, w) or (B, h, w), 0..1.
+        (h, w) or (B, h, w), 0..1, float32 or better.
     """
     if not 0 <= num_stuff < stuff_logits.shape[-3]:
         raise ValueError(
             f"stuff logits of {stuff_logits.shape[-3]} channels have no things channel after {num_stuff} of stuff."
         )
-    return stuff_logits.softmax(dim=-3)[..., num_stuff:, :, :].sum(dim=-3)
+    return full_precision(stuff_logits).softmax(dim=-3)[..., num_stuff:, :, :].sum(dim=-3)
 
 
 def confidence_mask(probability: Tensor) -> Tensor:
@@ -102,6 +103,7 @@ def tasc_loss(
     Returns:
         A scalar, 0 or more; 0 (part of the graph) where no pixel counts.
     """
+    things_probability, roi_things = full_precision(things_probability), full_precision(roi_things)
     confident = confidence_mask(things_probability)
     counted = valid & _looked_at(confident, roi_things, form.normalization)
     stuff_things = confident if form.stuff_mask == "confidence" else things_probability
@@ -155,7 +157,7 @@ def tasc_weight(step: int, weight: float, warmup_steps: int) -> float:
 
 def residual(stuff_things: Tensor, roi_things: Tensor) -> Tensor:
     """(..., h, w): where the heads disagree and by how much, 0..1; the picture of the paper's Figure 4."""
-    return (stuff_things - roi_things).abs()
+    return (full_precision(stuff_things) - full_precision(roi_things)).abs()
 
 
 def doubt(stuff_things: Tensor, roi_things: Tensor) -> Tensor:
