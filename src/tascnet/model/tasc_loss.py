@@ -37,7 +37,7 @@ class TascForm:
             confidence mask has no gradient where the stuff head misses a thing: there the loss only lowers the masks
             of the things head. The probability is raised there, and the two heads come closer; PQ was the same.
         distance: the squared difference, or the Kullback-Leibler divergence.
-        normalization: over which pixels the loss is averaged: all that are not VOID; those of them that either head
+        normalization: over which pixels the loss is averaged: all that are valid (neither VOID nor a crowd); those of them that either head
             calls things; or those along the borders of M_th. With the mean over all pixels the gradient of a few small
             objects is lost in a large image.
         gradient: which head learns from it. The stuff head has an annotation for every pixel, a better teacher than the
@@ -96,7 +96,7 @@ def tasc_loss(
     Args:
         things_probability: (..., h, w) of the stuff head, 0..1.
         roi_things: (..., h, w) M_th, a confidence mask.
-        valid: (..., h, w) bool, True where the annotation is not VOID.
+        valid: (..., h, w) bool, True where the annotation is not VOID, nor things without an instance (crowds).
         form: which reading of the loss.
         average: what the sum is divided by, from the number of pixels that count.
 
