@@ -176,9 +176,7 @@ class TestJson:
     @pytest.mark.parametrize("content", [b'{"images": [1, 2', b"", b"\xff\xd8\xff\xe0"], ids=["cut", "empty", "jpeg"])
     def test_not_json(self, tmp_path: Path, content: bytes):
         (tmp_path / "a.json").write_bytes(content)
-        with pytest.raises(
-            InputError, match=r"a.json is not valid JSON.*(download it again|not text in UTF-8)"
-        ):
+        with pytest.raises(InputError, match=r"a.json is not valid JSON.*(download it again|not text in UTF-8)"):
             read_json(tmp_path / "a.json")
 
 

@@ -11,6 +11,7 @@ LAYERS = {
     "errors": 0,
     "values": 0,
     "checksum": 0,
+    "precision": 0,
     "files": 1,
     "hub": 1,
     "origin": 1,

@@ -266,13 +266,17 @@ def build_scoring(config: FusionConfig) -> Callable[[Instances], Instances]:
     return partial(rescored, mask_threshold=config.mask_threshold) if config.method == "joint" else _as_they_are
 
 
-def build_optimizer(config: OptimizerConfig, model: TASCNet, images_per_step: int = 0) -> optim.Optimizer:
+def build_optimizer(
+    config: OptimizerConfig, model: TASCNet, images_per_step: int = 0, fused: bool = True
+) -> optim.Optimizer:
     """The optimiser; biases and norms are not decayed, the backbone's stages have their own learning rates.
 
     Args:
         config: which one.
         model: whose weights.
         images_per_step: over all processes, for the linear rule; 0 takes the learning rate as it is.
+        fused: AdamW takes its step in one kernel, which is faster. That kernel divides by the scale of 16-bit
+            gradients itself, so their norm cannot be computed before: False for 16-mixed.
     """
     base = config.lr
     if config.lr_batch and images_per_step:
@@ -294,7 +298,7 @@ def build_optimizer(config: OptimizerConfig, model: TASCNet, images_per_step: in
         for (lr, weight_decay), members in groups.items()
     ]
     if config.name == "adamw":
-        return optim.AdamW(parameters, lr=base, fused=True)
+        return optim.AdamW(parameters, lr=base, fused=fused)
     return optim.SGD(parameters, lr=base, momentum=config.momentum)
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from tascnet.errors import InputError
+from tascnet.precision import full_precision
 from tascnet.structures import Instances, Size
 
 MASK_THRESHOLD = 0.5
@@ -67,10 +68,11 @@ def interpolation_weights(starts: Tensor, ends: Tensor, length: int, num_samples
         num_samples: M, the samples of a mask along that axis.
 
     Returns:
-        (N, length, M). A pixel whose centre is in [start, end) has at most two neighbouring samples above zero; their
-        sum is 1, and falls to 1/2 towards the ends of the box, where one of them is beyond the outermost. All other
-        pixels have none.
+        (N, length, M), float32 or better. A pixel whose centre is in [start, end) has at most two neighbouring samples
+        above zero; their sum is 1, and falls to 1/2 towards the ends of the box, where one of them is beyond the
+        outermost. All other pixels have none.
     """
+    starts, ends = full_precision(starts), full_precision(ends)
     centres = torch.arange(length, dtype=starts.dtype, device=starts.device) + 0.5
     starts, ends = starts[:, None], ends[:, None]
     # multiplied before divided: a centre that falls on a sample falls on it exactly
@@ -110,7 +112,8 @@ def paste_mask(mask: Tensor, box: Tensor, size: Size, threshold: float = 0.5) ->
 
 
 def paste_probabilities(mask: Tensor, box: Tensor, size: Size) -> PastedProbabilities:
-    """Lay one instance's mask into its box, as `paste_mask` does, without cutting it."""
+    """Lay one instance's mask into its box, as `paste_mask` does, without cutting it: float32 or better."""
+    box, mask = full_precision(box), full_precision(mask)
     x0, y0, x1, y1 = box.tolist()
     top, bottom = covered_pixels(y0, y1, size.height)
     left, right = covered_pixels(x0, x1, size.width)
@@ -120,7 +123,9 @@ def paste_probabilities(mask: Tensor, box: Tensor, size: Size) -> PastedProbabil
     starts_x, starts_y, ends_x, ends_y = (box - shift).unbind()
     rows = interpolation_weights(starts_y[None], ends_y[None], bottom - top, mask.shape[-2])[0]  # (bh, M)
     columns = interpolation_weights(starts_x[None], ends_x[None], right - left, mask.shape[-1])[0]  # (bw, M)
-    return PastedProbabilities(rows @ mask.to(rows.dtype) @ columns.T, top, left)
+    with torch.autocast(mask.device.type, enabled=False):  # a product in half precision moves a mask's border
+        values = rows @ mask.to(rows.dtype) @ columns.T
+    return PastedProbabilities(values, top, left)
 
 
 def paste_instances(instances: Instances, size: Size, num_things: int) -> Iterator[tuple[int, float, PastedMask]]:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from tascnet.precision import full_precision
 from tascnet.structures import Size
 
 _PIXELS_AT_ONCE = 2**15
@@ -82,7 +83,7 @@ def interpolated(plane: Plane | Tensor, size: Size) -> Tensor:
         (..., H, W) float.
     """
     plane = as_plane(plane)
-    values = _at_least_float32(plane.values)
+    values = full_precision(plane.values)
     rows = _neighbours(plane.grid.height, plane.extent.rows, size.height, values)
     columns = _neighbours(plane.grid.width, plane.extent.columns, size.width, values)
     values = torch.lerp(values.index_select(-2, rows.low), values.index_select(-2, rows.high), rows.weight[:, None])
@@ -104,7 +105,7 @@ def interpolated_argmax(logits: Plane | Tensor, size: Size) -> Tensor:
         (H, W) int16 on the device of the logits.
     """
     plane = as_plane(logits)
-    (height, width), values = plane.grid, _at_least_float32(plane.values)
+    (height, width), values = plane.grid, full_precision(plane.values)
     rows = _neighbours(height, plane.extent.rows, size.height, values)
     columns = _neighbours(width, plane.extent.columns, size.width, values)
     coarse = _argmax(values)  # (h, w)
@@ -182,7 +183,3 @@ def _same_as_next(coarse: Tensor) -> Tensor:
     beside = torch.cat([coarse[:, 1:], coarse[:, -1:]], dim=1) == coarse
     rows_below = torch.cat([coarse[1:], coarse[-1:]]) == coarse
     return beside & rows_below & torch.cat([beside[1:], beside[-1:]])
-
-
-def _at_least_float32(values: Tensor) -> Tensor:
-    return values if values.dtype == torch.float64 else values.float()

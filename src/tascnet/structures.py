@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from tascnet.errors import InputError
+from tascnet.precision import full_precision
 from tascnet.values import color, flag, shown, text, whole
 
 VOID = 0
@@ -436,7 +437,8 @@ class Instances:
 
     def resized(self, scale_x: float, scale_y: float) -> "Instances":
         """The same instances in an image that is `scale_x` times as wide and `scale_y` times as high."""
-        return replace(self, boxes=self.boxes * self.boxes.new_tensor([scale_x, scale_y, scale_x, scale_y]))
+        boxes = full_precision(self.boxes)
+        return replace(self, boxes=boxes * boxes.new_tensor([scale_x, scale_y, scale_x, scale_y]))
 
     def to(self, device: torch.device | str) -> "Instances":
         """The same instances on another device."""

@@ -9,7 +9,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torchvision.ops import FrozenBatchNorm2d
 
 from tascnet.errors import InputError
-from tascnet.model.backbone import AddedStage, Backbone, group_norm
+from tascnet.model.backbone import AddedStage, Backbone, Norm, group_norm
 
 FROZEN = (FrozenBatchNorm2d, FrozenBatchNormAct2d)
 EFFICIENTNET, RESNET, SWIN = "tf_efficientnet_lite0", "resnet18", "swin_tiny_patch4_window7_224"
@@ -130,6 +130,70 @@ def test_group_norm_replaces_every_batch_norm_and_keeps_activations(name: str) -
     # each image by itself, in training too: the other image of the batch changes nothing
     images = noise(32, 32)
     assert torch.allclose(backbone(images)[-1][:1], backbone(images[:1])[-1], atol=1e-4)
+
+
+FAMILIES = [
+    "resnet18",
+    "tf_efficientnet_lite0",
+    "mobilenetv3_small_050",
+    "regnety_002",
+    "vovnet39a",
+    "ghostnet_050",
+    "selecsls42",
+    "res2net50_14w_8s",
+    "repvgg_a0",
+    "mixnet_s",
+    "convnext_atto",
+]
+"""Networks of timm with batch norm alone, with activations joined to it, and without any."""
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def trained_norms(request: pytest.FixtureRequest) -> tuple[str, Backbone, list[Tensor]]:
+    """A network with batch norms whose numbers are all their own, and its features of one image."""
+    generator = torch.Generator().manual_seed(0)
+    plain = Backbone(request.param, norm="bn", added_channels=None).eval()
+    for norm in plain.modules():
+        if isinstance(norm, _BatchNorm):
+            for tensor, low in (
+                (norm.weight, 0.8),
+                (norm.bias, -0.2),
+                (norm.running_mean, -0.2),
+                (norm.running_var, 0.8),
+            ):
+                tensor.data.uniform_(low, low + 0.4, generator=generator)
+    with torch.no_grad():
+        return request.param, plain, plain(noise(64, 96))
+
+
+@pytest.mark.parametrize("norm", ["sync_bn", "frozen_bn"])
+@torch.no_grad()
+def test_features_in_evaluation_are_those_of_batch_norm(
+    norm: Norm, trained_norms: tuple[str, Backbone, list[Tensor]]
+) -> None:
+    name, plain, expected = trained_norms
+    other = Backbone(name, norm=norm, added_channels=None).eval()
+    other.load_state_dict(plain.state_dict())
+    for feature, wanted in zip(other(noise(64, 96)), expected, strict=True):
+        assert torch.allclose(feature, wanted, rtol=1e-3, atol=1e-4 * float(wanted.abs().max()))
+    replaced = [module for module in plain.modules() if isinstance(module, _BatchNorm)]
+    new = [module for module in other.modules() if isinstance(module, (nn.SyncBatchNorm, *FROZEN))]
+    assert len(new) == len(replaced)
+
+
+@torch.no_grad()
+def test_group_norm_leaves_all_but_the_norm_as_it_was(
+    trained_norms: tuple[str, Backbone, list[Tensor]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where no norm changes anything, both networks are the same."""
+    name, plain, _ = trained_norms
+    grouped = Backbone(name, norm="gn", added_channels=None).eval()
+    state = {key: value for key, value in plain.state_dict().items() if "running" not in key and "num_batch" not in key}
+    grouped.load_state_dict(state)
+    for function in ("batch_norm", "group_norm"):
+        monkeypatch.setattr(nn.functional, function, lambda features, *_, **__: features / features.abs().max())
+    for feature, wanted in zip(grouped(noise(64, 96)), plain(noise(64, 96)), strict=True):
+        assert torch.equal(feature, wanted)
 
 
 def test_joined_group_norm_normalises_and_then_activates() -> None:

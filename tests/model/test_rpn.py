@@ -6,6 +6,9 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812 - the field's own abbreviation
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torchvision.models.detection._utils import Matcher
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import RegionProposalNetwork
@@ -235,3 +238,65 @@ def test_anchors_that_are_not_rounded() -> None:
     torch.testing.assert_close(first, wanted)
     rounded = rpn(EVERYTHING).anchors(pyramid(16, 16))[0][:3]
     assert rounded.tolist() == [[-6, -3, 6, 3], [-4, -4, 4, 4], [-3, -6, 3, 6]]
+
+
+def crowded(objects: int, candidates: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Objects on a grid, so that IoUs are equal often, and candidates around some of them; both have doubles."""
+    generator = torch.Generator().manual_seed(seed)
+    corners = torch.randint(0, 40, (objects, 2), generator=generator) * 8
+    sides = torch.randint(1, 6, (objects, 2), generator=generator) * 8
+    boxes = torch.cat((corners, corners + sides), dim=1).float()
+    nearby = boxes[torch.randint(0, max(objects - 1, 1), (candidates,), generator=generator)]
+    nearby = nearby + torch.randint(-1, 2, (candidates, 4), generator=generator) * 4
+    boxes[-1] = torch.tensor([5000.0, 5000, 5010, 5010])  # nothing overlaps it
+    return boxes, nearby
+
+
+@pytest.mark.parametrize("pairs", [1, 7, 100, 2500, 10**9])
+@pytest.mark.parametrize(("objects", "candidates"), [(1, 50), (9, 301), (60, 203), (300, 5)])
+@pytest.mark.parametrize("low_quality", [True, False])
+def test_matching_in_parts_equals_torchvisions(
+    pairs: int, objects: int, candidates: int, low_quality: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tascnet.model.rpn._PAIRS_AT_ONCE", pairs)
+    matcher = Matcher(0.7, 0.3, allow_low_quality_matches=low_quality)
+    for seed in range(3):
+        boxes, nearby = crowded(objects, candidates, seed)
+        assert torch.equal(match(matcher, boxes, nearby), matcher(box_iou(boxes, nearby)))
+        without_extent = torch.cat((boxes, torch.tensor([[8.0, 8, 8, 8]])))  # an IoU that is no number
+        nearby[::5] = torch.tensor([8.0, 8, 8, 8])
+        assert torch.equal(match(matcher, without_extent, nearby), matcher(box_iou(without_extent, nearby)))
+
+
+class LargestTensor(TorchDispatchMode):
+    """Notes the number of elements of the largest tensor that is made."""
+
+    elements = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        result = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, Tensor):
+                self.elements = max(self.elements, tensor.numel())
+        return result
+
+
+def test_matching_holds_the_same_memory_for_a_crowd_as_for_a_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tascnet.model.rpn._PAIRS_AT_ONCE", 20_000)
+    matcher = Matcher(0.7, 0.3, allow_low_quality_matches=True)
+    largest = []
+    for objects in (10, 100, 1000):
+        boxes, nearby = crowded(objects, 2000, seed=0)
+        with LargestTensor() as made:
+            match(matcher, boxes, nearby)
+        largest.append(made.elements)
+    # corners of the overlaps: two numbers a pair
+    assert max(largest) <= 2 * 20_000 + 2 * 1000
+    assert largest[0] == 2 * 20_000
+
+
+def test_nothing_to_match() -> None:
+    matcher = Matcher(0.7, 0.3, allow_low_quality_matches=True)
+    some = torch.tensor([[0.0, 0, 8, 8]])
+    assert match(matcher, torch.zeros(0, 4), some).tolist() == [BACKGROUND]
+    assert match(matcher, some, torch.zeros(0, 4)).shape == (0,)

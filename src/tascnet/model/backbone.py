@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import timm
 import torch
-from timm.layers import GroupNormAct, freeze_batch_norm_2d
+from timm.layers import GroupNormAct, convert_sync_batchnorm, freeze_batch_norm_2d
 from timm.models.resnet import Bottleneck
 from torch import Tensor, nn
 
@@ -76,7 +76,7 @@ class Backbone(nn.Module):
         if norm == "frozen_bn":
             self.network = freeze_batch_norm_2d(self.network)
         elif norm == "sync_bn":
-            self.network = nn.SyncBatchNorm.convert_sync_batchnorm(self.network)
+            self.network = convert_sync_batchnorm(self.network)  # PyTorch's own drops activations joined to a norm
         elif norm == "gn":
             self.network = _with_group_norm(self.network)
         self.channels: list[int] = list(self.network.feature_info.channels())
@@ -256,14 +256,14 @@ def _end_of(names: list[str], module: str) -> int:
 
 
 def _with_group_norm(module: nn.Module) -> nn.Module:
-    """Replace every batch norm in a network by group norm, keeping the activation that timm joins to it."""
+    """Replace every batch norm in a network by group norm, keeping activation and dropout that timm joins to it."""
     if isinstance(module, nn.BatchNorm2d):
         groups = group_norm(module.num_features)
         activation = getattr(module, "act", None)
         if activation is None:
             return groups
         joined = GroupNormAct(module.num_features, num_groups=groups.num_groups, apply_act=False)
-        joined.act = activation
+        joined.act, joined.drop = activation, module.get_submodule("drop")
         return joined
     for child_name, child in module.named_children():
         module.add_module(child_name, _with_group_norm(child))

@@ -48,6 +48,15 @@ class FPN(nn.Module):
             norm_layer=norm_layer(norm),
         )
 
+    def freeze_unread(self, num_read: int) -> None:
+        """Exclude from training the output convolutions of the levels that no head reads, from `num_read` on.
+
+        They have no gradient, and training in several processes ends where a trained parameter has none. They stay in
+        the state, which is the same for all heads.
+        """
+        for block in self.pyramid.layer_blocks[num_read:]:
+            block.requires_grad_(False)
+
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
         """C2, C3, ... -> P2, P3, ...: each (B, channels, H / stride, W / stride), rounded up."""
         levels = OrderedDict((str(level), feature) for level, feature in enumerate(features, start=2))

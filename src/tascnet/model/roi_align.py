@@ -5,6 +5,8 @@ import torch.nn.functional as F  # noqa: N812 - the field's own abbreviation
 from torch import Tensor
 from torchvision import ops
 
+from tascnet.precision import full_precision
+
 
 def roi_align(
     features: Tensor, rois: Tensor, cells: int, scale: float, sampling_ratio: int, aligned: bool = True
@@ -23,9 +25,10 @@ def roi_align(
         aligned: a pixel's value is that of its centre; without, as torchvision's published networks were trained.
 
     Returns:
-        (n, C, cells, cells), of the RoIs' number type: half precision would round their corners to whole pixels.
+        (n, C, cells, cells), float32 or better: half precision would round the RoIs' corners to whole pixels.
     """
-    features = features.to(rois.dtype)
+    dtype = torch.promote_types(full_precision(rois).dtype, features.dtype)
+    features, rois = features.to(dtype), rois.to(dtype)
     trains_on_cpu = features.device.type == "cpu" and features.requires_grad and torch.is_grad_enabled()
     if trains_on_cpu and aligned and sampling_ratio > 0:
         return _weighted_rows(features, rois, cells, scale, sampling_ratio)

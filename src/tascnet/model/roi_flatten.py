@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from tascnet.paste import covered_pixels, interpolation_weights
+from tascnet.precision import full_precision
 from tascnet.structures import Size
 
 NEGLIGIBLE = 1e-5
@@ -44,7 +45,7 @@ def roi_flatten(masks: Tensor, boxes: Tensor, size: Size, stride: int = 4, thres
     Returns:
         (h, w) M_th, 0..1. A pixel belongs to a box when its centre does; right and lower edges are outside.
     """
-    masks = masks if masks.dtype == torch.float64 else masks.float()
+    masks = full_precision(masks)
     boxes = boxes.detach().to(masks.dtype) / stride
     kept = masks.where(masks > threshold, 0)
     with torch.autocast(masks.device.type, enabled=False):  # half precision cannot tell pixel 2048 from 2049
@@ -74,8 +75,9 @@ class _MeanOfPasted(torch.autograd.Function):
         boxes, votes = ctx.saved_tensors
         gradient = gradient / votes
         to_masks = gradient.new_zeros(ctx.mask_shape)
-        for piece in _pieces(boxes, Size(*votes.shape), ctx.mask_shape[-1]):
-            to_masks[piece.instances] = piece.rows.mT @ gradient[piece.window] @ piece.columns
+        with torch.autocast(gradient.device.type, enabled=False):  # as the forward pass
+            for piece in _pieces(boxes, Size(*votes.shape), ctx.mask_shape[-1]):
+                to_masks[piece.instances] = piece.rows.mT @ gradient[piece.window] @ piece.columns
         return to_masks, None, None
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import NamedTuple
 
 import torch
@@ -13,10 +14,15 @@ from torchvision.models.detection.rpn import RPNHead
 from torchvision.ops import batched_nms, box_iou, clip_boxes_to_image, remove_small_boxes
 
 from tascnet.model.averaging import Average, own_count
+from tascnet.precision import full_precision
 from tascnet.structures import Size, Target
 
 BACKGROUND = Matcher.BELOW_LOW_THRESHOLD
 BOX_LOSS_BETA = 1 / 9  # smooth-L1's turning point, as in torchvision
+
+_PAIRS_AT_ONCE = 2**23
+"""Pairs of object and candidate whose IoU is held at once: at 36 bytes per pair, 0.3 GB. An image of 1024 x 2048 has
+half a million anchors; all its pairs at once would take 18 MB per object."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +51,8 @@ class RPNSettings:
 class Proposals(NamedTuple):
     """The proposals of one image, best first.
 
-    boxes: (n, 4) pixels, without gradient; anchors: (n,) number of the anchor that each was shifted from, counted
-    through all levels; num_anchors: how many there are.
+    boxes: (n, 4) pixels, float32 or better, without gradient; anchors: (n,) number of the anchor that each was shifted
+    from, counted through all levels; num_anchors: how many there are.
     """
 
     boxes: Tensor
@@ -112,8 +118,8 @@ class RPN(nn.Module):
         """
         levels = list(pyramid[: len(self.strides)])
         logits_by_level, deltas_by_level = self.head(levels)
-        logits = [_anchor_rows(level, 1).squeeze(2) for level in logits_by_level]  # each (B, anchors)
-        deltas = [_anchor_rows(level, 4) for level in deltas_by_level]  # each (B, anchors, 4)
+        logits = [full_precision(_anchor_rows(level, 1).squeeze(2)) for level in logits_by_level]  # each (B, anchors)
+        deltas = [full_precision(_anchor_rows(level, 4)) for level in deltas_by_level]  # each (B, anchors, 4)
         anchors = self.anchors(levels)  # each (anchors, 4)
         with torch.no_grad():
             proposals = [
@@ -135,8 +141,12 @@ class RPN(nn.Module):
         return proposals, losses
 
     def anchors(self, levels: Sequence[Tensor]) -> list[Tensor]:
-        """The anchors of each level in pixels of the image, (positions x ratios, 4)."""
-        self.anchor_generator.set_cell_anchors(levels[0].dtype, levels[0].device)
+        """The anchors of each level in pixels of the image, (positions x ratios, 4), float32 or better.
+
+        bfloat16 would move most anchors of a large image, by up to 11 pixels at 1024 x 2048.
+        """
+        dtype = full_precision(levels[0][:0]).dtype
+        self.anchor_generator.set_cell_anchors(dtype, levels[0].device)
         # the levels' own strides: the generator would guess them from sizes that were rounded up at strides 64, 128
         strides = [[torch.tensor(stride, device=levels[0].device)] * 2 for stride in self.strides]
         return self.anchor_generator.grid_anchors([list(level.shape[-2:]) for level in levels], strides)
@@ -170,13 +180,14 @@ class RPN(nn.Module):
         """Binary cross entropy over sampled anchors; smooth L1 over the positive ones; both per sampled anchor."""
         cls_loss, box_loss, num_sampled = logits.sum() * 0, deltas.sum() * 0, 0
         for image_logits, image_deltas, target, generator in zip(logits, deltas, targets, generators, strict=True):
-            matched = match(self.matcher, target.boxes, anchors)
+            boxes = target.boxes.to(anchors.dtype)
+            matched = match(self.matcher, boxes, anchors)
             queue = torch.randperm(len(anchors), generator=generator)
             positive, negative = sample(matched, self.settings.samples, self.settings.positive_fraction, queue)
             sampled = torch.cat((positive, negative))
             is_object = torch.zeros_like(image_logits[sampled])
             is_object[: len(positive)] = 1
-            wanted = self.box_coder.encode_single(target.boxes[matched[positive]], anchors[positive])
+            wanted = self.box_coder.encode_single(boxes[matched[positive]], anchors[positive])
             cls_loss = cls_loss + F.binary_cross_entropy_with_logits(image_logits[sampled], is_object, reduction="sum")
             box_loss = box_loss + F.smooth_l1_loss(image_deltas[positive], wanted, beta=BOX_LOSS_BETA, reduction="sum")
             num_sampled += len(sampled)
@@ -192,10 +203,24 @@ def centred_anchors(size: float, ratios: Sequence[float]) -> Tensor:
 
 
 def match(matcher: Matcher, boxes: Tensor, candidates: Tensor) -> Tensor:
-    """For each candidate the index of its object, or a negative value: background, or between the thresholds."""
-    if len(boxes) == 0:
+    """Match candidates to objects by IoU, by torchvision's rules, in memory that does not grow with their product.
+
+    Args:
+        matcher: holds the thresholds.
+        boxes: (n, 4) of the objects.
+        candidates: (m, 4), float32 or better.
+
+    Returns:
+        (m,) index of each candidate's object, or a negative value: background, or between the thresholds.
+    """
+    if len(boxes) == 0 or len(candidates) == 0:
         return torch.full((len(candidates),), BACKGROUND, dtype=torch.int64, device=candidates.device)
-    return matcher(box_iou(boxes, candidates))
+    chunks = candidates.split(max(_PAIRS_AT_ONCE // len(boxes), 1))
+    if len(chunks) == 1:
+        return matcher(box_iou(boxes, candidates))
+    # the matcher also keeps each object's best candidates: as one more column, every chunk sees the best IoU of all
+    best = reduce(torch.maximum, (box_iou(boxes, chunk).amax(1) for chunk in chunks))
+    return torch.cat([matcher(torch.cat((box_iou(boxes, chunk), best[:, None]), dim=1))[:-1] for chunk in chunks])
 
 
 def sample(matched: Tensor, number: int, positive_fraction: float, queue: Tensor) -> tuple[Tensor, Tensor]:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from tascnet.errors import InputError
 from tascnet.model.averaging import Average, own_count
 from tascnet.model.backbone import group_norm
+from tascnet.precision import full_precision
 
 NUM_SUMMED_LEVELS = 4  # Panoptic FPN's head reads P2..P5
 SUMMED_GROUPS = 32  # of its group norms
@@ -54,7 +55,7 @@ class StuffHead(nn.Module):
                 nn.init.zeros_(parameter)
 
     def forward(self, pyramid: Sequence[Tensor]) -> Tensor:
-        """P2, P3, ... -> logits (B, C, h, w) at stride 4, or (B, C, 2 h, 2 w) at stride 2.
+        """P2, P3, ... -> logits (B, C, h, w) at stride 4, or (B, C, 2 h, 2 w) at stride 2, float32 or better.
 
         A 1x1 convolution and bilinear upsampling commute, so each level is classified at its own resolution with its
         share of the classifier's weights, then upsampled and summed. That equals classifying the concatenation, and
@@ -67,7 +68,7 @@ class StuffHead(nn.Module):
         shares = self.classifier.weight.chunk(len(self.levels), dim=1)  # each (C, channels, 1, 1)
         assert self.classifier.bias is not None  # for the type checker
         finest = self.levels[0](pyramid[0])
-        logits = F.conv2d(finest, shares[0], self.classifier.bias)
+        logits = full_precision(F.conv2d(finest, shares[0], self.classifier.bias))  # six levels are summed in it
         coarser = zip(self.levels[1:], shares[1:], pyramid[1:], strict=True)
         for doublings, (level, share, features) in enumerate(coarser, start=1):
             part = F.conv2d(level(features), share)
@@ -109,11 +110,11 @@ class SummedStuffHead(nn.Module):
         self.classifier = nn.Conv2d(channels, num_outputs, 1)
 
     def forward(self, pyramid: Sequence[Tensor]) -> Tensor:
-        """P2, P3, P4, P5 (more are ignored) -> logits (B, C, h, w) at stride 4; each level half as high and wide."""
+        """P2, P3, P4, P5 (more are ignored) -> logits (B, C, h, w) at stride 4, float32 or better."""
         features: Tensor = self.levels[0](pyramid[0])
         for level, level_features in zip(self.levels[1:], pyramid[1:NUM_SUMMED_LEVELS], strict=True):
             features = features + level(level_features)
-        return self.classifier(features)
+        return full_precision(self.classifier(features))
 
 
 def _climb(doublings: int, in_channels: int, channels: int) -> nn.Sequential:
@@ -141,7 +142,7 @@ def stuff_loss(logits: Tensor, semantic: Tensor, stride: int, ignore: int, avera
         The mean over the pixels that are not VOID; zero where all are.
     """
     labels = semantic_labels(semantic, logits.shape[1], stride)
-    total = F.cross_entropy(logits, labels, ignore_index=ignore, reduction="sum")
+    total = F.cross_entropy(full_precision(logits), labels, ignore_index=ignore, reduction="sum")
     return total / average((labels != ignore).sum())
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from tascnet.model.averaging import Average, own_count
+from tascnet.precision import full_precision
 
 StuffMask = Literal["confidence", "probability"]
 Distance = Literal["squared", "divergence"]
@@ -36,9 +37,9 @@ class TascForm:
             confidence mask has no gradient where the stuff head misses a thing: there the loss only lowers the masks
             of the things head. The probability is raised there, and the two heads come closer; PQ was the same.
         distance: the squared difference, or the Kullback-Leibler divergence.
-        normalization: over which pixels the loss is averaged: all that are not VOID; those of them that either head
-            calls things; or those along the borders of M_th. With the mean over all pixels the gradient of a few small
-            objects is lost in a large image.
+        normalization: over which pixels the loss is averaged: all that are valid (neither VOID nor a crowd); those of
+            them that either head calls things; or those along the borders of M_th. With the mean over all pixels the
+            gradient of a few small objects is lost in a large image.
         gradient: which head learns from it. The stuff head has an annotation for every pixel, a better teacher than the
             masks of some RoIs; the masks learn inside of their boxes only, and gain from the stuff head.
     """
@@ -69,13 +70,13 @@ def things_probability(stuff_logits: Tensor, num_stuff: int) -> Tensor:
         num_stuff: K_st.
 
     Returns:
-        (h, w) or (B, h, w), 0..1.
+        (h, w) or (B, h, w), 0..1, float32 or better.
     """
     if not 0 <= num_stuff < stuff_logits.shape[-3]:
         raise ValueError(
             f"stuff logits of {stuff_logits.shape[-3]} channels have no things channel after {num_stuff} of stuff."
         )
-    return stuff_logits.softmax(dim=-3)[..., num_stuff:, :, :].sum(dim=-3)
+    return full_precision(stuff_logits).softmax(dim=-3)[..., num_stuff:, :, :].sum(dim=-3)
 
 
 def confidence_mask(probability: Tensor) -> Tensor:
@@ -95,13 +96,14 @@ def tasc_loss(
     Args:
         things_probability: (..., h, w) of the stuff head, 0..1.
         roi_things: (..., h, w) M_th, a confidence mask.
-        valid: (..., h, w) bool, True where the annotation is not VOID.
+        valid: (..., h, w) bool, True where the annotation is not VOID, nor things without an instance (crowds).
         form: which reading of the loss.
         average: what the sum is divided by, from the number of pixels that count.
 
     Returns:
         A scalar, 0 or more; 0 (part of the graph) where no pixel counts.
     """
+    things_probability, roi_things = full_precision(things_probability), full_precision(roi_things)
     confident = confidence_mask(things_probability)
     counted = valid & _looked_at(confident, roi_things, form.normalization)
     stuff_things = confident if form.stuff_mask == "confidence" else things_probability
@@ -155,7 +157,7 @@ def tasc_weight(step: int, weight: float, warmup_steps: int) -> float:
 
 def residual(stuff_things: Tensor, roi_things: Tensor) -> Tensor:
     """(..., h, w): where the heads disagree and by how much, 0..1; the picture of the paper's Figure 4."""
-    return (stuff_things - roi_things).abs()
+    return (full_precision(stuff_things) - full_precision(roi_things)).abs()
 
 
 def doubt(stuff_things: Tensor, roi_things: Tensor) -> Tensor:

@@ -71,6 +71,7 @@ class TASCNet(nn.Module):
         self.things_head = things_head
         self.num_stuff = num_stuff
         self.tasc = tasc
+        fpn.freeze_unread(max(len(stuff_head.levels), len(things_head.rpn.strides), len(things_head.strides)))
 
     def forward(
         self,
@@ -103,6 +104,8 @@ class TASCNet(nn.Module):
         losses, positives = self.things_head.losses(pyramid, image_sizes, targets, generators, average)
         semantic = torch.stack([_pad_map(target.semantic, stuff_logits.shape[-2:], stride) for target in targets])
         losses["stuff"] = stuff_loss(stuff_logits, semantic, stride, IGNORE, average)
+        countable = [_without_crowds(target, self.num_stuff) for target in targets]
+        semantic = torch.stack([_pad_map(labels, stuff_logits.shape[-2:], stride) for labels in countable])
         losses["tasc"] = self._tasc_loss(stuff_logits, positives, semantic, average)
         return losses
 
@@ -118,11 +121,24 @@ class TASCNet(nn.Module):
     def _tasc_loss(
         self, stuff_logits: Tensor, positives: Sequence[PositiveRoIs], semantic: Tensor, average: Average
     ) -> Tensor:
-        """L_TASC between the stuff head's things mask and the flattened masks of the things head."""
+        """L_TASC between the stuff head's things mask and the flattened masks of the things head.
+
+        `semantic` is IGNORE where the annotation does not tell both heads what to find, see `_without_crowds`.
+        """
         size, stride = Size(*stuff_logits.shape[-2:]), self.stuff_head.stride
         things_mask = torch.stack([roi_flatten(rois.masks, rois.boxes, size, stride) for rois in positives])
         valid = semantic_labels(semantic, stuff_logits.shape[1], stride) != IGNORE
         return tasc_loss(things_probability(stuff_logits, self.num_stuff), things_mask, valid, self.tasc, average)
+
+
+def _without_crowds(target: Target, num_stuff: int) -> Tensor:
+    """(H, W) semantic index of each pixel, IGNORE where things belong to no instance: crowds, and things left out.
+
+    The stuff head learns that there are things; the things head has no instance to find. Where both are right they
+    differ.
+    """
+    uncounted = (target.semantic >= num_stuff) & (target.instance_map == 0)
+    return target.semantic.masked_fill(uncounted, IGNORE)
 
 
 def _pad_map(semantic: Tensor, plane: Sequence[int], stride: int) -> Tensor:

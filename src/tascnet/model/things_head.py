@@ -17,6 +17,7 @@ from tascnet.model.averaging import Average, own_count
 from tascnet.model.fpn import ConvNorm, norm_layer
 from tascnet.model.roi_align import roi_align
 from tascnet.model.rpn import BOX_LOSS_BETA, RPN, Proposals, match, sample
+from tascnet.precision import full_precision
 from tascnet.structures import Instances, Size, Target
 
 NUM_ROI_LEVELS = 4  # RoIAlign reads P2..P5
@@ -206,12 +207,13 @@ class ThingsHead(nn.Module):
         return self.mask_layers(self._pool(pyramid, boxes, MASK_POOL))
 
     def box_layers(self, cells: Tensor) -> tuple[Tensor, Tensor]:
-        """The box branch behind RoIAlign: (n, channels, 7, 7) -> class logits and box deltas."""
-        return self.box_predictor(self.box_head(cells))
+        """The box branch behind RoIAlign: (n, channels, 7, 7) -> class logits and box deltas, float32 or better."""
+        class_logits, box_deltas = self.box_predictor(self.box_head(cells))
+        return full_precision(class_logits), full_precision(box_deltas)
 
     def mask_layers(self, cells: Tensor) -> Tensor:
-        """The mask branch behind RoIAlign: (n, channels, 14, 14) -> mask logits."""
-        return self.mask_predictor(self.mask_head(cells))
+        """The mask branch behind RoIAlign: (n, channels, 14, 14) -> mask logits, float32 or better."""
+        return full_precision(self.mask_predictor(self.mask_head(cells)))
 
     def _pool(self, pyramid: Sequence[Tensor], boxes: list[Tensor], cells: int) -> Tensor:
         """RoIAlign of each box from the level that fits its size -> (n, channels, cells, cells)."""
@@ -237,15 +239,16 @@ class ThingsHead(nn.Module):
         self, proposals: Proposals, target: Target, generator: torch.Generator | None = None
     ) -> "_SampledRoIs":
         """Draw the RoIs of one image that the losses look at; the annotated boxes are among the candidates."""
-        candidates = torch.cat((proposals.boxes, target.boxes.to(proposals.boxes.dtype)))
-        matched = match(self.matcher, target.boxes, candidates)
+        boxes = target.boxes.to(proposals.boxes.dtype)
+        candidates = torch.cat((proposals.boxes, boxes))
+        matched = match(self.matcher, boxes, candidates)
         # every anchor has a place, then every object; proposals are where their anchors are
-        queue = torch.randperm(proposals.num_anchors + len(target.boxes), generator=generator).to(matched.device)
+        queue = torch.randperm(proposals.num_anchors + len(boxes), generator=generator).to(matched.device)
         queue = torch.cat((queue[proposals.anchors], queue[proposals.num_anchors :]))
         positive, negative = sample(matched, self.settings.samples, self.settings.positive_fraction, queue)
         instances = matched[positive]
         deltas = candidates.new_zeros(len(positive) + len(negative), 4)
-        deltas[: len(positive)] = self.box_coder.encode_single(target.boxes[instances], candidates[positive])
+        deltas[: len(positive)] = self.box_coder.encode_single(boxes[instances], candidates[positive])
         classes = torch.zeros(len(deltas), dtype=torch.int64, device=deltas.device)
         classes[: len(positive)] = target.labels[instances] + 1
         return _SampledRoIs(candidates[torch.cat((positive, negative))], classes, deltas, instances)
@@ -296,6 +299,7 @@ def box_losses(
 
 def roi_level(boxes: Tensor, num_levels: int) -> Tensor:
     """(n, 4) boxes -> (n,) the pyramid level each is read from, 0 for P2: one up for each doubling of its side."""
+    boxes = full_precision(boxes)  # the area of a box of 256 pixels is beyond float16
     width, height = (boxes[:, 2:] - boxes[:, :2]).clamp(min=1e-6).unbind(1)
     level = CANONICAL_LEVEL + 0.5 * torch.log2(width * height) - math.log2(CANONICAL_SIDE)
     # 1e-6: a box of exactly 112 pixels must not fall to the level below by rounding
@@ -318,6 +322,7 @@ def mask_targets(instance_map: Tensor, boxes: Tensor, instances: Tensor, num_sam
         (n, M, M) bool.
     """
     height, width = instance_map.shape
+    boxes = full_precision(boxes)
     points = num_samples * MASK_TARGET_SAMPLES
     fraction = (torch.arange(points, device=boxes.device, dtype=boxes.dtype) + 0.5) / points
     columns = (boxes[:, 0:1] + fraction * (boxes[:, 2:3] - boxes[:, 0:1])).floor().long().clamp(0, width - 1)

@@ -117,7 +117,8 @@ class Training:
         self.wrapped = self.fabric.setup_module(model)
         if self.ema and team.shards:
             team.shard(self.ema.module)
-        optimizer = build_optimizer(config.optimizer, model, shares.images_per_step)  # the weights may be split now
+        fused = config.training.precision != "16-mixed"
+        optimizer = build_optimizer(config.optimizer, model, shares.images_per_step, fused)  # weights may be split now
         set_up: Any = self.fabric.setup_optimizers(optimizer)
         self.optimizer = set_up
         self.scaler = getattr(self.fabric.strategy.precision, "scaler", None)
