@@ -841,6 +841,20 @@ class TestRefused:
         config.training.accelerator = "cuda"
         self.assert_refused(config, tmp_path / "run", "device 'cuda' is not available here; choose auto or one of")
 
+    def test_synchronised_norm_in_processes_of_a_cpu(
+        self, tiny_config: Callable[[], Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        config = tiny_config()
+        config.model.backbone.norm, config.training.devices = "sync_bn", 2
+        with pytest.raises(InputError, match=r"norm is sync_bn, but processes on a CPU"):
+            run(config, tmp_path)
+        for name, value in {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2}.items():
+            monkeypatch.setenv(name, str(value))
+        config.training.devices = 1
+        with pytest.raises(InputError, match=r"norm is sync_bn, but processes on a CPU"):
+            run(config, tmp_path)
+        assert list(tmp_path.iterdir()) == []
+
     def test_half_precision_on_a_processor(self, tiny_config: Callable[[], Config], tmp_path: Path):
         config = tiny_config()
         config.training.precision = "16-mixed"

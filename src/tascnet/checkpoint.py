@@ -210,7 +210,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     try:
         label_space = LabelSpace.from_list(facts["categories"])
         progress = {name: float(facts["progress"][name]) for name in ("step", "seconds")}
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
         where = files.path if files.path.is_file() else files.path / "checkpoint.json"
         raise InputError(
             f"{where} lacks a usable entry ({type(error).__name__}: {error}). Use another checkpoint."

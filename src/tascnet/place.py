@@ -36,7 +36,8 @@ class Place:
         values = [_number(environment.get(name)) for name in _NAMES]
         rank, world, local_world, local_rank = values
         if None in values or not 0 <= rank < world or not 0 <= local_rank < local_world or world % local_world:  # type: ignore[operator]
-            found = ", ".join(f"{name}={environment.get(name, "(not set)")[:20]}" for name in _NAMES)
+            shown = {name: environment.get(name, "(not set)")[:20] for name in _NAMES}
+            found = ", ".join(f"{name}={value}" for name, value in shown.items())
             raise InputError(
                 f"the environment variables of torchrun do not fit together: {found}. Start several processes with "
                 f"torchrun or --devices; for one process: unset {' '.join(_NAMES)}."

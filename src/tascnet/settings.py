@@ -71,6 +71,8 @@ _SHARES = (
     "optimizer.backbone_layer_decay",
     "optimizer.momentum",
 )
+_TOO_LARGE = 2**63
+
 WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 """Endings of files of weights that are read without executing anything."""
 
@@ -367,5 +369,5 @@ def _value(config: Config, name: str) -> float:
 
 
 def _require(name: str, value: float, holds: bool, wanted: str) -> None:
-    if not holds or not math.isfinite(value):
-        raise InputError(f"{name} is {value}; it must be {wanted}.")
+    if not holds or not abs(value) < _TOO_LARGE:
+        raise InputError(f"{name} is {str(value)[:30]}; it must be {wanted}.")

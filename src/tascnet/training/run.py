@@ -152,8 +152,10 @@ def _newest_usable(folder: Path, console: Console) -> tuple[Checkpoint, SavedSta
     Raises:
         InputError: none is.
     """
-    problems: list[InputError] = []
-    for path in reversed(find_checkpoints(folder)):
+    usable = find_checkpoints(folder)
+    folders = sorted((folder / "checkpoints").glob("step_*"))
+    problems = [InputError(f"{path} lacks checkpoint.json.") for path in folders if path not in usable]
+    for path in reversed(usable):
         try:
             found = load_checkpoint(path), read_state(path)
         except InputError as error:
