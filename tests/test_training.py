@@ -573,7 +573,7 @@ class TestOneTrainingAtATime:
         run(config, tmp_path)
         assert refused[0].startswith(f"{tmp_path} is in use: process {os.getpid()} on ")
         assert "tascnet train" in refused[0]
-        assert refused[1].startswith(f"{tmp_path} holds no checkpoint")
+        assert refused[1].startswith(f"{tmp_path} is in use: process {os.getpid()} on ")
         assert len([line for line in metrics(tmp_path) if "loss/total" in line]) == 2
 
     def test_a_running_run_is_not_resumed(
@@ -607,16 +607,18 @@ class TestOneTrainingAtATime:
 
 
 class TestEditedSettings:
-    def test_are_refused(self, tiny_run: Path, tmp_path: Path):
+    def test_are_not_used_and_the_user_is_told(self, tiny_run: Path, tmp_path: Path):
         folder = tmp_path / "run"
         shutil.copytree(tiny_run, folder)
         file = folder / "config.yaml"
         file.write_text(file.read_text().replace("steps: 2", "steps: 7"))
-        before = metrics(folder)
-        with pytest.raises(InputError, match=r"training.steps is 7, there it is 2 in step_000002.*--init") as error:
-            resume(folder, QUIET)
-        assert str(file) in str(error.value)
-        assert metrics(folder) == before
+        console = Console(file=StringIO(), width=1000)
+        resume(folder, console)
+        shown = console.file.getvalue()  # type: ignore[attr-defined]
+        assert re.search(
+            rf"{file} was edited and is not used \(training.steps is 7, there it is 2 in step_000002", shown
+        )
+        assert [line["step"] for line in metrics(folder) if "loss/total" in line] == [1, 2]
 
     def test_may_be_written_in_another_way(self, tiny_run: Path, tmp_path: Path):
         folder = tmp_path / "run"
@@ -624,7 +626,9 @@ class TestEditedSettings:
         file = folder / "config.yaml"
         values = yaml.safe_load(file.read_text())
         file.write_text("# a comment\n" + yaml.safe_dump(values, sort_keys=True, default_flow_style=True))
-        resume(folder, QUIET)
+        console = Console(file=StringIO(), width=1000)
+        resume(folder, console)
+        assert "edited" not in console.file.getvalue()  # type: ignore[attr-defined]
 
 
 class TestValidationsLeaveNoTrace:
@@ -840,6 +844,20 @@ class TestRefused:
         config = tiny_config()
         config.training.accelerator = "cuda"
         self.assert_refused(config, tmp_path / "run", "device 'cuda' is not available here; choose auto or one of")
+
+    def test_synchronised_norm_in_processes_of_a_cpu(
+        self, tiny_config: Callable[[], Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        config = tiny_config()
+        config.model.backbone.norm, config.training.devices = "sync_bn", 2
+        with pytest.raises(InputError, match=r"norm is sync_bn, but processes on a CPU"):
+            run(config, tmp_path)
+        for name, value in {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2}.items():
+            monkeypatch.setenv(name, str(value))
+        config.training.devices = 1
+        with pytest.raises(InputError, match=r"norm is sync_bn, but processes on a CPU"):
+            run(config, tmp_path)
+        assert list(tmp_path.iterdir()) == []
 
     def test_half_precision_on_a_processor(self, tiny_config: Callable[[], Config], tmp_path: Path):
         config = tiny_config()

@@ -1,6 +1,7 @@
 """tascnet runs: what became of each run in a folder."""
 
 import json
+import shutil
 from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
@@ -200,3 +201,42 @@ def test_a_file_is_no_folder(tmp_path: Path):
     (tmp_path / "a").write_text("")
     with pytest.raises(InputError, match="Not a directory"):
         find_runs(tmp_path / "a")
+
+
+@pytest.mark.parametrize("name", ["run.json", "state.json", "config.yaml", "metrics.jsonl"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\0" * 50,
+        bytes(range(256)),
+        b"null",
+        b"[]",
+        b"7",
+        b"{}",
+        b"[" * 5000,
+        b"9" * 5000,
+        b'{"step": ' + b"9" * 400 + b', "val/pq": 1}\n{"step": 1, "val/pq": ' + b"9" * 400 + b"}\n",
+        b'{"started": "0001-01-01T00:00:00+14:00", "command": ["\\ud800"], "training": {"steps": Infinity}}',
+        b'{"state": "running", "host": "x", "process": Infinity, "reason": ""}',
+        b"training: {steps: .inf}",
+        None,
+    ],
+)
+def test_one_damaged_run_does_not_hide_the_others(
+    tiny_run: Path, tmp_path: Path, tascnet: Tascnet, name: str, content: bytes | None
+):
+    for run in ("damaged", "sound"):
+        (tmp_path / run).mkdir()
+        for file in ("run.json", "state.json", "config.yaml", "metrics.jsonl"):
+            shutil.copy(tiny_run / file, tmp_path / run)
+    damaged = tmp_path / "damaged" / name
+    damaged.unlink()
+    if content is None:
+        damaged.mkdir()
+    else:
+        damaged.write_bytes(content)
+    said = tascnet("runs", tmp_path)
+    assert said.code == 0
+    assert "sound" in said.out
+    json.loads(tascnet("runs", tmp_path, "--json").out)

@@ -229,7 +229,7 @@ def _planned_steps(folder: Path) -> int | None:
     values = read_yaml(folder / "config.yaml")
     try:
         return int(values["training"]["steps"])
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         return None
 
 
@@ -264,9 +264,9 @@ def _timestamp(started: str) -> float:
     """Seconds since 1970; a run that does not know its start counts as the oldest."""
     try:
         time = datetime.fromisoformat(started)
-    except ValueError:
+        return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
         return -math.inf
-    return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
 
 
 def _shown(value: float | None) -> str:

@@ -14,6 +14,8 @@ from tascnet.errors import InputError
 
 METRICS = "metrics.jsonl"
 
+_TOO_LARGE = 10**300  # whole numbers beyond it are no floats
+
 Line = dict[str, float | None]
 
 
@@ -54,7 +56,7 @@ def parse_line(text: str) -> Line | None:
         values = json.loads(text)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(values, dict) or type(values.get("step")) is not int or values["step"] < 1:
+    if not isinstance(values, dict) or type(values.get("step")) is not int or not 1 <= values["step"] < _TOO_LARGE:
         return None
     return {name: _number(value) for name, value in values.items() if value is None or _is_number(value)}
 
@@ -91,4 +93,4 @@ def _is_number(value: object) -> bool:
 
 def _number(value: float | None) -> float | None:
     """The same; None for the NaN and Infinity that earlier versions wrote, which are no JSON."""
-    return value if value is not None and math.isfinite(value) else None
+    return value if value is not None and abs(value) < _TOO_LARGE else None

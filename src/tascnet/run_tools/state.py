@@ -82,7 +82,7 @@ def read_state(folder: Path, now: float | None = None) -> RunState:
     try:
         said, host, process = State(values["state"]), str(values["host"]), int(values["process"])
         reason = str(values["reason"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise InputError(
             f"{path} is no state of a run ({error!r}). Delete it: a run with a report.json then counts as finished, "
             "any other as interrupted."

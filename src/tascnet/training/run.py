@@ -58,7 +58,11 @@ def resume(folder: Path, console: Console) -> Report:
         InputError: the folder is no run folder, holds no usable checkpoint, or its data has changed.
         Interrupted: it was asked to stop; the message says how to go on.
     """
-    config = RunFolder.open(folder).config()
+    run = RunFolder.open(folder)
+    if (Place.from_environment() or Place()).process == 0:
+        with run.locked(_command(folder)):  # a running run is refused before anything of it is read
+            pass
+    config = run.config()
     find_checkpoints(folder)
     _check_machine(config)
     return _in_processes(config.training, _resume_here, (folder,), console)
@@ -83,13 +87,16 @@ def _resume_here(folder: Path, console: Console) -> Report:
     """Go on with a run, as one of the processes."""
     place = Place.from_environment() or Place()
     run = RunFolder.open(folder)
-    config = run.config()
+    checkpoint, saved = _newest_usable(folder, console)
+    config = checkpoint.config
+    newest = find_checkpoints(folder)[-1]
+    train_set, val_set = _open_data(config)
+    check_label_space(checkpoint, train_set.label_space)
     team = Team(config.training, place)
-    with _alone_in(run, f"tascnet train --resume {folder}", team):  # before anything is read that another may change
-        checkpoint, saved = _newest_usable(folder, console)
-        _check_unchanged(config, checkpoint, folder)
-        train_set, val_set = _open_data(config)
-        check_label_space(checkpoint, train_set.label_space)
+    with _alone_in(run, _command(folder), team):
+        if find_checkpoints(folder)[-1] != newest:
+            raise InputError(f"another training has added {find_checkpoints(folder)[-1]}. Resume the run again.")
+        _tell_of_edits(run.config(), checkpoint, folder, console)
         shares = _shares(config, saved.progress.images_per_step, place)
         team.first_does(lambda: _tidy(run, saved.progress.step))
         say(console, f"going on from step {saved.progress.step} ({checkpoint.folder})")
@@ -152,8 +159,10 @@ def _newest_usable(folder: Path, console: Console) -> tuple[Checkpoint, SavedSta
     Raises:
         InputError: none is.
     """
-    problems: list[InputError] = []
-    for path in reversed(find_checkpoints(folder)):
+    usable = find_checkpoints(folder)
+    folders = sorted((folder / "checkpoints").glob("step_*"))
+    problems = [InputError(f"{path} lacks checkpoint.json.") for path in folders if path not in usable]
+    for path in reversed(usable):
         try:
             found = load_checkpoint(path), read_state(path)
         except InputError as error:
@@ -183,16 +192,20 @@ def _check_same_run(config: Config, earlier: Config, folder: Path) -> None:
         )
 
 
-def _check_unchanged(config: Config, checkpoint: Checkpoint, folder: Path) -> None:
-    """Refuse edited settings: the steps taken so far would not be those of the run that config.yaml describes."""
+def _tell_of_edits(config: Config, checkpoint: Checkpoint, folder: Path, console: Console) -> None:
+    """A run resumes with the settings of its checkpoint; edits of its config.yaml would be lost without a word."""
     difference = first_difference(config, checkpoint.config)
     if difference:
-        raise InputError(
-            f"{folder / 'config.yaml'} is not what the run was started with ({difference} in "
-            f"{checkpoint.folder.name}). A run resumes with its own settings: copy {checkpoint.folder / 'config.yaml'} "
-            "over it, or start another run with the new settings: "
-            f"tascnet train --config {folder / 'config.yaml'} --init {folder}."
+        say(
+            console,
+            f"{folder / 'config.yaml'} was edited and is not used ({difference} in {checkpoint.folder.name}): a run "
+            "resumes with the settings that it was started with. With new settings, start another run: "
+            f"tascnet train --config {folder / 'config.yaml'} --init {folder}",
         )
+
+
+def _command(folder: Path) -> str:
+    return f"tascnet train --resume {folder}"
 
 
 def _check_machine(config: Config) -> None:

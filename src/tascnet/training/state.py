@@ -8,6 +8,7 @@ Random numbers need no state: each draw depends on the seed and on the step or t
 """
 
 import json
+import math
 import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -56,15 +57,18 @@ class Progress:
 
     @classmethod
     def from_values(cls, values: dict[str, Any]) -> Self:
-        """From the values that `asdict` gives."""
-        return cls(
-            int(values["step"]),
-            float(values["seconds"]),
-            int(values["images_per_step"]),
-            int(values["bad_steps"]),
-            int(values["bad_in_a_row"]),
-            [str(reason) for reason in values["skipped"]],
+        """From the values that `asdict` gives.
+
+        Raises:
+            KeyError, TypeError, ValueError, OverflowError: they are not.
+        """
+        step, images, bad, in_a_row = (
+            int(values[name]) for name in ("step", "images_per_step", "bad_steps", "bad_in_a_row")
         )
+        seconds = float(values["seconds"])
+        if min(step, images, bad, in_a_row) < 0 or not 0 <= seconds < math.inf:
+            raise ValueError("a counter is negative or without end")
+        return cls(step, seconds, images, bad, in_a_row, [str(reason) for reason in values["skipped"]])
 
 
 def write_state(folder: Path, progress: Progress, ema: Mapping[str, Tensor] | None, scaler: dict[str, Any]) -> None:
@@ -115,8 +119,11 @@ def read_state(folder: Path) -> SavedState:
         for name, checksum in checksums.items():
             if _checksum(folder / name) != checksum:
                 raise InputError(f"{folder / name} is not what was written (its checksum differs).")
-    except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
-        raise InputError(f"{file} lacks a usable entry ({type(error).__name__}: {error}).") from error
+    except InputError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, OSError) as error:
+        reason = f"{type(error).__name__}: {error}"[:200]
+        raise InputError(f"{file} lacks a usable entry ({reason}). Use another checkpoint.") from error
     return SavedState(folder, progress, scaler)
 
 
