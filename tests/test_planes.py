@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tascnet.planes import Extent, Plane, at_cell_centres, interpolated, interpolated_argmax
+from tascnet.model.stuff_head import LABEL_OFFSET, semantic_labels
+from tascnet.planes import Extent, Plane, at_cells, interpolated, interpolated_argmax
 from tascnet.structures import Size
 
 SIDES = [1, 2, 3, 4, 5, 33, 37, 65, 126, 127, 128, 129, 333]
@@ -30,8 +31,8 @@ def value_at(values: Tensor, row: float, column: float) -> Tensor:
 
 
 def placed_by_hand(plane: Plane, size: Size) -> Tensor:
-    rows = [(i + 0.5) * plane.extent.rows / size.height for i in range(size.height)]
-    columns = [(j + 0.5) * plane.extent.columns / size.width for j in range(size.width)]
+    rows = [(i + 0.5) * plane.extent.rows / size.height - plane.offset for i in range(size.height)]
+    columns = [(j + 0.5) * plane.extent.columns / size.width - plane.offset for j in range(size.width)]
     return torch.stack([torch.stack([value_at(plane.values, y, x) for x in columns], -1) for y in rows], -2)
 
 
@@ -57,8 +58,9 @@ def test_an_edge_is_found_where_it_is(width: int, stride: int) -> None:
 @pytest.mark.parametrize("input_size", [Size(1, 1), Size(5, 7), Size(13, 6), Size(12, 19)])
 @pytest.mark.parametrize("size", [Size(1, 1), Size(5, 7), Size(9, 30), Size(31, 3)])
 @pytest.mark.parametrize("stride", [1, 2, 4])
-def test_interpolation_of_a_plane_at_any_place(input_size: Size, size: Size, stride: int) -> None:
-    plane = Plane.at_stride(noise(5, 20, 20), stride, input_size)
+@pytest.mark.parametrize("offset", [0.0, 0.5])
+def test_interpolation_of_a_plane_at_any_place(input_size: Size, size: Size, stride: int, offset: float) -> None:
+    plane = Plane.at_stride(noise(5, 20, 20), stride, input_size, offset)
     wanted = placed_by_hand(plane, size)
     torch.testing.assert_close(interpolated(plane, size), wanted, rtol=0, atol=1e-5)
     clear = wanted.topk(2, dim=0).values.diff(dim=0).abs()[0] > 1e-4  # elsewhere rounding decides
@@ -77,7 +79,7 @@ def test_cells_beyond_the_image_are_cut_off() -> None:
 def test_the_pixel_at_the_centre_of_each_cell(size: Size, stride: int) -> None:
     image_map = torch.arange(size.height * size.width).view(tuple(size))
     plane = Plane.at_stride(torch.zeros(400, 400), stride, size)
-    found = at_cell_centres(image_map, plane)
+    found = at_cells(image_map, plane)
     assert found.shape == tuple(plane.grid)
     for row in range(plane.grid.height):
         for column in range(plane.grid.width):
@@ -86,9 +88,25 @@ def test_the_pixel_at_the_centre_of_each_cell(size: Size, stride: int) -> None:
             assert found[row, column] == image_map[y, x]
 
 
+@pytest.mark.parametrize("stride", [2, 4])
+@pytest.mark.parametrize(("height", "width"), [(64, 32), (37, 33), (6, 5), (2, 130)])
+def test_cells_are_placed_where_the_loss_reads_their_labels(height: int, width: int, stride: int) -> None:
+    image_map = torch.arange(height * width).view(height, width)
+    plane = Plane.at_stride(torch.zeros(70, 70), stride, Size(height, width), LABEL_OFFSET)
+    labels = semantic_labels(image_map[None], height * width, stride)[0]
+    assert torch.equal(at_cells(image_map, plane)[: labels.shape[0], : labels.shape[1]], labels)
+    # a logit that is large in one cell is largest in the pixel that was read
+    hot = torch.zeros(1, *plane.grid)
+    hot[0, 0, 0] = 1
+    peak = interpolated(plane.with_values(hot), Size(height, width))[0]
+    assert peak[: stride // 2 + 1, : stride // 2 + 1].min() == 1
+    if height > stride:
+        assert peak[stride // 2 + 1, 0] < 1
+
+
 def test_ids_at_the_centres_of_cells_are_exact() -> None:
     image_map = torch.tensor([[2**31 - 1, 2**31 - 2], [2**24 + 1, 0]])
-    assert torch.equal(at_cell_centres(image_map, torch.zeros(2, 2)), image_map)
+    assert torch.equal(at_cells(image_map, torch.zeros(2, 2)), image_map)
 
 
 @pytest.mark.parametrize(

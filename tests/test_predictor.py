@@ -456,6 +456,7 @@ class TestStuffViaTheInput:
     def test_is_two_interpolations_one_after_the_other(self, tiny_run: Path):
         """Stride 4 -> input of 90 x 70 pixels -> photo of 45 x 35: the best channel of each pixel."""
         checkpoint = load_checkpoint(tiny_run)
+        checkpoint.model.stuff_head.offset = 0.0
         inputs = InputConfig(short_side=70)
         fusion = FusionConfig(score_threshold=1.0, min_stuff_area=1, unclaimed="stuff", via_input=True)
         predictor = Predictor(checkpoint.model, checkpoint.label_space, inputs, fusion)

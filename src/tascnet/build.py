@@ -38,7 +38,7 @@ from tascnet.fusion import Fused, FusionOptions, fuse_jointly, fuse_mask_guided,
 from tascnet.model.backbone import Backbone
 from tascnet.model.fpn import FPN
 from tascnet.model.rpn import RPN, RPNSettings
-from tascnet.model.stuff_head import StuffHead, SummedStuffHead
+from tascnet.model.stuff_head import LABEL_OFFSET, StuffHead, SummedStuffHead
 from tascnet.model.tasc_loss import TascForm
 from tascnet.model.tascnet import TASCNet
 from tascnet.model.things_head import RoISettings, ThingsHead
@@ -207,9 +207,10 @@ def build_meta_model(config: Config, label_space: LabelSpace) -> TASCNet:
 def build_stuff_head(config: StuffHeadConfig, fpn: FPN, num_stuff: int, num_things: int) -> StuffHead | SummedStuffHead:
     """The per-pixel classifier over a pyramid."""
     num_outputs = num_stuff + (num_things if config.outputs == "all" else 1)
+    offset = LABEL_OFFSET if config.label_at == "pixel" else 0.0
     if config.merge == "sum":
-        return SummedStuffHead(fpn.channels, config.channels, num_outputs)
-    return StuffHead(len(fpn.strides), fpn.channels, config.channels, num_outputs, config.stride)
+        return SummedStuffHead(fpn.channels, config.channels, num_outputs, offset)
+    return StuffHead(len(fpn.strides), fpn.channels, config.channels, num_outputs, config.stride, offset)
 
 
 def build_things_head(config: ThingsHeadConfig, fpn: FPN, num_things: int) -> ThingsHead:

@@ -4,13 +4,13 @@ Every measure is higher where there is more doubt, and none needs other photos t
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
 from tascnet.model.roi_flatten import roi_flatten
 from tascnet.model.tasc_loss import things_probability
-from tascnet.planes import Plane, as_plane, at_cell_centres
+from tascnet.planes import Plane, as_plane, at_cells
 from tascnet.structures import VOID, Instances, PanopticSegmentation, Size
 
 UNCERTAIN_SCORES = (0.1, 0.5)
@@ -62,6 +62,7 @@ def soft_residual(stuff_logits: Plane | Tensor, instances: Instances, num_stuff:
     plane = as_plane(stuff_logits)
     logits = plane.values.float()
     in_cells = instances.resized(plane.extent.columns / size.width, plane.extent.rows / size.height)
+    in_cells = replace(in_cells, boxes=in_cells.boxes - plane.offset)
     nothing = logits.new_ones(plane.grid)
     for mask, box, score in zip(in_cells.masks, in_cells.boxes, in_cells.scores, strict=True):
         nothing *= 1 - score * roi_flatten(mask[None], box[None], plane.grid, stride=1, threshold=0)
@@ -76,7 +77,7 @@ def instance_residuals(residual: Plane | Tensor, segmentation: PanopticSegmentat
         segmentation: (H, W); its thing segments are those with a score.
     """
     plane = as_plane(residual)
-    id_map = at_cell_centres(segmentation.id_map, plane)
+    id_map = at_cells(segmentation.id_map, plane)
     regions = (plane.values[id_map == segment.id] for segment in segmentation.segments if segment.score is not None)
     return [float(region.mean()) for region in regions if len(region)]
 

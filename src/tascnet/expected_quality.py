@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from tascnet.paste import MASK_THRESHOLD, paste_instances
-from tascnet.planes import Plane, as_plane, at_cell_centres
+from tascnet.planes import Plane, as_plane, at_cells
 from tascnet.structures import Instances, LabelSpace, PanopticSegmentation, Segment
 
 MATCH_IOU = 0.5
@@ -66,7 +66,7 @@ def expected_stuff(
     """Of each stuff category. One without a segment is missed with the highest probability that a pixel gives it."""
     plane = as_plane(stuff_logits)
     probability = plane.values.float().softmax(dim=0)
-    id_map = at_cell_centres(segmentation.id_map, plane)
+    id_map = at_cells(segmentation.id_map, plane)
     id_of = {segment.category_id: segment.id for segment in segmentation.segments}
     found = []
     for channel, category in zip(probability, label_space.stuff, strict=False):  # things follow in `probability`

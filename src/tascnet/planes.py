@@ -34,10 +34,12 @@ class Plane:
     Attributes:
         values: (..., h, w), of any type.
         extent: cells that the image covers: at most (h, w), and more than (h - 1, w - 1).
+        offset: cells; how far below and to the right of a cell's centre the point lies that its value stands for.
     """
 
     values: Tensor
     extent: Extent
+    offset: float = 0.0
 
     @classmethod
     def covering(cls, values: Tensor) -> "Plane":
@@ -45,11 +47,18 @@ class Plane:
         return cls(values, Extent(*values.shape[-2:]))
 
     @classmethod
-    def at_stride(cls, values: Tensor, stride: int, size: Size) -> "Plane":
-        """A plane of cells of `stride` pixels over an image of `size` pixels; cells beyond the image are cut off."""
+    def at_stride(cls, values: Tensor, stride: int, size: Size, offset: float = 0.0) -> "Plane":
+        """A plane of cells of `stride` pixels over an image; cells beyond the image are cut off.
+
+        Args:
+            values: (..., h, w).
+            stride: pixels.
+            size: of the image, pixels.
+            offset: of the points that the values stand for from the centres of their cells, pixels.
+        """
         extent = Extent(size.height / stride, size.width / stride)
         height, width = -(-size.height // stride), -(-size.width // stride)
-        return cls(values[..., :height, :width], extent)
+        return cls(values[..., :height, :width], extent, offset / stride)
 
     @property
     def grid(self) -> Size:
@@ -84,8 +93,8 @@ def interpolated(plane: Plane | Tensor, size: Size) -> Tensor:
     """
     plane = as_plane(plane)
     values = full_precision(plane.values)
-    rows = _neighbours(plane.grid.height, plane.extent.rows, size.height, values)
-    columns = _neighbours(plane.grid.width, plane.extent.columns, size.width, values)
+    rows = _neighbours(plane.grid.height, plane.extent.rows, plane.offset, size.height, values)
+    columns = _neighbours(plane.grid.width, plane.extent.columns, plane.offset, size.width, values)
     values = torch.lerp(values.index_select(-2, rows.low), values.index_select(-2, rows.high), rows.weight[:, None])
     return torch.lerp(values.index_select(-1, columns.low), values.index_select(-1, columns.high), columns.weight)
 
@@ -106,8 +115,8 @@ def interpolated_argmax(logits: Plane | Tensor, size: Size) -> Tensor:
     """
     plane = as_plane(logits)
     (height, width), values = plane.grid, full_precision(plane.values)
-    rows = _neighbours(height, plane.extent.rows, size.height, values)
-    columns = _neighbours(width, plane.extent.columns, size.width, values)
+    rows = _neighbours(height, plane.extent.rows, plane.offset, size.height, values)
+    columns = _neighbours(width, plane.extent.columns, plane.offset, size.width, values)
     coarse = _argmax(values)  # (h, w)
     same = _same_as_next(coarse)
     # columns first: they are copied value by value and there are only h rows of them; rows are copied whole
@@ -127,19 +136,19 @@ def interpolated_argmax(logits: Plane | Tensor, size: Size) -> Tensor:
     return best
 
 
-def at_cell_centres(image_map: Tensor, plane: Plane | Tensor) -> Tensor:
-    """The value of an image's map at the centre of each cell of a plane over that image.
+def at_cells(image_map: Tensor, plane: Plane | Tensor) -> Tensor:
+    """The value of an image's map at the point that each cell of a plane over that image stands for.
 
     Args:
         image_map: (H, W), of any type.
         plane: values (..., h, w), of which only the place matters.
 
     Returns:
-        (h, w); a cell whose centre is beyond the image has the value of the image's last row or column.
+        (h, w); a cell whose point is beyond the image has the value of the image's last row or column.
     """
     plane = as_plane(plane)
-    rows = _pixels_of_cells(plane.grid.height, plane.extent.rows, image_map.shape[0], image_map)
-    columns = _pixels_of_cells(plane.grid.width, plane.extent.columns, image_map.shape[1], image_map)
+    rows = _pixels_of_cells(plane.grid.height, plane.extent.rows, plane.offset, image_map.shape[0], image_map)
+    columns = _pixels_of_cells(plane.grid.width, plane.extent.columns, plane.offset, image_map.shape[1], image_map)
     return image_map.index_select(0, rows).index_select(1, columns)
 
 
@@ -151,21 +160,21 @@ class _Neighbours(NamedTuple):
     weight: Tensor
 
 
-def _neighbours(cells: int, extent: float, pixels: int, like: Tensor) -> _Neighbours:
-    """Neighbours as `interpolate(align_corners=False)` chooses them: positions before the first centre are clamped."""
+def _neighbours(cells: int, extent: float, offset: float, pixels: int, like: Tensor) -> _Neighbours:
+    """Neighbours as `interpolate(align_corners=False)` chooses them: positions before the first point are clamped."""
     centres = torch.arange(pixels, dtype=like.dtype, device=like.device) + 0.5
     scale = float(torch.tensor(extent, dtype=like.dtype) / pixels)  # rounded as `interpolate` rounds it
-    positions = (centres * scale - 0.5).clamp(min=0)
+    positions = (centres * scale - (0.5 + offset)).clamp(min=0)
     low = positions.long().clamp(max=cells - 1)
     return _Neighbours(low, (low + 1).clamp(max=cells - 1), (positions - low).clamp(max=1))
 
 
-def _pixels_of_cells(cells: int, extent: float, pixels: int, like: Tensor) -> Tensor:
-    """Along one axis: the pixel that the centre of each cell lies in, (cells,) int64."""
-    # integers until the division, so that no centre falls into the pixel before its own; extents are whole
-    # multiples of 1 / stride, so 1024 of them are whole
-    doubled = torch.arange(1, 2 * cells, 2, device=like.device)
-    return (doubled * pixels * 1024).div(round(2 * extent * 1024), rounding_mode="floor").clamp(max=pixels - 1)
+def _pixels_of_cells(cells: int, extent: float, offset: float, pixels: int, like: Tensor) -> Tensor:
+    """Along one axis: the pixel that the point of each cell lies in, (cells,) int64."""
+    # integers until the division, so that no point falls into the pixel before its own; extents and offsets are whole
+    # multiples of 1 / (2 stride), so 1024 of them are whole
+    points = torch.arange(cells, device=like.device) * 1024 + round((0.5 + offset) * 1024)
+    return (points * pixels).div(round(extent * 1024), rounding_mode="floor").clamp(max=pixels - 1)
 
 
 def _argmax(logits: Tensor) -> Tensor:

@@ -283,7 +283,7 @@ class Predictor:
         size = Size(*image.shape[1:])
         in_photo = instances.resized(size.width / input_size.width, size.height / input_size.height)
         scored = self._scored(instances)
-        stuff_mask, things_mask = self._things_masks(stuff_logits, scored, outputs.stride)
+        stuff_mask, things_mask = self._things_masks(stuff_logits, scored, outputs)
         read = outputs.stuff_logits_at_input(index, input_size) if self._via_input else stuff_logits
         segmentation, dropped = self._fuse(read, in_photo, size)
         return Prediction(
@@ -298,10 +298,10 @@ class Predictor:
             doubt=float(doubt(stuff_mask, things_mask)),
         )
 
-    def _things_masks(self, stuff_logits: Plane, scored: Instances, stride: int) -> tuple[Tensor, Tensor]:
+    def _things_masks(self, stuff_logits: Plane, scored: Instances, outputs: Outputs) -> tuple[Tensor, Tensor]:
         """M_st, and M_th of the detections that fusion would use."""
         sure = scored[scored.scores >= self.score_threshold]
-        things_mask = roi_flatten(sure.masks, sure.boxes, stuff_logits.grid, stride)
+        things_mask = roi_flatten(sure.masks, sure.boxes - outputs.offset, stuff_logits.grid, outputs.stride)
         stuff_mask = confidence_mask(things_probability(stuff_logits.values, self.model.num_stuff))
         return stuff_mask, things_mask
 

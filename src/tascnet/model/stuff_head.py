@@ -10,6 +10,10 @@ from tascnet.model.averaging import Average, own_count
 from tascnet.model.backbone import group_norm
 from tascnet.precision import full_precision
 
+LABEL_OFFSET = 0.5
+"""Pixels from the centre of a cell, which lies between pixels, to the centre of the pixel whose label the loss reads,
+down and to the right. The mean over the cell, or over its four middle pixels, makes blurred edges (docs/results.md)."""
+
 NUM_SUMMED_LEVELS = 4  # Panoptic FPN's head reads P2..P5
 SUMMED_GROUPS = 32  # of its group norms
 
@@ -22,7 +26,15 @@ class StuffHead(nn.Module):
     (a second-hand reading; it makes the semantic segmentation a direct output).
     """
 
-    def __init__(self, num_levels: int, in_channels: int, channels: int, num_outputs: int, stride: int = 4):
+    def __init__(
+        self,
+        num_levels: int,
+        in_channels: int,
+        channels: int,
+        num_outputs: int,
+        stride: int = 4,
+        offset: float = LABEL_OFFSET,
+    ):
         """Build it with random weights.
 
         Args:
@@ -32,11 +44,12 @@ class StuffHead(nn.Module):
             num_outputs: C.
             stride: of the logits, 4 or 2. For 2, our addition, the features at stride 4 tell for each of the four
                 pixels that a cell is made of by how much its logits differ from the interpolated ones.
+            offset: pixels, of the points that the logits stand for from the centres of their cells.
         """
         if stride not in (2, 4):
             raise ValueError(f"the stride of the stuff head is {stride}; it must be 2 or 4.")
         super().__init__()
-        self.stride = stride
+        self.stride, self.offset = stride, offset
         self.levels = nn.ModuleList(
             nn.Sequential(
                 nn.Conv2d(in_channels, channels, 3, padding=1, bias=False),
@@ -89,13 +102,14 @@ class SummedStuffHead(nn.Module):
 
     stride = 4
 
-    def __init__(self, in_channels: int, channels: int, num_outputs: int):
+    def __init__(self, in_channels: int, channels: int, num_outputs: int, offset: float = LABEL_OFFSET):
         """Build it with random weights.
 
         Args:
             in_channels: of every pyramid level.
             channels: of its convolutions, a multiple of 32, the number of groups of its norms.
             num_outputs: C.
+            offset: pixels, of the points that the logits stand for from the centres of their cells.
 
         Raises:
             InputError: the channels do not divide into the groups.
@@ -106,6 +120,7 @@ class SummedStuffHead(nn.Module):
                 "the number of groups of its norms."
             )
         super().__init__()
+        self.offset = offset
         self.levels = nn.ModuleList(_climb(doublings, in_channels, channels) for doublings in range(NUM_SUMMED_LEVELS))
         self.classifier = nn.Conv2d(channels, num_outputs, 1)
 
@@ -147,7 +162,7 @@ def stuff_loss(logits: Tensor, semantic: Tensor, stride: int, ignore: int, avera
 
 
 def semantic_labels(semantic: Tensor, num_outputs: int, stride: int) -> Tensor:
-    """(B, H, W) semantic index -> (B, h, w) channel of the stuff head, at the pixel centres of stride `stride`.
+    """(B, H, W) semantic index -> (B, h, w) channel of the stuff head, of the pixel at `LABEL_OFFSET` of each cell.
 
     Thing indices beyond the last channel become the last channel: with K_st + 1 channels that is "things".
     """

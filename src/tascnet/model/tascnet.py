@@ -14,7 +14,7 @@ from tascnet.model.roi_flatten import roi_flatten
 from tascnet.model.stuff_head import StuffHead, SummedStuffHead, semantic_labels, stuff_loss
 from tascnet.model.tasc_loss import TascForm, tasc_loss, things_probability
 from tascnet.model.things_head import PositiveRoIs, ThingsHead
-from tascnet.planes import Plane
+from tascnet.planes import Plane, interpolated
 from tascnet.structures import IGNORE, Instances, Size, Target
 
 PAD_MULTIPLE = 32  # sides of the padded images; the levels above stride 32 are rounded up
@@ -31,21 +31,23 @@ class Outputs:
         stuff_logits: (B, C, h, w) at that stride of the padded images: K_st stuff channels, then things.
         instances: one `Instances` an image, boxes in pixels of the images that went in.
         stride: of the stuff logits, and of both things masks; 4 or 2.
+        offset: pixels, of the points that the logits stand for from the centres of their cells, down and to the right.
     """
 
     stuff_logits: Tensor
     instances: list[Instances]
     stride: int = 4
+    offset: float = 0.0
 
     def stuff_logits_of(self, image: int, size: Size) -> Plane:
         """The logits of one image without its padding: (C, ceil(H / stride), ceil(W / stride)) over H x W pixels."""
-        return Plane.at_stride(self.stuff_logits[image], self.stride, size)
+        return Plane.at_stride(self.stuff_logits[image], self.stride, size, self.offset)
 
     def stuff_logits_at_input(self, image: int, size: Size) -> Plane:
         """The logits of one image, bilinear at the resolution of the input, (C, H, W); much more memory."""
-        logits = self.stuff_logits[image : image + 1].float()
-        at_input = F.interpolate(logits, scale_factor=self.stride, mode="bilinear")
-        return Plane.at_stride(at_input[0], 1, size)
+        padded = Size(*(self.stride * cells for cells in self.stuff_logits.shape[-2:]))
+        plane = Plane.at_stride(self.stuff_logits[image], self.stride, padded, self.offset)
+        return Plane.at_stride(interpolated(plane, padded), 1, size)
 
 
 class TASCNet(nn.Module):
@@ -99,7 +101,8 @@ class TASCNet(nn.Module):
         pyramid = self.fpn(self.backbone(self._prepare(images, image_sizes)))
         stuff_logits, stride = self.stuff_head(pyramid), self.stuff_head.stride
         if targets is None:
-            return Outputs(stuff_logits, self.things_head.detect(pyramid, image_sizes), stride)
+            instances = self.things_head.detect(pyramid, image_sizes)
+            return Outputs(stuff_logits, instances, stride, self.stuff_head.offset)
         generators = None if seeds is None else [torch.Generator().manual_seed(seed) for seed in seeds]
         losses, positives = self.things_head.losses(pyramid, image_sizes, targets, generators, average)
         semantic = torch.stack([_pad_map(target.semantic, stuff_logits.shape[-2:], stride) for target in targets])
@@ -125,8 +128,8 @@ class TASCNet(nn.Module):
 
         `semantic` is IGNORE where the annotation does not tell both heads what to find, see `_without_crowds`.
         """
-        size, stride = Size(*stuff_logits.shape[-2:]), self.stuff_head.stride
-        things_mask = torch.stack([roi_flatten(rois.masks, rois.boxes, size, stride) for rois in positives])
+        size, stride, offset = Size(*stuff_logits.shape[-2:]), self.stuff_head.stride, self.stuff_head.offset
+        things_mask = torch.stack([roi_flatten(rois.masks, rois.boxes - offset, size, stride) for rois in positives])
         valid = semantic_labels(semantic, stuff_logits.shape[1], stride) != IGNORE
         return tasc_loss(things_probability(stuff_logits, self.num_stuff), things_mask, valid, self.tasc, average)
 

@@ -174,7 +174,7 @@ def _config(ours: State, name: str, is_panoptic: bool, caffe_style: bool) -> Con
                 name=resnet, weights="random", added_stages=False, widths=widths, stride_in_1x1=caffe_style
             ),
             pyramid_channels=len(ours["fpn.pyramid.inner_blocks.0.0.weight"]),
-            stuff_head=StuffHeadConfig(channels=stuff_channels, merge="sum"),
+            stuff_head=StuffHeadConfig(channels=stuff_channels, merge="sum", label_at="centre"),
             things_head=ThingsHeadConfig(
                 rounded_anchors=False,
                 box_channels=len(ours["things_head.box_head.fc6.weight"]),
