@@ -2,6 +2,8 @@
 
 import json
 import re
+import resource
+import signal
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -186,3 +188,26 @@ def test_a_new_run_is_named_by_the_second():
     path = new_run_path("overfit8")
     assert path.parent == Path("runs")
     assert re.fullmatch(r"overfit8-20\d{6}-\d{6}", path.name)
+
+
+@pytest.mark.parametrize("then", ["close", "log more"])
+def test_a_full_disk_under_the_curves(run: RunFolder, capfd: pytest.CaptureFixture[str], then: str):
+    noise = np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8)
+    before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+    def fill() -> None:
+        with run.kept_state():
+            run.log(1, {"lr": 1.0})
+            resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+            run.show(1, {"a": noise})
+            for step in range(2, 2000 if then == "log more" else 2):
+                run.show(step, {"a": noise[:9]})
+
+    try:
+        with pytest.raises(InputError, match=f"cannot write {run.path}/tensorboard: File too large"):
+            fill()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert "Traceback" not in capfd.readouterr().err
+    assert read_state(run.path).state == State.INTERRUPTED

@@ -18,6 +18,7 @@ runs/NAME/
 import platform
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
@@ -263,7 +264,7 @@ class RunFolder:
         Raises:
             InputError: state.json cannot be written, or another training is in the folder.
         """
-        with self.locked(self.command()), keep_state(self.path):
+        with self.locked(self.command()), keep_state(self.path), _no_traceback_of_curves():
             try:
                 yield
             except BaseException:
@@ -301,6 +302,23 @@ class RunFolder:
         if self._curves is None:
             self._curves = SummaryWriter(str(self.path / "tensorboard"), purge_step=step)
         return self._curves
+
+
+@contextmanager
+def _no_traceback_of_curves() -> Iterator[None]:
+    """A full disk stops TensorBoard's thread; its error is raised again where curves are written next, or closed."""
+    before = threading.excepthook
+
+    def hook(arguments: threading.ExceptHookArgs) -> None:
+        of_curves = type(arguments.thread).__module__.startswith("tensorboard")
+        if not (of_curves and isinstance(arguments.exc_value, OSError)):
+            before(arguments)
+
+    threading.excepthook = hook
+    try:
+        yield
+    finally:
+        threading.excepthook = before
 
 
 def new_run_path(name: str) -> Path:

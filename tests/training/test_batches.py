@@ -1,15 +1,19 @@
 """Who loads what: the samples of a step are the same however many processes share them, and bad ones are replaced."""
 
+import multiprocessing
+import signal
+import time
 from functools import partial
 
 import pytest
 import torch
 
-from tascnet.data.batch import collate
+from tascnet.data.batch import Batch, collate
 from tascnet.data.sample import Sample
 from tascnet.data.streets import STREETS, Streets
 from tascnet.errors import InputError
 from tascnet.structures import Size
+from tascnet.training import batches
 from tascnet.training.batches import (
     MAX_SUBSTITUTES,
     Loaded,
@@ -20,6 +24,7 @@ from tascnet.training.batches import (
     image_seeds,
     load_batches,
 )
+from tascnet.training.failures import explained
 
 
 class Stream:
@@ -96,3 +101,54 @@ def test_a_batch_tells_what_was_replaced():
 def test_an_error_takes_the_place_of_its_batch():
     with pytest.raises(InputError, match="no"):
         Loaded(InputError("no"), []).or_raise()
+
+
+class Stuck(Stream):
+    """From sample 2 on, a drive does not answer; SIGTERM changes nothing."""
+
+    def __getitem__(self, position: int) -> Sample:
+        if position >= 2:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            time.sleep(600)
+        return super().__getitem__(position)
+
+
+def test_a_worker_that_hangs_is_given_up_and_ended(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(batches, "BATCH_TIMEOUT", 3)
+    loader = load_batches(
+        Stuck(8, set()), Shares(2, 1, 1, 0), range(4), STREETS, workers=1, pin_memory=False, skip=False
+    )
+    found = by_step(loader, 1)
+    next(found)
+    (worker,) = multiprocessing.active_children()
+    in_a_sentence = explained(lambda: "?", 1, lambda: "Go on.")
+    with pytest.raises(InputError, match=r"no batch has come for 3 seconds.*data.workers.*Go on."), in_a_sentence:
+        next(found)
+    worker.join(timeout=10)
+    assert worker.exitcode == -signal.SIGKILL
+
+
+def test_a_full_shared_memory_is_told(monkeypatch: pytest.MonkeyPatch):
+    def fill(batch: Batch) -> None:
+        raise RuntimeError("unable to allocate shared memory(shm) for file: No space left on device (28)")
+
+    monkeypatch.setattr(Batch, "share_memory", fill)  # workers are forked, and have it
+    shares = Shares(2, 1, 1, 0)
+    arguments = (Stream(8, set()), shares, range(2), STREETS)
+    ((loaded,), *_) = by_step(load_batches(*arguments, workers=1, pin_memory=False, skip=True), 1)
+    with pytest.raises(
+        InputError, match=r"batch of 2 images \(0.1 MB\): shared memory \(/dev/shm\).*No space left.*workers"
+    ):
+        loaded.or_raise()
+    ((loaded,), *_) = by_step(load_batches(*arguments, workers=0, pin_memory=False, skip=True), 1)
+    assert len(loaded.or_raise()) == 2  # nothing is shared
+
+
+def test_a_batch_from_a_worker_is_shared_already():
+    loader = load_batches(
+        Stream(4, set()), Shares(2, 1, 1, 0), range(2), STREETS, workers=1, pin_memory=False, skip=False
+    )
+    for (loaded,) in by_step(loader, 1):
+        batch = loaded.or_raise()
+        assert all(tensor.is_shared() for tensor in batch.tensors() if tensor.numel())
+        assert len(batch.tensors()) == 1 + 4 * len(batch)

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from tascnet.errors import InputError, Interrupted
+from tascnet.files import UnwritableError
 from tascnet.training.failures import ProcessLostError, explained
 
 
@@ -63,3 +64,25 @@ def test_a_mistake_of_the_program_stays_one(error: BaseException):
     with pytest.raises(type(error)) as raised:
         explain(error)
     assert raised.value is error
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (RuntimeError("DataLoader timed out after 300 seconds"), r"no batch has come for 300 seconds.*data.workers"),
+        (
+            RuntimeError("DataLoader worker (pid 12) is killed by signal: Bus error. It is possible that"),
+            r"/dev/shm\) is full.*data.workers",
+        ),
+        (OSError(28, "No space left on device"), r"no space is left.*/dev/shm.*data.workers"),
+        (UnwritableError("cannot write x: No space left on device."), r"cannot write x: No space left on device."),
+    ],
+)
+def test_no_space_and_no_batch(error: Exception, said: str):
+    with pytest.raises(InputError, match=rf"{said}.*Go on."):
+        explain(error)
+
+
+def test_other_errors_of_the_system_stay_what_they_are():
+    with pytest.raises(FileNotFoundError):
+        explain(FileNotFoundError(2, "No such file"))
