@@ -14,6 +14,7 @@ LAYERS = {
     "hub": 1,
     "origin": 1,
     "structures": 1,
+    "fonts": 2,
     "paste": 2,
     "config": 3,
     "data": 3,
