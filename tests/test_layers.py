@@ -17,6 +17,7 @@ LAYERS = {
     "origin": 1,
     "place": 1,
     "structures": 1,
+    "fonts": 2,
     "paste": 2,
     "planes": 2,
     "config": 3,

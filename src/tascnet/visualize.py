@@ -18,6 +18,7 @@ from torch import Tensor
 
 from tascnet.errors import InputError
 from tascnet.planes import Plane, as_plane, interpolated
+from tascnet.fonts import font_for
 from tascnet.structures import LabelSpace, PanopticSegmentation, Size
 
 Picture = npt.NDArray[np.uint8]
@@ -271,7 +272,7 @@ def grid(
         Size(max(picture.shape[0] for picture in pictures), max(picture.shape[1] for picture in pictures)),
         Size(max_cell_side, max_cell_side),
     )
-    font = _font(max(12, cell.width // 30))
+    font = font_for("".join(titles), max(12, cell.width // 30))
     strip = _line_height(font) if titles else 0
     size = Size(
         height=margin + strip + len(rows) * (cell.height + margin), width=margin + columns * (cell.width + margin)
@@ -305,7 +306,7 @@ def card(picture: Picture, text: str, size: Size, color: Color) -> Picture:
     small.thumbnail((size.width, size.height))
     sheet = Image.new("RGB", (size.width, size.height + CARD_STRIP), color)
     sheet.paste(small, ((size.width - small.width) // 2, CARD_STRIP + (size.height - small.height) // 2))
-    font = _font(12)
+    font = font_for(text, 12)
     ImageDraw.Draw(sheet).text((4, 2), _shorten(text, font, size.width - 8), fill=(255, 255, 255), font=font)
     return np.array(sheet)
 
@@ -317,22 +318,22 @@ def legend(label_space: LabelSpace, category_ids: Iterable[int], width: int = 64
         InputError: a category is not in the label space.
     """
     wanted = {label_space[category_id].id for category_id in category_ids}
-    font = _font(14)
-    line, sample, gap = _line_height(font), 14, 8
+    line, sample, gap = _line_height(font_for("", 14)), 14, 8
     entries = []
     left, top = gap, gap
     for category in label_space.by_index:
         if category.id not in wanted:
             continue
+        font = font_for(category.name, 14)
         name = _shorten(category.name, font, width - sample - 3 * gap)
         extent = sample + gap + math.ceil(font.getlength(name))
         if left > gap and left + extent + gap > width:
             left, top = gap, top + line
-        entries.append((left, top, category.color, name))
+        entries.append((left, top, category.color, name, font))
         left += extent + 3 * gap
     sheet = Image.new("RGB", (width, top + line + gap if entries else 1), PAPER)
     draw = ImageDraw.Draw(sheet)
-    for left, top, color, name in entries:
+    for left, top, color, name, font in entries:
         middle = top + line // 2
         draw.rectangle((left, middle - sample // 2, left + sample - 1, middle + sample // 2 - 1), fill=color)
         draw.text((left + sample + gap, middle), name, fill=INK, font=font, anchor="lm")
@@ -411,8 +412,8 @@ def _write_names(
     picture: Picture, segmentation: PanopticSegmentation, index_map: npt.NDArray[np.int32], label_space: LabelSpace
 ) -> Picture:
     """Write names, those of large segments first; a name that would cover another one is left out."""
-    font = _font(max(12, round(math.sqrt(index_map.size) / 52)))
-    height, padding = _line_height(font), max(2, round(font.size / 5))
+    font_size = max(12, round(math.sqrt(index_map.size) / 52))
+    height, padding = _line_height(font_for("", font_size)), max(2, round(font_size / 5))
     stride = max(1, math.ceil(math.sqrt(index_map.size / NAME_SEARCH_PIXELS)))
     thinned = index_map[stride // 2 :: stride, stride // 2 :: stride]
     canvas = Image.fromarray(picture)
@@ -420,6 +421,7 @@ def _write_names(
     taken: list[tuple[float, float, float, float]] = []
     for index, segment in sorted(enumerate(segmentation.segments, start=1), key=lambda pair: -pair[1].area):
         name = label_space[segment.category_id].name
+        font = font_for(name, font_size)
         width = math.ceil(font.getlength(name)) + 2 * padding
         if segment.area < NAME_BOX_MIN_SCALE**2 * width * height:
             continue
@@ -492,14 +494,6 @@ def _shorten(text: str, font: ImageFont.FreeTypeFont, width: float) -> str:
 
 def _line_height(font: ImageFont.FreeTypeFont) -> int:
     return round(font.size * 1.4)
-
-
-@cache
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    font = ImageFont.load_default(size)
-    if not isinstance(font, ImageFont.FreeTypeFont):
-        raise RuntimeError("Pillow was built without FreeType and cannot scale letters; install it from PyPI.")
-    return font
 
 
 def _by(size: Size) -> str:

@@ -219,7 +219,7 @@ def test_values_of_no_label(tmp_path: Path, values: list, named: str) -> None:
 def test_pictures_that_cannot_hold_an_object_s_number(root: Path, mode: str) -> None:
     path = root / "gtFine" / "val" / "ulm" / "ulm_000001_000019_gtFine_instanceIds.png"
     Image.fromarray(np.array(VALUES).astype(np.uint8) % 30).convert(mode).save(path)
-    with pytest.raises(InputError, match=rf"of mode {mode}; instanceIds files are grey with 16 bits") as error:
+    with pytest.raises(InputError, match=r"of mode (L|P|RGB|RGBA); instanceIds files are grey with 16") as error:
         Cityscapes(root, "val").annotation(1)
     assert str(path) in str(error.value)
 

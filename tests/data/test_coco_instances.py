@@ -238,3 +238,41 @@ def test_a_rule_that_is_none(tmp_path: Path) -> None:
     for rule in ("sky", "larger-in-front", "car,,person", ""):
         with pytest.raises(InputError, match=f"overlaps is '{rule}'; .* is no thing category"):
             CocoInstances.from_layout(tmp_path, "mini", rule)
+
+
+def with_second_image(**image: Any) -> dict[str, Any]:
+    values = content()
+    values["images"].append({"id": 6, "file_name": "a b.jpg", "height": 4, "width": 6} | image)
+    return values
+
+
+@pytest.mark.parametrize(
+    ("image", "finding"),
+    [
+        ({}, "a b.jpg is the photo of the images 5 and 6"),
+        ({"file_name": "a b.png"}, "a b.jpg and a b.png have one name; their PNG would be the same"),
+        ({"file_name": "..\\a b.jpg"}, "leads out of its folder"),
+        ({"id": "5", "file_name": "c.jpg", "width": 0}, "the image is 4 x 0 pixels"),
+    ],
+)
+def test_images_that_share_a_file(tmp_path: Path, image: dict[str, Any], finding: str) -> None:
+    root = write(tmp_path, with_second_image(**image))
+    with pytest.raises(InputError, match=finding.replace("\\", "\\\\")):
+        CocoInstances.from_layout(root, "mini")
+
+
+def test_numbers_as_text(tmp_path: Path) -> None:
+    values = content()
+    for annotation in values["annotations"]:
+        annotation.update(category_id=str(annotation["category_id"]), iscrowd="0")
+    values["categories"] = [{"id": str(c["id"]), "name": c["name"]} for c in values["categories"]]
+    read = CocoInstances.from_layout(write(tmp_path / "text", values), "mini", "smaller-in-front").annotation(0)
+    plain = CocoInstances.from_layout(write(tmp_path / "plain"), "mini", "smaller-in-front").annotation(0)
+    assert read.segments == plain.segments
+
+
+def test_an_id_of_another_kind_is_called_so(tmp_path: Path) -> None:
+    values = content()
+    values["annotations"][0]["image_id"] = "5"
+    with pytest.raises(InputError, match="the text '5' here, but the number 5 among the images"):
+        CocoInstances.from_layout(write(tmp_path, values), "mini")

@@ -75,10 +75,23 @@ def test_a_converted_photo_needs_no_setting(tmp_path: Path) -> None:
     assert kinds(tmp_path / "new") == set()
 
 
-@pytest.mark.parametrize("file_format", ["JPEG", "WEBP", "BMP", "TIFF", "GIF"])
+@pytest.mark.parametrize("file_format", ["JPEG", "WEBP", "GIF"])
 def test_annotation_in_another_format_is_refused(tmp_path: Path, file_format: str) -> None:
     Image.fromarray(np.full((6, 9), 2, np.uint8)).save(tmp_path / "a.png", format=file_format)
     with pytest.raises(InputError, match=rf"a.png is a file of format {file_format}; annotation is a PNG"):
+        open_annotation(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize(("file_format", "compression"), [("TIFF", None), ("TIFF", "tiff_lzw"), ("BMP", None)])
+def test_annotation_without_loss_is_read(tmp_path: Path, file_format: str, compression: str | None) -> None:
+    options = {"compression": compression} if compression else {}
+    Image.fromarray(np.arange(54, dtype=np.uint8).reshape(6, 9)).save(tmp_path / "a.png", file_format, **options)
+    assert read_numbers(tmp_path / "a.png").tolist() == np.arange(54).reshape(6, 9).tolist()
+
+
+def test_a_tiff_with_loss_is_refused(tmp_path: Path) -> None:
+    Image.fromarray(PIXELS).save(tmp_path / "a.png", format="TIFF", compression="jpeg")
+    with pytest.raises(InputError, match="format TIFF with JPEG or WebP inside"):
         open_annotation(tmp_path / "a.png")
 
 

@@ -53,6 +53,7 @@ _BY_WAY_OF = {  # modes that Pillow does not convert to RGB in one step
     "P": "RGBA",  # it warns of a palette with transparency
     "La": "LA",
 }
+_LOSSY = ("jpeg", "tiff_jpeg", "webp")  # compressions of a TIFF, as Pillow calls them
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 
 
@@ -236,24 +237,25 @@ def open_picture(path: str | Path) -> Image.Image:
 
 
 def open_annotation(path: str | Path) -> Image.Image:
-    """Open and decode a PNG whose pixels are numbers, ids or labels, where a value that is off by one is wrong.
+    """Open and decode a picture whose pixels are numbers, ids or labels, where a value that is off by one is wrong.
 
     Returns:
         The picture as stored. Grey of 1, 2 or 4 bits has its numbers, not the levels to which Pillow spreads them.
 
     Raises:
-        InputError: as `open_picture`; or the file is no PNG, whatever its name, or has colours of more than 8 bits,
-            of which Pillow drops the lower half.
+        InputError: as `open_picture`; or the file, whatever its name, is neither a PNG nor a BMP nor a TIFF without
+            loss, or has colours of more than 8 bits, of which Pillow drops the lower half.
     """
     path = Path(path)
     with _opened(path) as picture:
-        if picture.format != "PNG":
+        lossy = picture.format == "TIFF" and picture.info.get("compression") in _LOSSY
+        if picture.format not in ("PNG", "BMP", "TIFF") or lossy:
             raise DataError(
-                f"{path} is a file of format {picture.format}; annotation is a PNG, because other formats may change "
-                "numbers. Export it as PNG; renaming is not enough.",
+                f"{path} is a file of format {picture.format}{' with JPEG or WebP inside' * lossy}; annotation is a "
+                "PNG, because such formats change numbers. Export it as PNG; renaming is not enough.",
                 Kind.NOT_IDS,
             )
-        bits = _png_bits(path)
+        bits = _bits(picture, path)
         picture.load()
     if bits > 8 and len(picture.getbands()) > 1:
         raise DataError(
@@ -267,10 +269,15 @@ def open_annotation(path: str | Path) -> Image.Image:
     return picture
 
 
-def _png_bits(path: Path) -> int:
-    """Bits a channel, of a PNG that Pillow has opened: the header begins every PNG."""
+def _bits(picture: Image.Image, path: Path) -> int:
+    """Bits a channel in the file, of which Pillow's mode may show 8."""
+    if picture.format == "TIFF":
+        bits: tuple[int, ...] = picture.getexif().get(ExifTags.Base.BitsPerSample, (8,))
+        return max(bits) if isinstance(bits, tuple) else bits
+    if picture.format != "PNG":
+        return 8
     with path.open("rb") as file:
-        return file.read(25)[24]
+        return file.read(25)[24]  # the header begins every PNG
 
 
 @contextmanager

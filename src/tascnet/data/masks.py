@@ -78,10 +78,12 @@ def encode_mask(segmentation: Any, size: Size, where: str) -> dict[str, Any]:
         where: what an error calls it.
 
     Raises:
-        InputError: it is neither, is of another size, or reaches farther than a picture's length out of the picture.
+        InputError: it is neither, is of another size, encloses no area, lies mostly outside of the picture, or reaches
+            farther than a picture's length out of it.
     """
     if isinstance(segmentation, list) and segmentation:
         polygons = [_polygon(points, size, where) for points in segmentation]
+        _check_inside(polygons, size, where)
         merged: dict[str, Any] = rle.merge(rle.frPyObjects(polygons, size.height, size.width))
         return merged
     if isinstance(segmentation, dict) and segmentation.get("size") == list(size):
@@ -148,6 +150,49 @@ def _overlap(one: Mask, other: Mask) -> DataError:
         f"{SMALLER_IN_FRONT} or to a list of categories, those in front first.",
         Kind.OVERLAP,
     )
+
+
+def _check_inside(polygons: list[list[float]], size: Size, where: str) -> None:
+    """Check that outlines enclose an area, of which at least half lies in the picture.
+
+    Outlines reach a pixel or two out of their picture in good data; those of another picture, or of one that was
+    resized, lie outside for the most part, and what is left of them would be believed.
+    """
+    corners = [np.array(polygon).reshape(-1, 2) for polygon in polygons]
+    whole = sum(_area(of_polygon) for of_polygon in corners)
+    inside = sum(_area(_clipped(of_polygon, size)) for of_polygon in corners)
+    if whole == 0:
+        raise DataError(
+            f"{where}: the outline encloses no area, its corners lie on a line. Draw it anew, or remove it.",
+            Kind.BROKEN_MASK,
+        )
+    if inside < whole / 2:
+        raise DataError(
+            f"{where}: {1 - inside / whole:.0%} of the outline lie outside of the picture of {size.height} x "
+            f"{size.width} pixels (height x width). Check that it is of this picture, at this size.",
+            Kind.BROKEN_MASK,
+        )
+
+
+def _area(corners: np.ndarray) -> float:
+    """Area of a polygon (n, 2), by the shoelace formula."""
+    x, y = corners.T
+    return abs(float(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1)))) / 2
+
+
+def _clipped(corners: np.ndarray, size: Size) -> np.ndarray:
+    """The part of a polygon (n, 2) that is in the picture, by Sutherland and Hodgman: one side after the other."""
+    for axis, limit, sign in ((0, 0, 1), (0, size.width, -1), (1, 0, 1), (1, size.height, -1)):
+        if not len(corners):
+            break
+        distance = sign * (corners[:, axis] - limit)  # 0 or more is inside
+        following, next_distance = np.roll(corners, -1, axis=0), np.roll(distance, -1)
+        crosses = (distance >= 0) != (next_distance >= 0)
+        share = np.divide(distance, distance - next_distance, out=np.zeros_like(distance), where=crosses)
+        crossings = corners + share[:, None] * (following - corners)
+        pairs = np.stack([corners, crossings], axis=1).reshape(-1, 2)
+        corners = pairs[np.stack([distance >= 0, crosses], axis=1).ravel()]
+    return corners
 
 
 def _polygon(points: Any, size: Size, where: str) -> list[float]:

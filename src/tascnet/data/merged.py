@@ -101,7 +101,7 @@ def read_groups(path: str | Path, label_space: LabelSpace) -> CategoryMerge:
         InputError: the file is missing or of another form, names a category that the data set has not, names one
             twice or not at all, or a group is empty or mixes things and stuff.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     if not path.exists():
         raise InputError(f"group_by is '{path}'; it is none, supercategory, or a YAML file, which does not exist.")
     groups = _read_lists(path)

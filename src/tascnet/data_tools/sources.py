@@ -229,7 +229,8 @@ def _words_in(path: Path, words: Sequence[bytes]) -> list[bool]:
     """Which words are in a file; all, where it cannot be searched: whoever reads it tells why."""
     try:
         with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
-            if content[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+            is_cut_short = not content[-64:].rstrip().endswith(b"}")
+            if is_cut_short or content[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
                 return [True for _ in words]
             return [content.find(word) >= 0 for word in words]
     except (OSError, ValueError):  # an empty file cannot be mapped
