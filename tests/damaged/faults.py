@@ -164,9 +164,7 @@ def _memory(megabytes: int, place: Place) -> None:
 
 def _no_permission() -> Iterator[Case]:
     for verb in _WRITERS:
-        yield Case(
-            GROUP, f"{verb}: a folder that may not be written", partial(_after, _read_only, verb), refused("out")
-        )
+        yield Case(GROUP, f"{verb}: a folder that may not be written", partial(_after, _read_only, verb), refused())
     for name, (copied, arguments) in _UNREADABLE.items():
 
         def prepare(place: Place, copied: str = copied, arguments: list[object] = arguments) -> list[object]:
@@ -304,11 +302,12 @@ def _kill_worker_later(place: Place, seconds: float = 0.0) -> None:
     pid = os.getpid()
 
     def kill() -> None:
-        while not (children := _workers(pid)):
+        while not _workers(pid):
             time.sleep(0.01)
-        time.sleep(seconds)
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(children[0], signal.SIGKILL)
+        time.sleep(0.2 + seconds)  # a tracker of resources has its name only a moment after its start
+        for worker in _workers(pid)[:1]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(worker, signal.SIGKILL)
 
     threading.Thread(target=kill, daemon=True).start()
 
