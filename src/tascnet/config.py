@@ -49,9 +49,9 @@ class StuffHeadConfig:
         merge: how the levels come together; "concatenate" (TASCNet's head), or "sum" (Panoptic FPN's head, which reads
             P2..P5 alone; its channels are a multiple of 32).
         stride: input pixels a pixel of its logits, 4 or 2 (concatenate).
-        label_at: the point of a cell that its logits stand for: the centre of the "pixel" whose label the loss reads, half
-            a pixel below and to the right of the cell's centre; or the cell's "centre", for networks that were trained
-            elsewhere on interpolated logits.
+        label_at: the point of a cell that its logits stand for: the centre of the "pixel" whose label the loss reads,
+            half a pixel below and to the right of the cell's centre; or the cell's "centre", for networks that were
+            trained elsewhere on interpolated logits.
     """
 
     channels: int = 128

@@ -17,8 +17,8 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from tascnet.errors import InputError
-from tascnet.planes import Plane, as_plane, interpolated
 from tascnet.fonts import font_for
+from tascnet.planes import Plane, as_plane, interpolated
 from tascnet.structures import LabelSpace, PanopticSegmentation, Size
 
 Picture = npt.NDArray[np.uint8]
