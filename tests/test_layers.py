@@ -9,7 +9,8 @@ PACKAGE = Path(__file__).parents[1] / "src" / "tascnet"
 
 LAYERS = {
     "errors": 0,
-    "files": 1,
+    "machine": 1,
+    "files": 2,
     "hub": 1,
     "origin": 1,
     "structures": 1,

@@ -2,7 +2,9 @@
 
 import json
 import os
+import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -12,9 +14,13 @@ from typing import Any
 import yaml
 
 from tascnet.errors import InputError
+from tascnet.machine import is_disk_full
 
 UNFINISHED = ".writing-"
 """How the names of folders begin that are not complete, or are on their way out."""
+
+_SURROGATES = re.compile("[\ud800-\udfff]")
+_SPECIAL = {stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket"}
 
 
 @contextmanager
@@ -25,7 +31,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     suffix of `path`, because many writers choose their format by it.
 
     Raises:
-        InputError: the folder cannot be made or written to, or `path` is a folder.
+        InputError: the folder cannot be made or written to, `path` is a folder, or the disk is full.
     """
     path = Path(path)
     make_folder(path.parent)
@@ -42,9 +48,10 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         _flush_to_disk(temporary)
         temporary.chmod(0o666 & ~_umask())
         _rename(temporary, path)
-    except BaseException:
+    except BaseException as error:
         with suppress(FileNotFoundError):
             temporary.unlink()
+        _explain_full_disk(error, path)
         raise
 
 
@@ -56,7 +63,7 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     already is replaced. The block may write files, no folders.
 
     Raises:
-        InputError: the folder above cannot be made or written to.
+        InputError: the folder above cannot be made or written to, or the disk is full.
     """
     path = Path(path)
     make_folder(path.parent)
@@ -76,8 +83,9 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
             shutil.rmtree(path)
         temporary.rename(path)
         _flush_to_disk(path.parent)  # the new name, too
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(temporary, ignore_errors=True)
+        _explain_full_disk(error, path)
         raise
 
 
@@ -114,14 +122,53 @@ def check_writable(folder: str | Path) -> Path:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write a text file atomically, in UTF-8."""
+    """Write a text file atomically, in UTF-8; `valid_text` replaces what UTF-8 cannot hold."""
     with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(valid_text(text), encoding="utf-8")
 
 
 def write_json(path: str | Path, value: Any, indent: int | None = None) -> None:
-    """Write a JSON file atomically."""
-    write_text(path, json.dumps(value, indent=indent))
+    """Write a JSON file atomically; `valid_text` replaces in its strings what UTF-8 cannot hold."""
+    text = json.dumps(value, indent=indent)
+    if "\\ud" in text:  # an escape of a surrogate: one by itself is not valid, other programs refuse the file
+        text = json.dumps(_with_valid_text(value), indent=indent)
+    write_text(path, text)
+
+
+def valid_text(text: str) -> str:
+    """Text that UTF-8 can hold: the bytes of a file name that are not UTF-8, in Python surrogates, become U+FFFD.
+
+    >>> valid_text("caf\\udce9.jpg")
+    'caf\ufffd.jpg'
+    """
+    return _SURROGATES.sub("\ufffd", text)
+
+
+def _with_valid_text(value: Any) -> Any:
+    """The same plain value with `valid_text` in the place of each string."""
+    if isinstance(value, str):
+        return valid_text(value)
+    if isinstance(value, dict):
+        return {_with_valid_text(key): _with_valid_text(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_with_valid_text(inner) for inner in value]
+    return value
+
+
+def require_regular(path: Path) -> None:
+    """Refuse what is there and is neither a file nor a folder: reading a named pipe would wait for a writer for ever.
+
+    Raises:
+        InputError: `path` is a named pipe, a socket or a device, or no file can have that name.
+        OSError: there is nothing at `path`, or it cannot be looked at.
+    """
+    try:
+        mode = path.stat().st_mode
+    except ValueError as error:
+        raise InputError(f"{str(path)!r} holds a null character, which no file's name can have. Check it.") from error
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        kind = _SPECIAL.get(stat.S_IFMT(mode), "a device")
+        raise InputError(f"{path} is {kind}; a file was expected. Copy its content into a file.")
 
 
 def read_json(path: str | Path, replace_object: Callable[[dict[str, Any]], Any] | None = None) -> Any:
@@ -158,6 +205,7 @@ def read_yaml(path: str | Path) -> Any:
 def _read_text(path: Path) -> str:
     """The text of a file in UTF-8; what is wrong with its content is left to the caller."""
     try:
+        require_regular(path)
         return path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist. Check the path.") from error
@@ -172,6 +220,13 @@ def _rename(temporary: Path, path: Path) -> None:
         temporary.replace(path)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror}. Choose another name.") from error
+
+
+def _explain_full_disk(error: BaseException, path: Path) -> None:
+    if isinstance(error, OSError) and is_disk_full(error):
+        raise InputError(
+            f"cannot write {path}: {error.strerror}. Free some space, or choose another folder."
+        ) from error
 
 
 def _flush_to_disk(path: Path) -> None:
