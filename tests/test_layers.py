@@ -10,6 +10,7 @@ PACKAGE = Path(__file__).parents[1] / "src" / "tascnet"
 LAYERS = {
     "errors": 0,
     "machine": 1,
+    "last_resort": 2,
     "files": 2,
     "hub": 1,
     "origin": 1,

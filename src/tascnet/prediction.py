@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, count
+from itertools import chain, count, islice
 from pathlib import Path, PurePath
 from typing import Literal
 
@@ -16,10 +16,11 @@ from tascnet.data.cityscapes_submission import write_instances, write_panoptic, 
 from tascnet.data.coco import write_coco_panoptic
 from tascnet.data.coco_json import read_image_ids
 from tascnet.data.images import IMAGE_SUFFIXES, list_images, write_png
+from tascnet.data.problems import LeftOut
 from tascnet.device import choose_device
 from tascnet.display import Bar, progress_bar, say
 from tascnet.errors import InputError
-from tascnet.files import check_writable, make_folder
+from tascnet.files import check_writable, make_folder, valid_text
 from tascnet.hub import hub_id
 from tascnet.predictor import Prediction, Predictor
 from tascnet.settings import Use
@@ -97,6 +98,7 @@ def predict_files(
     image_info: Path | None = None,
     batch_size: int = 1,
     use: Use = "newest",
+    left_out: LeftOut | None = None,
 ) -> Path:
     """Segment photos; however many they are, few at a time are in memory.
 
@@ -106,7 +108,8 @@ def predict_files(
     * vistas: the same, the id of a photo is its name;
     * cityscapes: `output`/semantic, `output`/instances and `output`/panoptic, each for its script.
 
-    All have the photos' own sizes. The JSON comes last: where there is one, it is complete.
+    All have the photos' own sizes. The JSON comes last: where there is one, it is complete but for the photos that
+    cannot be used; the ids of the others are the same with and without them.
 
     Args:
         checkpoint: what `open_network` opens.
@@ -119,20 +122,23 @@ def predict_files(
         image_info: a COCO JSON file whose `images` give the ids of the photos by file name; for coco.
         batch_size: photos that go through the network together where their sizes allow it.
         use: which weights of a run.
+        left_out: takes the photos that cannot be used; None raises the first of them.
 
     Returns:
         The JSON file.
 
     Raises:
-        InputError: the checkpoint, a photo, `image_info` or the output folder cannot be used, or the network has
-            other categories than the benchmark.
+        InputError: the checkpoint, all photos (or one, see `left_out`), `image_info` or the output folder cannot be
+            used, or the network has other categories than the benchmark.
     """
     photos = list_images(paths)
     photo_of = dict(zip(unique_names(photos, PHOTO_SUFFIX if benchmark == "cityscapes" else ""), photos, strict=True))
     id_of = _image_ids(photo_of, benchmark, image_info)
     predictor = Predictor.from_checkpoint(checkpoint, choose_device(device), use=use)
-    predictions = predictor.stream(photos, batch_size)
-    predictions = chain([next(predictions)], predictions)  # a first photo that cannot be read leaves nothing behind
+    left_out = LeftOut() if left_out is None else left_out
+    predictions = predictor.stream(photos, batch_size, lambda _, error: left_out(error))
+    first = list(islice(predictions, 1))  # photos that cannot be used, all of them, leave nothing behind
+    left_out.require_others(len(photos), "photos")
     check_writable(output)
     json_path = output / "panoptic.json"
     on_prediction: OnPrediction = _write_nothing
@@ -142,12 +148,14 @@ def predict_files(
     overlays = make_folder(output / "overlays")
     json_path.unlink(missing_ok=True)  # of an earlier call, whose PNGs are about to be replaced
     with progress_bar(console, "photos", len(photos)) as bar:
-        results = _write_each(predictions, predictor.label_space, photo_of, id_of, overlays, names, on_prediction, bar)
+        results = _write_each(
+            chain(first, predictions), predictor.label_space, photo_of, id_of, overlays, names, on_prediction, bar
+        )
         if benchmark == "cityscapes":
             write_panoptic(json_path.parent, "predictions", results)
         else:
             write_coco_panoptic(json_path, predictor.label_space, results, lambda photo: photo_of[photo.name].name)
-    say(console, f"photos: {len(photos)}; overlays in {overlays}, {_FORMATS[benchmark]} {json_path}")
+    say(console, f"photos: {len(photos) - len(left_out)}; overlays in {overlays}, {_FORMATS[benchmark]} {json_path}")
     return json_path
 
 
@@ -162,11 +170,14 @@ def _write_each(
     bar: Bar,
 ) -> Iterator[PredictedPhoto]:
     """Write what belongs to one photo, and hand on what belongs into the list of all."""
-    for number, (name, (photo, prediction)) in enumerate(zip(photo_of, predictions, strict=True), start=1):
+    name_of = {photo: name for name, photo in photo_of.items()}
+    number_of = {photo: number for number, photo in enumerate(name_of, start=1)}
+    for photo, prediction in predictions:
+        name = name_of[photo]
         overlay = visualize.draw_segmentation(prediction.segmentation, label_space, prediction.image, names=names)
         write_png(overlays / f"{name}.png", overlay)
         on_prediction(name, prediction)
-        bar.update(number, photo.name)
+        bar.update(number_of[photo], photo.name)
         yield PredictedPhoto(name, id_of[name], prediction.segmentation)
 
 
@@ -214,11 +225,12 @@ def _write_nothing(name: str, prediction: Prediction) -> None:
 def unique_names(photos: Sequence[Path], ending: str = "") -> list[str]:
     """A name for the result of each photo: its stem, with its suffix or a number where two would be the same.
 
-    `ending` of the file name, where a photo has it, is left out instead of the suffix.
+    `ending` of the file name, where a photo has it, is left out instead of the suffix. JSON files hold the names, so
+    what UTF-8 cannot hold is replaced.
     """
     names: list[str] = []
     taken: set[str] = set()  # in lower case: some file systems do not tell the two apart
-    for photo in photos:
+    for photo in (Path(valid_text(photo.name)) for photo in photos):
         stem = photo.name.removesuffix(ending) if ending and photo.name.endswith(ending) else photo.stem
         numbered = (f"{stem}_{number}" for number in count(2))
         candidates = chain([stem, photo.name.replace(".", "_")], numbered)
