@@ -17,7 +17,7 @@ from tascnet.machine import is_no_memory
 
 
 def raising(error: BaseException) -> Callable[..., None]:
-    def verb(*_: object) -> None:
+    def verb(*_: object, **__: object) -> None:
         raise error
 
     return verb

@@ -40,6 +40,7 @@ class Bar:
             note: what else there is to say; a line feed in it breaks the line on a terminal only.
             seconds_left: until the end; by default estimated from the parts done so far.
         """
+        note = _printable(note)
         self._progress.update(self._task, completed=done, note=note, seconds_left=seconds_left)
         if not self._console.is_terminal and (time.monotonic() >= self._next_line or done == self._total):
             self._next_line = time.monotonic() + SECONDS_BETWEEN_LINES
@@ -85,7 +86,12 @@ def progress_bar(console: Console, name: str, total: int, done: int = 0) -> Iter
 
 def say(console: Console, text: str) -> None:
     """Print text as it is: lines are not broken, so that paths can be copied, and brackets are no markup."""
-    console.print(text, highlight=False, markup=False, soft_wrap=True)
+    console.print(_printable(text), highlight=False, markup=False, soft_wrap=True)
+
+
+def _printable(text: str) -> str:
+    """Bytes of a file name that are not UTF-8, which Python keeps as surrogates, become escapes."""
+    return text.encode("utf-8", errors="backslashreplace").decode("utf-8")
 
 
 def duration(seconds: float) -> str:
