@@ -161,7 +161,7 @@ def _die(*_: object) -> None:
 
 
 def test_a_killed_worker_is_one_sentence(tascnet: Callable[..., Said], root: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(panoptic_files, "_leave_interrupts", _die)
+    monkeypatch.setattr(panoptic_files, "_count", _die)
     json_path = root / "annotations" / "panoptic_mini.json"
     said = tascnet("metrics", json_path, json_path, "--workers", 1)
     assert said.code == 2

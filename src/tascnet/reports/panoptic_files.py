@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path, PurePath
+from threading import current_thread, main_thread
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -180,9 +181,11 @@ def _counted(tasks: Sequence[Sequence[_Pair]], count: _Count, workers: int) -> I
         yield map(count, tasks)
         return
     # not by fork: a copy of a process with threads, as torch starts them, may wait for ever
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_leave_interrupts) as pool:
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         try:
-            yield pool.map(count, tasks)
+            with _interrupts_ignored():  # the processes start here
+                results = pool.map(count, tasks)
+            yield results
         except BrokenProcessPool as error:
             raise InputError(
                 "a process that compares pictures was ended from outside. If that was not you, memory ran out: lower "
@@ -192,9 +195,20 @@ def _counted(tasks: Sequence[Sequence[_Pair]], count: _Count, workers: int) -> I
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _leave_interrupts() -> None:
-    """Ctrl-C reaches all processes of a terminal; the first one stops the others, which would print tracebacks."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+@contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    """Processes that are started within the block do not hear Ctrl-C, which a terminal sends to all of them.
+
+    The first process stops the others; by themselves, they would print tracebacks.
+    """
+    if current_thread() is not main_thread():  # only that one may change how signals are handled
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _count(label_space: LabelSpace, on_bad_sample: OnBadSample, pairs: Sequence[_Pair]) -> _Counts:
