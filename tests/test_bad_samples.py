@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from said import Said
 
-from tascnet.data.problems import LeftOut
+from tascnet.bad_samples import LeftOut
 from tascnet.errors import InputError
 from tascnet.machine import MemoryShortError
 from tascnet.predictor import Predictor

@@ -26,6 +26,7 @@ LAYERS = {
     "display": 3,
     "pace": 3,
     "expected_quality": 3,
+    "bad_samples": 4,
     "convert": 4,
     "doubt": 4,
     "reports": 4,

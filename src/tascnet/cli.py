@@ -541,7 +541,7 @@ def _metrics(options: Namespace, command: str) -> int:
 
 
 def _predict(options: Namespace, command: str) -> int:
-    from tascnet.data.problems import LeftOut  # noqa: PLC0415
+    from tascnet.bad_samples import LeftOut  # noqa: PLC0415
     from tascnet.prediction import network_and_photos, predict_files  # noqa: PLC0415 - imports torch
 
     console, left_out = _console(), LeftOut(options.on_bad_sample)
@@ -563,7 +563,7 @@ def _predict(options: Namespace, command: str) -> int:
 
 
 def _triage(options: Namespace, command: str) -> int:
-    from tascnet.data.problems import LeftOut  # noqa: PLC0415
+    from tascnet.bad_samples import LeftOut  # noqa: PLC0415
     from tascnet.prediction import network_and_photos  # noqa: PLC0415 - imports torch
     from tascnet.triage import triage_files  # noqa: PLC0415
 
@@ -597,7 +597,7 @@ def _data(options: Namespace, command: str) -> int | None:
     known = {field.name for field in fields(DatasetConfig)} - {"format", "root"}
     settings = DatasetConfig(**{name: value for name, value in vars(chosen).items() if name in known})
     source = chosen.path, chosen.format, chosen.images
-    from tascnet.data.problems import LeftOut  # noqa: PLC0415
+    from tascnet.bad_samples import LeftOut  # noqa: PLC0415
 
     console, left_out = _console(), LeftOut(chosen.on_bad_sample)
     if options.action == "check":

@@ -9,6 +9,7 @@ from typing import Literal
 from rich.console import Console
 
 from tascnet import visualize
+from tascnet.bad_samples import LeftOut
 from tascnet.checkpoint import holds_checkpoint
 from tascnet.data.cityscapes import PHOTO_SUFFIX
 from tascnet.data.cityscapes_labels import CITYSCAPES
@@ -16,7 +17,6 @@ from tascnet.data.cityscapes_submission import write_instances, write_panoptic, 
 from tascnet.data.coco import write_coco_panoptic
 from tascnet.data.coco_json import read_image_ids
 from tascnet.data.images import IMAGE_SUFFIXES, list_images, write_png
-from tascnet.data.problems import LeftOut
 from tascnet.device import choose_device
 from tascnet.display import Bar, progress_bar, say
 from tascnet.errors import InputError

@@ -13,8 +13,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from tascnet import visualize
+from tascnet.bad_samples import LeftOut
 from tascnet.data.images import list_images, write_png
-from tascnet.data.problems import LeftOut
 from tascnet.device import choose_device
 from tascnet.display import progress_bar, say
 from tascnet.doubt import (

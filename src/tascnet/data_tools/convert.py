@@ -11,10 +11,10 @@ from typing import Literal
 import torch
 from rich.console import Console
 
+from tascnet.bad_samples import LeftOut
 from tascnet.config import DatasetConfig
 from tascnet.data.coco import write_coco_panoptic
 from tascnet.data.images import read_image, write_png
-from tascnet.data.problems import LeftOut
 from tascnet.data.sample import Sample
 from tascnet.data.stream import PanopticDataset
 from tascnet.data_tools.sources import Source, find_sources

@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from tascnet.bad_samples import LeftOut
 from tascnet.config import DatasetConfig
-from tascnet.data.problems import LeftOut
 from tascnet.data.stream import PanopticDataset
 from tascnet.data_tools.sources import find_sources
 from tascnet.display import Bar, progress_bar, say
