@@ -180,11 +180,24 @@ class TestSpecialFiles:
     )
     def test_is_refused_and_nothing_waits(self, tmp_path: Path, kind: str, words: str):
         path = self.make(tmp_path, kind)
-        assert list_images([tmp_path]) == [path]  # not left out in silence
+        assert list_images([tmp_path]) == list_images([path]) == [path]  # not left out in silence
         with pytest.raises(InputError, match=words):
             read_image(path)
         (outcome,) = read_ahead([path], 1)
         assert isinstance(outcome, InputError)
+
+    def test_a_name_that_is_too_long_and_a_folder_that_may_not_be_read(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        with pytest.raises(InputError, match=r"cannot be looked at: File name too long"):
+            list_images([tmp_path / ("a" * 300 + ".png")])
+
+        def refuse(folder: Path) -> None:
+            raise PermissionError(13, "Permission denied", str(folder))
+
+        monkeypatch.setattr(Path, "iterdir", refuse)  # root may read all folders
+        with pytest.raises(InputError, match=r"cannot be looked at: Permission denied"):
+            list_images([tmp_path])
 
     def test_a_name_that_no_file_can_have(self):
         with pytest.raises(InputError, match=r"'a\\x00\.png' holds a null character"):

@@ -305,19 +305,24 @@ def list_images(paths: Iterable[str | Path]) -> list[Path]:
     """The picture files among files and folders, each once.
 
     A file is taken whatever its suffix; of a folder, the files directly in it whose suffix is in `IMAGE_SUFFIXES`,
-    sorted by name, hidden ones left out.
+    sorted by name, hidden ones left out. A link that leads nowhere is taken: its reader names it.
 
     Raises:
-        InputError: a path does not exist, or there is no picture in one of the folders.
+        InputError: a path does not exist or may not be looked at, or there is no picture in one of the folders.
     """
     found: list[Path] = []
     for path in map(Path, paths):
-        if path.is_dir():
-            found += _images_in(path)
-        elif path.exists():
-            found.append(path)
-        else:
-            raise InputError(f"{path} does not exist. Name picture files, or folders that hold some.")
+        try:
+            if path.is_dir():
+                found += _images_in(path)
+            elif path.exists() or path.is_symlink():
+                found.append(path)
+            else:
+                raise InputError(f"{path} does not exist. Name picture files, or folders that hold some.")
+        except OSError as error:  # no permission, a name that is too long
+            raise InputError(
+                f"{path} cannot be looked at: {error.strerror}. Check the path and its permissions."
+            ) from error
     if not found:
         raise InputError("no pictures were named. Name picture files, or folders that hold some.")
     return list(dict.fromkeys(found))
