@@ -46,6 +46,14 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True)
+def own_logs(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of log files of commands that failed; not the user's own."""
+    state = tmp_path_factory.mktemp("state")
+    monkeypatch.setenv("XDG_STATE_HOME", str(state))
+    return state / "tascnet" / "errors"
+
+
 @pytest.fixture(scope="session")
 def tiny_config() -> Callable[[], Config]:
     """Makes the settings of a run of two steps that ends within seconds; each call gives new ones, to be changed."""

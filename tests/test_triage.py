@@ -79,8 +79,8 @@ def test_photos_that_cannot_be_read_are_named(
     (photos / "1.png").write_text("no picture")
     output = tmp_path / "out"
     said = tascnet("triage", tiny_run, photos, "--output", output, "--device", "cpu")
-    assert said.code == 0
-    assert "left out, because they cannot be read: 1 of 3 photos" in said.out
+    assert said.code == 1
+    assert "left out, because they cannot be used: 1\n" in said.out
     assert f"{photos / '1.png'} is not a picture" in said.out
     content = json.loads((output / "triage.json").read_text())
     assert (content["num_ranked"], content["num_unreadable"]) == (2, 1)
@@ -94,7 +94,7 @@ def test_nothing_readable_is_refused(tascnet: Callable[..., Said], tiny_run: Pat
         photo.write_text("no picture")
     said = tascnet("triage", tiny_run, photos, "--output", tmp_path / "out", "--device", "cpu")
     assert said.code == 2
-    assert said.err.startswith("tascnet: error: no photo can be read, 3 were tried. The first: ")
+    assert said.err.startswith("tascnet: error: none of 3 photos can be used. The first: ")
     assert said.err.count("\n") == 1
     assert names(tmp_path / "out") == []
 

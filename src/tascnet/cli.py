@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args, get_type_hints
 
 import jsonargparse
-from jsonargparse import ActionConfigFile, Namespace
+import yaml
+from jsonargparse import ActionConfigFile, Namespace, get_loader, set_loader
 
 from tascnet.config import Config, DatasetConfig, FusionConfig, InputConfig, OnBadSample
 from tascnet.errors import InputError, Interrupted, escape_controls, shorten
+from tascnet.last_resort import Output, complain, report, watch_threads
 from tascnet.place import Place
 from tascnet.settings import NETWORK, Use, check_file, from_dict
 
@@ -30,6 +32,7 @@ MAX_ERROR = 600  # characters of the parser's own messages
 
 EXIT_PROBLEMS = 1
 EXIT_BAD_INPUT = 2
+EXIT_FAILURE = 70  # EX_SOFTWARE of sysexits.h
 EXIT_INTERRUPTED = 130
 
 
@@ -50,11 +53,25 @@ class _ConfigFile(ActionConfigFile):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a verb; return its exit code: 0, 2 for input that cannot be used, 130 when interrupted.
+    """Run a verb; return its exit code.
 
-    `data check` returns 1 where it found errors.
+    0: all is well. 1: done, but bad samples were left out, or `data check` found errors. 2: the input cannot be used.
+    70: something that nobody foresaw, a fault of the program or of the machine, or standard output cannot be written;
+    one sentence names the log file with the details. 130: interrupted.
     """
-    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if arguments is None:  # the process is this command's own
+        arguments = sys.argv[1:]
+        watch_threads(arguments)
+    output = Output()
+    with output.guarded():
+        code = _run(list(arguments))
+    if failure := output.failure():
+        complain(f"error: standard output cannot be written: {failure.strerror}. What was printed there is lost.")
+        code = code or EXIT_FAILURE
+    return code
+
+
+def _run(arguments: list[str]) -> int:
     verbs: dict[str, Callable[[Namespace, str], int | None]] = {
         "demo": _demo,
         "train": _train,
@@ -71,20 +88,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     }
     try:
         parsed = _parser().parse_args(arguments)
-        code = verbs[parsed.verb](parsed[parsed.verb], shlex.join(["tascnet", *arguments]))
+        return verbs[parsed.verb](parsed[parsed.verb], shlex.join(["tascnet", *arguments])) or 0
     except InputError as error:
-        print(f"tascnet: error: {error}", file=sys.stderr)
+        complain(f"error: {error}")
         return EXIT_BAD_INPUT
     except Interrupted as stopped:
-        print(f"tascnet: stopped: {stopped}", file=sys.stderr)
+        complain(f"stopped: {stopped}")
         return EXIT_INTERRUPTED
     except KeyboardInterrupt:
-        print("tascnet: interrupted", file=sys.stderr)
+        complain("interrupted")
         return EXIT_INTERRUPTED
-    return code or 0
+    except SystemExit as ended:  # the parser's, after help or a complaint
+        return ended.code if isinstance(ended.code, int) else EXIT_BAD_INPUT
+    except Exception as error:
+        report(error, arguments)
+        return EXIT_FAILURE
 
 
 def _parser() -> ArgumentParser:
+    # each value is tried as YAML; a file name that is not UTF-8 is none, and is taken as it is
+    set_loader("yaml", get_loader("yaml"), (yaml.YAMLError, UnicodeEncodeError))
     parser = ArgumentParser(prog="tascnet", description="Panoptic segmentation with TASCNet.")
     verbs = parser.add_subcommands(dest="verb", metavar="VERB")
     verbs.add_subcommand("demo", _demo_parser(), help="train on generated street scenes and look at the result")
@@ -183,12 +206,7 @@ def _evaluate_parser() -> ArgumentParser:
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
     _add_use(parser)
-    parser.add_argument(
-        "--on_bad_sample",
-        type=OnBadSample,
-        default="fail",
-        help="a picture that cannot be read ends the evaluation, or is left out and the report says so",
-    )
+    _add_on_bad_sample(parser, "evaluation")
     _add_changes(parser, {"data": DatasetConfig, "fusion": FusionConfig})
     return parser
 
@@ -216,6 +234,7 @@ def _metrics_parser() -> ArgumentParser:
         help="annotated pictures without prediction: refuse to measure, or count them as empty and say so",
     )
     parser.add_argument("--workers", type=int, default=0, help="processes; 0 measures in this one")
+    _add_on_bad_sample(parser, "measurement")
     return parser
 
 
@@ -258,6 +277,7 @@ def _predict_parser() -> ArgumentParser:
         "--batch_size", type=int, default=1, help="photos that go through the network together, where of one size"
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
+    _add_on_bad_sample(parser, "command")
     return parser
 
 
@@ -265,8 +285,7 @@ def _triage_parser() -> ArgumentParser:
     parser = ArgumentParser(
         usage="tascnet triage [NETWORK] PHOTO ... --output FOLDER [--weights NETWORK] [--SETTING VALUE ...]",
         description="Rank photos by the quality that may be expected of their segmentation, the worst first, without "
-        "annotation: triage.csv, triage.json, and a picture of the most doubtful. Photos that cannot be read are named "
-        "and left out.",
+        "annotation: triage.csv, triage.json, and a picture of the most doubtful.",
     )
     parser.add_argument(
         "inputs",
@@ -281,6 +300,7 @@ def _triage_parser() -> ArgumentParser:
         "--batch_size", type=int, default=1, help="photos that go through the network together, where of one size"
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
+    _add_on_bad_sample(parser, "command")
     return parser
 
 
@@ -363,6 +383,7 @@ def _check_parser() -> ArgumentParser:
         default=None,
         help="folder for check.json with all findings and contact_sheet.png; default: nothing is written",
     )
+    _add_on_bad_sample(parser, "check")
     return parser
 
 
@@ -375,6 +396,7 @@ def _stats_parser() -> ArgumentParser:
     parser.add_argument(
         "--output", type=Path | None, default=None, help="JSON file for all numbers; default: nothing is written"
     )
+    _add_on_bad_sample(parser, "count")
     return parser
 
 
@@ -388,6 +410,7 @@ def _convert_parser() -> ArgumentParser:
     parser.add_argument(
         "--photos", default="copy", choices=["copy", "link"], help="copy the photos, or make symbolic links to them"
     )
+    _add_on_bad_sample(parser, "conversion")
     return parser
 
 
@@ -403,6 +426,17 @@ def _augment_parser() -> ArgumentParser:
     parser.add_argument("--samples", type=int, default=12, help="number of samples")
     _add_changes(parser, {"data.train": DatasetConfig, "data.input": InputConfig})
     return parser
+
+
+def _add_on_bad_sample(parser: ArgumentParser, noun: str) -> None:
+    """The option of every verb that reads many images, with one meaning and one default."""
+    parser.add_argument(
+        "--on_bad_sample",
+        type=OnBadSample,
+        default="skip",
+        help="photos or annotation that cannot be used: skip leaves them out, names them, and the exit code is 1; fail "
+        f"ends the {noun} at the first, with exit code 2",
+    )
 
 
 def _add_use(parser: ArgumentParser) -> None:
@@ -476,7 +510,7 @@ def _plot(options: Namespace, command: str) -> None:
     plot_runs(options.folders, metrics, options.output, _console())
 
 
-def _evaluate(options: Namespace, command: str) -> None:
+def _evaluate(options: Namespace, command: str) -> int:
     from tascnet.display import say  # noqa: PLC0415 - imports rich
     from tascnet.evaluation import evaluate_checkpoint  # noqa: PLC0415 - imports torch
     from tascnet.reports.writing import print_report  # noqa: PLC0415
@@ -496,9 +530,10 @@ def _evaluate(options: Namespace, command: str) -> None:
     )
     print_report(report, console)
     say(console, f"report.json, report.md and pictures are in {folder}")
+    return EXIT_PROBLEMS if report.left_out else 0
 
 
-def _metrics(options: Namespace, command: str) -> None:
+def _metrics(options: Namespace, command: str) -> int:
     from tascnet.display import say  # noqa: PLC0415 - imports rich
     from tascnet.files import check_writable  # noqa: PLC0415
     from tascnet.reports.panoptic_files import compare_files  # noqa: PLC0415 - imports torch
@@ -508,17 +543,25 @@ def _metrics(options: Namespace, command: str) -> None:
     if options.output is not None:
         check_writable(options.output)
     files = {name: getattr(options, name) for name in _COMPARED_FILES}
-    report = compare_files(**files, missing=options.missing, workers=options.workers, console=console)
+    report = compare_files(
+        **files,
+        missing=options.missing,
+        workers=options.workers,
+        console=console,
+        on_bad_sample=options.on_bad_sample,
+    )
     print_report(report, console)
     if options.output is not None:
         write_report(report, options.output, command, {name: str(path or "") for name, path in files.items()})
         say(console, f"report.json and report.md are in {options.output}")
+    return EXIT_PROBLEMS if report.left_out else 0
 
 
-def _predict(options: Namespace, command: str) -> None:
+def _predict(options: Namespace, command: str) -> int:
+    from tascnet.bad_samples import LeftOut  # noqa: PLC0415
     from tascnet.prediction import network_and_photos, predict_files  # noqa: PLC0415 - imports torch
 
-    console = _console()
+    console, left_out = _console(), LeftOut(options.on_bad_sample)
     network, photos = network_and_photos(options.inputs, options.weights, console)
     predict_files(
         network,
@@ -531,16 +574,20 @@ def _predict(options: Namespace, command: str) -> None:
         options.image_info,
         options.batch_size,
         options.use,
+        left_out,
     )
+    return _named(left_out.errors, console)
 
 
-def _triage(options: Namespace, command: str) -> None:
+def _triage(options: Namespace, command: str) -> int:
+    from tascnet.bad_samples import LeftOut  # noqa: PLC0415
     from tascnet.prediction import network_and_photos  # noqa: PLC0415 - imports torch
     from tascnet.triage import triage_files  # noqa: PLC0415
 
-    console = _console()
+    console, left_out = _console(), LeftOut(options.on_bad_sample)
     network, photos = network_and_photos(options.inputs, options.weights, console)
-    triage_files(network, photos, options.output, options.device, console, options.shown, options.batch_size)
+    triage_files(network, photos, options.output, options.device, console, options.shown, options.batch_size, left_out)
+    return _named(left_out.errors, console)
 
 
 def _share(options: Namespace, command: str) -> None:
@@ -567,19 +614,23 @@ def _data(options: Namespace, command: str) -> int | None:
     known = {field.name for field in fields(DatasetConfig)} - {"format", "root"}
     settings = DatasetConfig(**{name: value for name, value in vars(chosen).items() if name in known})
     source = chosen.path, chosen.format, chosen.images
+    from tascnet.bad_samples import LeftOut  # noqa: PLC0415
+
+    console, left_out = _console(), LeftOut(chosen.on_bad_sample)
     if options.action == "check":
         from tascnet.data_tools.check import check_data  # noqa: PLC0415 - imports torch
 
-        return 0 if check_data(*source, settings, chosen.output, _console()) else EXIT_PROBLEMS
+        is_sound = check_data(*source, settings, chosen.output, console, chosen.on_bad_sample)
+        return 0 if is_sound else EXIT_PROBLEMS
     if options.action == "stats":
         from tascnet.data_tools.stats import print_stats  # noqa: PLC0415 - imports torch
 
-        print_stats(*source, settings, chosen.output, _console())
-        return None
+        print_stats(*source, settings, chosen.output, console, left_out)
+        return _named(left_out.errors, console)
     from tascnet.data_tools.convert import convert_data  # noqa: PLC0415 - imports torch
 
-    convert_data(chosen.path, chosen.output, chosen.format, chosen.images, chosen.photos, settings, _console())
-    return None
+    convert_data(chosen.path, chosen.output, chosen.format, chosen.images, chosen.photos, settings, console, left_out)
+    return _named(left_out.errors, console)
 
 
 def _weights(options: Namespace, command: str) -> None:
@@ -600,6 +651,18 @@ def _config(options: Namespace) -> Config:
     if options.devices is not None:
         values["training"]["devices"] = options.devices
     return from_dict({field.name: values[field.name] for field in fields(Config)})
+
+
+def _named(errors: Sequence[InputError], console: "Console") -> int:
+    """Name the samples that were left out; the exit code that goes with them."""
+    from tascnet.display import say  # noqa: PLC0415 - imports rich
+
+    if not errors:
+        return 0
+    say(console, f"left out, because they cannot be used: {len(errors)}")
+    for error in errors:
+        say(console, f"  {error}")
+    return EXIT_PROBLEMS
 
 
 def _given(options: Namespace) -> dict[str, Any]:

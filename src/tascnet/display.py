@@ -45,6 +45,7 @@ class Bar:
             note: what else there is to say; a line feed in it breaks the line on a terminal only.
             seconds_left: until the end; by default estimated from the parts done so far.
         """
+        note = escape_controls(note)
         self._progress.update(self._task, completed=done, note=note, seconds_left=seconds_left)
         if not self._console.is_terminal and (time.monotonic() >= self._next_line or done == self._total):
             self._next_line = time.monotonic() + SECONDS_BETWEEN_LINES

@@ -24,6 +24,7 @@ from tascnet.display import progress_bar
 from tascnet.errors import InputError
 from tascnet.files import check_writable
 from tascnet.fusion import Dropped
+from tascnet.machine import MemoryShortError
 from tascnet.metrics import (
     AveragePrecision,
     CityscapesAveragePrecision,
@@ -54,7 +55,8 @@ def evaluate(
         predictor: its categories must be the data set's.
         dataset: with at least one picture.
         on_image: called after each picture with the number done and the total.
-        on_bad_sample: "skip" leaves out pictures that cannot be read, and the report says so.
+        on_bad_sample: "skip" leaves out pictures that cannot be read or that need too much memory, and the report
+            says so.
 
     Raises:
         InputError: the data set is empty, or a file of it, or all of them, cannot be used.
@@ -117,14 +119,14 @@ def evaluate_part(
     for done, index in enumerate(indices, start=1):
         try:
             sample = dataset[index]
+            started = time.perf_counter()
+            prediction = _predict(predictor, sample)
         except InputError as error:
             if on_bad_sample == "fail":
                 raise
             found.left_out[index] = str(error)
             on_image(done, len(indices))
             continue
-        started = time.perf_counter()
-        prediction = predictor.predict(sample.image)
         found.seconds += time.perf_counter() - started
         found.metrics.update(prediction.segmentation, sample.segmentation, sample.name)
         found.miou.update(prediction.semantic, sample.segmentation.semantic_map(label_space))
@@ -136,6 +138,14 @@ def evaluate_part(
         found.dropped = found.dropped.plus(prediction.dropped)
         on_image(done, len(indices))
     return found
+
+
+def _predict(predictor: Predictor, sample: Sample) -> Prediction:
+    """The prediction of a sample; where the memory is too small for it, the error names it."""
+    try:
+        return predictor.predict(sample.image)
+    except MemoryShortError as error:
+        raise MemoryShortError(f"{sample.photo or sample.name}: {error}") from error
 
 
 def join_parts(parts: Sequence[EvaluatedPart], dataset: PanopticDataset) -> Report:
@@ -279,7 +289,8 @@ def evaluate_checkpoint(
         console: for the progress.
         command: what the user called, for the report.
         use: which weights of a run.
-        on_bad_sample: "skip" leaves out pictures that cannot be read, and the report says so.
+        on_bad_sample: "skip" leaves out pictures that cannot be read or that need too much memory, and the report
+            says so.
 
     Returns:
         The report, and the folder it was written to.

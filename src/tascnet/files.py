@@ -1,9 +1,9 @@
 """Files written so that a reader never meets half of one; JSON and YAML read so that no content does harm."""
 
 import codecs
-import errno
 import json
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 import yaml
 
 from tascnet.errors import InputError, shown
+from tascnet.machine import is_disk_full
 
 _MARKS = {  # byte order mark -> encoding; that of UTF-32 begins like that of UTF-16
     codecs.BOM_UTF8: "utf-8-sig",
@@ -54,8 +55,8 @@ MAX_BITS = 1000
 """Size of an integer in a YAML file; a larger one could not even become a float."""
 
 _SAFE_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # PyYAML is also built without libyaml
-_DISK_TROUBLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
-"""Full disk, full quota, largest size of a file, broken disk, disk that has become read-only."""
+_SURROGATES = re.compile("[\ud800-\udfff]")
+_SPECIAL = {stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket"}
 
 
 class UnwritableError(InputError):
@@ -95,15 +96,10 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         _flush_to_disk(temporary)
         temporary.chmod(mode)  # some writers put another file in its place
         _rename(temporary, path)
-    except OSError as error:
+    except BaseException as error:
         with suppress(FileNotFoundError):
             temporary.unlink()
-        if error.errno in _DISK_TROUBLE:
-            raise unwritable(path, error) from error
-        raise
-    except BaseException:
-        with suppress(FileNotFoundError):
-            temporary.unlink()
+        _explain_full_disk(error, path)
         raise
 
 
@@ -139,13 +135,9 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
             shutil.rmtree(path)
         temporary.rename(path)
         _flush_to_disk(path.parent)  # the new name, too
-    except OSError as error:
+    except BaseException as error:
         shutil.rmtree(temporary, ignore_errors=True)
-        if error.errno in _DISK_TROUBLE:
-            raise unwritable(path, error) from error
-        raise
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
+        _explain_full_disk(error, path)
         raise
 
 
@@ -196,14 +188,53 @@ def check_writable(folder: str | Path) -> Path:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write a text file atomically, in UTF-8."""
+    """Write a text file atomically, in UTF-8; `valid_text` replaces what UTF-8 cannot hold."""
     with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(valid_text(text), encoding="utf-8")
 
 
 def write_json(path: str | Path, value: Any, indent: int | None = None) -> None:
-    """Write a JSON file atomically."""
-    write_text(path, json.dumps(value, indent=indent))
+    """Write a JSON file atomically; `valid_text` replaces in its strings what UTF-8 cannot hold."""
+    text = json.dumps(value, indent=indent)
+    if "\\ud" in text:  # an escape of a surrogate: one by itself is not valid, other programs refuse the file
+        text = json.dumps(_with_valid_text(value), indent=indent)
+    write_text(path, text)
+
+
+def valid_text(text: str) -> str:
+    """Text that UTF-8 can hold: the bytes of a file name that are not UTF-8, in Python surrogates, become U+FFFD.
+
+    >>> valid_text("caf\\udce9.jpg")
+    'caf\ufffd.jpg'
+    """
+    return _SURROGATES.sub("\ufffd", text)
+
+
+def _with_valid_text(value: Any) -> Any:
+    """The same plain value with `valid_text` in the place of each string."""
+    if isinstance(value, str):
+        return valid_text(value)
+    if isinstance(value, dict):
+        return {_with_valid_text(key): _with_valid_text(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_with_valid_text(inner) for inner in value]
+    return value
+
+
+def require_regular(path: Path) -> None:
+    """Refuse what is there and is neither a file nor a folder: reading a named pipe would wait for a writer for ever.
+
+    Raises:
+        InputError: `path` is a named pipe, a socket or a device, or no file can have that name.
+        OSError: there is nothing at `path`, or it cannot be looked at.
+    """
+    try:
+        mode = path.stat().st_mode
+    except ValueError as error:
+        raise InputError(f"{str(path)!r} holds a null character, which no file's name can have. Check it.") from error
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        kind = _SPECIAL.get(stat.S_IFMT(mode), "a device")
+        raise InputError(f"{path} is {kind}; a file was expected. Copy its content into a file.")
 
 
 def read_json(path: str | Path, replace_object: Callable[[dict[str, Any]], Any] | None = None) -> Any:
@@ -336,13 +367,11 @@ def read_text(path: str | Path, kind: str = "text", most_bytes: int | None = Non
     """
     path = Path(path)
     try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):  # reading a pipe could wait for ever
-            raise InputError(f"{path} is a pipe or a device. Give a file.")
-        if most_bytes is not None and status.st_size > most_bytes:
+        require_regular(path)
+        if most_bytes is not None and path.stat().st_size > most_bytes:
             raise InputError(
-                f"{path} has {status.st_size:,} bytes, more than the {most_bytes:,} of any {kind} file that is read "
-                "here. Give another file."
+                f"{path} has {path.stat().st_size:,} bytes, more than the {most_bytes:,} of any {kind} file that is "
+                "read here. Give another file."
             )
         content = path.read_bytes()
     except FileNotFoundError as error:
@@ -386,6 +415,11 @@ def _rename(temporary: Path, path: Path) -> None:
         temporary.replace(path)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror}. Choose another name.") from error
+
+
+def _explain_full_disk(error: BaseException, path: Path) -> None:
+    if isinstance(error, OSError) and is_disk_full(error):
+        raise unwritable(path, error) from error
 
 
 def _flush_to_disk(path: Path) -> None:

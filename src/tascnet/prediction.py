@@ -5,7 +5,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Literal, NamedTuple
 
@@ -13,6 +13,7 @@ from rich.console import Console
 from torch import Tensor
 
 from tascnet import visualize
+from tascnet.bad_samples import LeftOut
 from tascnet.checkpoint import holds_checkpoint
 from tascnet.data.cityscapes import PHOTO_ENDING
 from tascnet.data.cityscapes_labels import CITYSCAPES
@@ -103,6 +104,7 @@ def predict_files(
     image_info: Path | None = None,
     batch_size: int = 1,
     use: Use = "newest",
+    left_out: LeftOut | None = None,
 ) -> Path:
     """Segment photos; however many they are, few at a time are in memory.
 
@@ -112,7 +114,8 @@ def predict_files(
     * vistas: the same, the id of a photo is its name;
     * cityscapes: `output`/semantic, `output`/instances and `output`/panoptic, each for its script.
 
-    All have the photos' own sizes. The JSON comes last: where there is one, it is complete.
+    All have the photos' own sizes. The JSON comes last: where there is one, it is complete but for the photos that
+    cannot be used; the ids of the others are the same with and without them.
 
     Args:
         checkpoint: what `open_network` opens.
@@ -127,13 +130,14 @@ def predict_files(
             EXIF tag is not turned.
         batch_size: photos that go through the network together where their sizes allow it.
         use: which weights of a run.
+        left_out: takes the photos that cannot be used; None raises the first of them.
 
     Returns:
         The JSON file.
 
     Raises:
-        InputError: the checkpoint, a photo, `image_info` or the output folder cannot be used, or the network has
-            other categories than the benchmark.
+        InputError: the checkpoint, all photos (or one, see `left_out`), `image_info` or the output folder cannot be
+            used, or the network has other categories than the benchmark.
     """
     photos = list_images(paths)
     ending = PHOTO_ENDING if benchmark == "cityscapes" else ""
@@ -145,8 +149,10 @@ def predict_files(
         size_of = {photo_of[name]: image.size for name, image in listed.items()}
         read = partial(_read_listed, size_of=size_of, image_info=image_info)
     predictor = Predictor.from_checkpoint(checkpoint, choose_device(device), use=use)
-    predictions = predictor.stream(photos, batch_size, read=read)
-    predictions = chain([next(predictions)], predictions)  # a first photo that cannot be read leaves nothing behind
+    left_out = LeftOut() if left_out is None else left_out
+    predictions = predictor.stream(photos, batch_size, lambda _, error: left_out(error), read)
+    first = list(islice(predictions, 1))  # photos that cannot be used, all of them, leave nothing behind
+    left_out.require_others(len(photos), "photos")
     check_writable(output)
     json_path = output / "panoptic.json"
     on_prediction: OnPrediction = _write_nothing
@@ -156,12 +162,14 @@ def predict_files(
     overlays = make_folder(output / "overlays")
     json_path.unlink(missing_ok=True)  # of an earlier call, whose PNGs are about to be replaced
     with progress_bar(console, "photos", len(photos)) as bar:
-        results = _write_each(predictions, predictor.label_space, photo_of, id_of, overlays, names, on_prediction, bar)
+        results = _write_each(
+            chain(first, predictions), predictor.label_space, photo_of, id_of, overlays, names, on_prediction, bar
+        )
         if benchmark == "cityscapes":
             write_panoptic(json_path.parent, "predictions", results)
         else:
             write_coco_panoptic(json_path, predictor.label_space, results, lambda photo: photo_of[photo.name].name)
-    say(console, f"photos: {len(photos)}; overlays in {overlays}, {_FORMATS[benchmark]} {json_path}")
+    say(console, f"photos: {len(photos) - len(left_out)}; overlays in {overlays}, {_FORMATS[benchmark]} {json_path}")
     return json_path
 
 
@@ -176,11 +184,14 @@ def _write_each(
     bar: Bar,
 ) -> Iterator[PredictedPhoto]:
     """Write what belongs to one photo, and hand on what belongs into the list of all."""
-    for number, (name, (photo, prediction)) in enumerate(zip(photo_of, predictions, strict=True), start=1):
+    name_of = {photo: name for name, photo in photo_of.items()}
+    number_of = {photo: number for number, photo in enumerate(name_of, start=1)}
+    for photo, prediction in predictions:
+        name = name_of[photo]
         overlay = visualize.draw_segmentation(prediction.segmentation, label_space, prediction.image, names=names)
         write_png(overlays / f"{name}.png", overlay)
         on_prediction(name, prediction)
-        bar.update(number, photo.name)
+        bar.update(number_of[photo], photo.name)
         yield PredictedPhoto(name, id_of[name], prediction.segmentation)
 
 

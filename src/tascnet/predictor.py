@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -19,6 +20,7 @@ from tascnet.data.read_ahead import read_ahead
 from tascnet.data.transforms import resize_photo, size_to_fit
 from tascnet.errors import InputError
 from tascnet.fusion import Dropped, semantic_from_stuff
+from tascnet.machine import MemoryShortError, is_no_memory
 from tascnet.model.mode import evaluation_mode
 from tascnet.model.roi_flatten import roi_flatten
 from tascnet.model.tasc_loss import confidence_mask, doubt, residual, things_probability
@@ -152,9 +154,11 @@ class Predictor:
         """The segmentation of a photo, and what it was made from.
 
         Raises:
-            InputError: the photo cannot be read.
+            InputError: the photo cannot be read, or the memory is too small for it.
         """
-        (prediction,) = self._predict_together([_read(photo)])
+        (prediction,) = self._predict_or_error([_read(photo)])
+        if isinstance(prediction, InputError):
+            raise prediction
         return prediction
 
     def predict_batch(self, photos: Iterable[Photo], batch_size: int = 1) -> list[Prediction]:
@@ -200,8 +204,8 @@ class Predictor:
         Args:
             paths: a folder, a file, or several of them; `data.images.list_images` says what is taken of a folder.
             batch_size: photos that go through the network together where their sizes allow it; see `predict_batch`.
-            on_error: called for a photo that cannot be read, which is then left out; None raises the error when it
-                is the photo's turn.
+            on_error: called for a photo that cannot be read, or that the memory is too small for, which is then left
+                out; None raises the error when it is the photo's turn.
             read: reads a photo, (3, H, W) uint8; the default turns it as its EXIF tag wants it.
 
         Returns:
@@ -221,14 +225,14 @@ class Predictor:
         on_error: OnError | None,
         read: Callable[[Path], Tensor],
     ) -> Iterator[tuple[Path, Prediction]]:
-        predictions = self._predict_each(read_ahead(photos, batch_size, read), batch_size)
-        for path, prediction in zip(photos, predictions, strict=True):
-            if not isinstance(prediction, InputError):
-                yield path, prediction
-            elif on_error is None:
-                raise prediction
-            else:
-                on_error(path, prediction)
+        with closing(read_ahead(photos, batch_size, read)) as images:
+            for path, prediction in zip(photos, self._predict_each(images, batch_size), strict=True):
+                if not isinstance(prediction, InputError):
+                    yield path, prediction
+                elif on_error is None:
+                    raise _naming(path, prediction)
+                else:
+                    on_error(path, _naming(path, prediction))
 
     def _predict_each(
         self, images: Iterable[Tensor | InputError], batch_size: int
@@ -254,9 +258,21 @@ class Predictor:
         images = {place: image for place, image in enumerate(window) if isinstance(image, Tensor)}
         size = self._input_size(images[0])
         places = [place for place, image in images.items() if self._input_size(image) == size][:batch_size]
-        predictions = self._predict_together([images[place] for place in places])
+        predictions = self._predict_or_error([images[place] for place in places])
         for place, prediction in zip(places, predictions, strict=True):
             window[place] = prediction
+
+    def _predict_or_error(self, images: Sequence[Tensor]) -> Sequence[Prediction | InputError]:
+        """As `_predict_together`; images that memory is too small for are tried one by one, then become errors."""
+        try:
+            return self._predict_together(images)
+        except (MemoryError, RuntimeError) as error:
+            if not is_no_memory(error):
+                raise
+            if len(images) == 1:
+                return [_too_large_to_predict(images[0], error)]
+        # here the error is gone, and with it what its frames held
+        return [prediction for image in images for prediction in self._predict_or_error([image])]
 
     def _input_size(self, image: Tensor) -> Size:
         """The size that an image has when it enters the network."""
@@ -315,6 +331,21 @@ def _read_or_error(photo: Photo) -> Tensor | InputError:
         return _read(photo)
     except InputError as error:
         return error
+
+
+def _too_large_to_predict(image: Tensor, error: BaseException) -> InputError:
+    height, width = image.shape[1:]
+    problem = MemoryShortError(
+        f"memory ran out while a photo of {height} x {width} pixels (height x width) was segmented. Make it smaller, "
+        "or close other programs."
+    )
+    problem.__cause__ = error.with_traceback(None)  # its frames would hold the memory
+    return problem
+
+
+def _naming(path: Path, error: InputError) -> InputError:
+    """The error of a photo, which names its file; errors of readers do so already."""
+    return error if str(path) in str(error) else MemoryShortError(f"{path}: {error}")
 
 
 def _check_batch_size(batch_size: int) -> None:

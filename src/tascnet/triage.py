@@ -2,7 +2,6 @@
 
 import csv
 import heapq
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from itertools import count
@@ -14,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from tascnet import visualize
+from tascnet.bad_samples import LeftOut
 from tascnet.data.images import list_images, write_png
 from tascnet.device import choose_device
 from tascnet.display import progress_bar, say
@@ -29,7 +29,7 @@ from tascnet.doubt import (
 )
 from tascnet.errors import InputError
 from tascnet.expected_quality import expected_panoptic_quality
-from tascnet.files import atomic_path, check_writable, write_json
+from tascnet.files import atomic_path, check_writable, valid_text, write_json
 from tascnet.predictor import Prediction, Predictor
 from tascnet.structures import LabelSpace, Size
 
@@ -120,11 +120,12 @@ def triage_files(
     console: Console,
     shown: int = SHOWN,
     batch_size: int = 1,
+    left_out: LeftOut | None = None,
 ) -> list[RankedPhoto]:
     """Rank photos by the quality that may be expected of their segmentation, the most doubtful first.
 
     Written are `output`/triage.csv, triage.json and most_doubtful.png. However many the photos are, few at a time are
-    in memory. A photo that cannot be read is named, on the console and in the JSON, and left out.
+    in memory. A photo that cannot be used is named in the JSON and left out.
 
     Args:
         network: what `open_network` opens.
@@ -134,21 +135,27 @@ def triage_files(
         console: for the progress and the table.
         shown: photos on the contact sheet and in the table, at least 1.
         batch_size: photos that go through the network together where their sizes allow it.
+        left_out: takes the photos that cannot be used; None keeps them to the JSON.
 
     Returns:
-        The photos that could be read, ranked.
+        The photos that could be used, ranked.
 
     Raises:
-        InputError: the network or the output folder cannot be used, there is no photo, or none can be read.
+        InputError: the network or the output folder cannot be used, there is no photo, or none can be used (or one,
+            where `left_out` raises).
     """
     if shown < 1:
         raise InputError(f"{shown} photos shall be shown; show 1 or more.")
     photos = list_images(paths)
     predictor = Predictor.from_checkpoint(network, choose_device(device))
+    left_out = LeftOut("skip") if left_out is None else left_out
     unreadable: list[tuple[str, str]] = []  # photo, error
-    predictions = predictor.stream(
-        photos, batch_size, lambda path, error: unreadable.append((name_of(path), str(error)))
-    )
+
+    def on_error(path: Path, error: InputError) -> None:
+        left_out(error)
+        unreadable.append((name_of(path), str(error)))
+
+    predictions = predictor.stream(photos, batch_size, on_error)
     check_writable(output)
     sheet, found = _Sheet(predictor.label_space, shown), []
     with progress_bar(console, "photos", len(photos)) as bar:
@@ -157,20 +164,19 @@ def triage_files(
             found.append(RankedPhoto(name_of(path), doubts))
             sheet.add(found[-1], prediction)
             bar.update(len(found) + len(unreadable), path.name)
-    if not found:
-        raise InputError(f"no photo can be read, {len(unreadable)} were tried. The first: {unreadable[0][1]}")
+    left_out.require_others(len(photos), "photos")
     ranking = sorted(found, key=lambda ranked: -ranked.doubts.expected_loss)  # equal ones stay in the photos' order
     write_png(output / "most_doubtful.png", sheet.draw())
     _write_csv(output / "triage.csv", ranking)
     _write_json(output / "triage.json", str(network), ranking, unreadable)
-    _print(ranking[:shown], len(ranking), unreadable, console)
+    _print(ranking[:shown], len(ranking), console)
     say(console, f"triage.csv, triage.json and most_doubtful.png are in {output}")
     return ranking
 
 
 def name_of(path: Path) -> str:
     """The path as text that can be written: bytes of a file's name that are no UTF-8 are replaced."""
-    return os.fsencode(path).decode("utf-8", errors="replace")
+    return valid_text(str(path))
 
 
 def _write_csv(path: Path, ranking: Sequence[RankedPhoto]) -> None:
@@ -193,8 +199,8 @@ def _write_json(
     write_json(path, content, indent=1)
 
 
-def _print(shown: Sequence[RankedPhoto], total: int, unreadable: Sequence[tuple[str, str]], console: Console) -> None:
-    """The most doubtful photos, and those that could not be read."""
+def _print(shown: Sequence[RankedPhoto], total: int, console: Console) -> None:
+    """The most doubtful photos."""
     title = f"The {len(shown)} most doubtful of {total} photos" if len(shown) < total else "Most doubtful first"
     table = Table(title=title, title_justify="left")
     table.add_column("", justify="right")
@@ -205,7 +211,3 @@ def _print(shown: Sequence[RankedPhoto], total: int, unreadable: Sequence[tuple[
         values = [getattr(ranked.doubts, name) for name in PRINTED]
         table.add_row(str(rank), escape(ranked.photo), *(f"{value:.3f}" for value in values))
     console.print(table)
-    if unreadable:
-        say(console, f"left out, because they cannot be read: {len(unreadable)} of {total + len(unreadable)} photos")
-        for _, error in unreadable:
-            say(console, f"  {error}")

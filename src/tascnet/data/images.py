@@ -1,20 +1,20 @@
 """Picture files -> (3, H, W) uint8 tensors, and arrays -> PNG files."""
 
-import struct
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image, JpegImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, JpegImagePlugin, TiffImagePlugin, UnidentifiedImageError
 from torch import Tensor
 
 from tascnet.data.problems import DataError, Kind
 from tascnet.errors import InputError
-from tascnet.files import atomic_path
+from tascnet.files import atomic_path, require_regular
+from tascnet.machine import MemoryShortError, is_no_memory
 from tascnet.structures import Size
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
@@ -23,18 +23,17 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".p
 MAX_PIXELS = 2**27
 """134 million pixels, 11,585 x 11,585: larger pictures are refused, because a small file can claim any size."""
 
-# what Pillow's decoders raise at broken files; its own UnidentifiedImageError is an OSError
-_DECODER_ERRORS = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    IndexError,
-    KeyError,
-    TypeError,
-    struct.error,
-    zlib.error,
-)
+FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "JPEG2000", "AVIF")
+"""Pillow's names of the formats that are read, whatever a file is called.
+
+Pillow knows forty. Some start other programs (EPS starts Ghostscript on what may be any PostScript program), others
+are rare, little tested and no format of photos or annotation. The several pictures of a phone in one file, MPO, come
+with JPEG.
+"""
+
+MAX_REASON = 200
+"""Characters of a decoder's own message that are passed on; it may quote the file."""
+
 _TURNS = {  # value of EXIF's tag "orientation" -> what makes the stored picture the seen one
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -54,6 +53,7 @@ _BY_WAY_OF = {  # modes that Pillow does not convert to RGB in one step
     "La": "LA",
 }
 _LOSSY = ("jpeg", "tiff_jpeg", "webp")  # compressions of a TIFF, as Pillow calls them
+_EIGHT_OF_SIXTEEN_BITS = ((np.arange(0x10000) + 128) // 257).astype(np.uint8)  # 65535 = 255 * 257; to the nearest
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 
 
@@ -73,7 +73,7 @@ def read_image(
     16-bit grey is scaled from 0..65535 to 0..255. Of an animation the first picture is read.
 
     Args:
-        path: any picture that Pillow reads.
+        path: a picture in one of `FORMATS`.
         expected_size: the size that an annotation gives. Some annotation tools overlook the EXIF tag; if the
             picture has this size only without its turn, it is not turned.
         size_of: the picture's own size -> the size that it shall be given, not larger; it may raise. A JPEG is
@@ -85,7 +85,8 @@ def read_image(
         (3, H, W) uint8, red green blue. Channels are last in memory, where resizing is three times as fast.
 
     Raises:
-        InputError: the file is missing, is not a picture, is cut short, or is larger than `MAX_PIXELS`.
+        InputError: the file is missing, is not a picture, is cut short, is larger than `MAX_PIXELS` or than the
+            memory that is left.
     """
     path = Path(path)
     with _opened(path) as picture:
@@ -101,9 +102,9 @@ def read_image(
             turn, own = None, stored
         wanted = size_of(own)
         picture = _reduced(picture, _turned_size(wanted, turn))
-    pixels = _rgb_array(_turned(picture, turn), path)  # (H, W, 3)
-    if pixels.shape[:2] != wanted:
-        pixels = np.array(Image.fromarray(pixels).resize((wanted.width, wanted.height), Image.Resampling.BILINEAR))
+        pixels = _rgb_array(_turned(picture, turn), path)  # (H, W, 3)
+        if pixels.shape[:2] != wanted:
+            pixels = np.array(Image.fromarray(pixels).resize((wanted.width, wanted.height), Image.Resampling.BILINEAR))
     return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
@@ -218,8 +219,7 @@ def _way_to_mend(picture: np.ndarray | Tensor) -> str:
 def _pillow_array(picture: Image.Image) -> np.ndarray:
     """(H, W, 3) uint8 of a Pillow image, which may be one of a file that is still to be decoded."""
     name = Path(getattr(picture, "filename", "") or "in memory")
-    if 0 in picture.size:
-        raise InputError(f"picture {name} is {picture.width} x {picture.height}: it has no pixels. Check its source.")
+    _check_pixels(picture, name)
     with _decoding(name):
         picture.load()  # TIFF turns itself as it decodes and forgets the tag, so the tag is looked at only then
         return _rgb_array(_turned(picture, _turn_of(picture)), name)
@@ -282,16 +282,52 @@ def _bits(picture: Image.Image, path: Path) -> int:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
-    """A picture of which only the header has been read; what goes wrong while it is decoded is an `InputError`, too."""
-    with _decoding(path), Image.open(path) as picture:
-        if picture.width * picture.height > MAX_PIXELS:
-            raise InputError(_too_large(path, f"{picture.width} x {picture.height}"))
-        yield picture
+    """A picture of which only the header has been read; what goes wrong while it is decoded is an `InputError`, too.
+
+    No other function opens a picture: here is what is allowed, in format and in size.
+    """
+    with _decoding(path):
+        require_regular(path)
+        with Image.open(path, formats=_formats()) as picture:
+            _check_pixels(picture, path)
+            if picture.width * picture.height > MAX_PIXELS:
+                raise InputError(_too_large(path, f"{picture.width} x {picture.height}"))
+            _check_strips(picture, path)
+            yield picture
+
+
+@cache
+def _formats() -> list[str]:
+    """Those of `FORMATS` that this version of Pillow has; it does not accept the name of another."""
+    Image.init()
+    return [name for name in FORMATS if name in Image.OPEN]
+
+
+def _check_strips(picture: Image.Image, path: Path) -> None:
+    """Refuse an uncompressed TIFF whose strips or tiles end before the picture does: Pillow leaves the rest black."""
+    if not isinstance(picture, TiffImagePlugin.TiffImageFile) or any(t.codec_name == "libtiff" for t in picture.tile):
+        return
+    boxes = [tile.extents for tile in picture.tile if tile.extents]
+    covered = sum((right - left) * (bottom - top) for left, top, right, bottom in boxes)
+    if covered < picture.width * picture.height:
+        raise DataError(
+            f"picture {path} is broken or cut short (it holds {covered} of {picture.width * picture.height} pixels). "
+            "Copy or download it again.",
+            Kind.UNREADABLE,
+        )
+
+
+def _check_pixels(picture: Image.Image, path: Path) -> None:
+    if 0 in picture.size:
+        raise InputError(f"picture {path} is {picture.width} x {picture.height}: it has no pixels. Check its source.")
 
 
 @contextmanager
 def _decoding(path: Path) -> Iterator[None]:
-    """Whatever goes wrong while a picture is opened and decoded is an `InputError`."""
+    """Whatever goes wrong while a picture is opened and decoded is an `InputError`.
+
+    Damaged files make Pillow's decoders raise nearly every built-in exception, so all of them are caught.
+    """
     try:
         yield
     except InputError:
@@ -308,10 +344,26 @@ def _decoding(path: Path) -> Iterator[None]:
         raise DataError(
             f"{path} is not a picture that can be read. Check the file, or convert it to JPEG or PNG.", Kind.UNREADABLE
         ) from error
-    except _DECODER_ERRORS as error:
-        raise DataError(
-            f"picture {path} is broken or cut short ({error}). Copy or download it again.", Kind.UNREADABLE
-        ) from error
+    except Exception as error:
+        raise _decoding_failed(path, error) from error
+
+
+def _decoding_failed(path: Path, error: Exception) -> InputError:
+    """The sentence for an exception of a decoder or of the system below it."""
+    if is_no_memory(error):
+        return MemoryShortError(
+            f"memory ran out while picture {path} was decoded. Close other programs, or make the picture smaller."
+        )
+    if isinstance(error, OSError) and error.errno is not None:
+        return DataError(
+            f"picture {path} cannot be read: {error.strerror}. Check the path and the disk.", Kind.UNREADABLE
+        )
+    if "MAX_TEXT" in str(error):  # Pillow's limits, of 1 MB and 64 MB
+        return DataError(
+            f"picture {path} holds too much compressed text beside its pixels. Save it without metadata.", Kind.OTHER
+        )
+    reason = " ".join(str(error).split()).rstrip(".")[:MAX_REASON] or type(error).__name__
+    return DataError(f"picture {path} is broken or cut short ({reason}). Copy or download it again.", Kind.UNREADABLE)
 
 
 def _nearby(path: Path) -> str:
@@ -345,19 +397,24 @@ def list_images(paths: Iterable[str | Path]) -> list[Path]:
     """The picture files among files and folders, each once.
 
     A file is taken whatever its suffix; of a folder, the files directly in it whose suffix is in `IMAGE_SUFFIXES`,
-    sorted by name, hidden ones left out.
+    sorted by name, hidden ones left out. A link that leads nowhere is taken: its reader names it.
 
     Raises:
-        InputError: a path does not exist, or there is no picture in one of the folders.
+        InputError: a path does not exist or may not be looked at, or there is no picture in one of the folders.
     """
     found: list[Path] = []
     for path in map(Path, paths):
-        if path.is_dir():
-            found += _images_in(path)
-        elif path.exists():
-            found.append(path)
-        else:
-            raise InputError(f"{path} does not exist. Name picture files, or folders that hold some.")
+        try:
+            if path.is_dir():
+                found += _images_in(path)
+            elif path.exists() or path.is_symlink():
+                found.append(path)
+            else:
+                raise InputError(f"{path} does not exist. Name picture files, or folders that hold some.")
+        except OSError as error:  # no permission, a name that is too long
+            raise InputError(
+                f"{path} cannot be looked at: {error.strerror}. Check the path and its permissions."
+            ) from error
     if not found:
         raise InputError("no pictures were named. Name picture files, or folders that hold some.")
     return list(dict.fromkeys(found))
@@ -367,7 +424,7 @@ def _images_in(folder: Path) -> list[Path]:
     images = [
         path
         for path in sorted(folder.iterdir())
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and not path.is_dir()
     ]
     if not images:
         raise InputError(
@@ -394,7 +451,7 @@ def _turn_of(picture: Image.Image) -> Image.Transpose | None:
     """What the EXIF tag says has to be done with the stored picture."""
     try:
         return _TURNS.get(picture.getexif().get(ExifTags.Base.Orientation, 1))
-    except _DECODER_ERRORS:  # a broken EXIF block does no harm to the picture
+    except Exception:  # a broken EXIF block does no harm to the picture
         return None
 
 
@@ -412,14 +469,13 @@ def _rgb_array(picture: Image.Image, path: Path) -> np.ndarray:
     if picture.mode == "F":
         raise InputError(f"picture {path} holds floating-point values of unknown range. Convert it to 8 or 16 bits.")
     if picture.mode in _SIXTEEN_BIT:
-        values = np.asarray(picture).astype(np.int64)
+        values = np.asarray(picture)
         if values.size and not 0 <= values.min() <= values.max() <= 0xFFFF:
             raise InputError(
                 f"picture {path} has values from {values.min()} to {values.max()}; grey pictures are read up to "
                 "16 bits (0 to 65535). Convert it to 8 or 16 bits."
             )
-        grey = ((values + 128) // 257).astype(np.uint8)  # 65535 = 255 * 257, rounded to the nearest
-        return np.repeat(grey[..., None], 3, axis=2)
+        return np.repeat(_EIGHT_OF_SIXTEEN_BITS[values][..., None], 3, axis=2)
     by_way_of = _BY_WAY_OF.get(picture.mode)
     if by_way_of is not None:
         picture = picture.convert(by_way_of)

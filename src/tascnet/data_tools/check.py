@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from tascnet.config import DatasetConfig
+from tascnet.config import DatasetConfig, OnBadSample
 from tascnet.data.cityscapes import Cityscapes
 from tascnet.data.coco import CocoPanoptic
 from tascnet.data.images import write_png
@@ -98,7 +98,13 @@ class _Seen:
 
 
 def check_data(
-    path: Path, data_format: str, images: Path | None, settings: DatasetConfig, output: Path | None, console: Console
+    path: Path,
+    data_format: str,
+    images: Path | None,
+    settings: DatasetConfig,
+    output: Path | None,
+    console: Console,
+    on_bad_sample: OnBadSample = "skip",
 ) -> bool:
     """Check a data set, print what is wrong, and write check.json and contact_sheet.png.
 
@@ -106,6 +112,7 @@ def check_data(
         path, data_format, images, settings: see `find_sources`.
         output: folder for the two files; None to write none.
         console: to print on.
+        on_bad_sample: "fail" ends the check of a split at its first picture with an error.
 
     Returns:
         Whether there are no errors; warnings may be there.
@@ -120,7 +127,7 @@ def check_data(
     if output is not None:
         check_writable(output)
     sheet = Sheet()
-    checks = [_check_or_fail(source, sheet, console) for source in sources]
+    checks = [_check_or_fail(source, sheet, console, on_bad_sample) for source in sources]
     failures = list(dict.fromkeys(str(check.failure) for check in checks if check.failure is not None))
     if all(check.failure is not None for check in checks):
         raise InputError(" ".join(failures))
@@ -135,20 +142,20 @@ def check_data(
     return not any(check.num_errors for check in checks)
 
 
-def _check_or_fail(source: Source, sheet: Sheet, console: Console) -> Check:
+def _check_or_fail(source: Source, sheet: Sheet, console: Console, on_bad_sample: OnBadSample) -> Check:
     """A split that cannot be read must not cost what is known of the others."""
     try:
-        return check_source(source, sheet, console)
+        return check_source(source, sheet, console, on_bad_sample)
     except InputError as error:
         kind = error.kind if isinstance(error, DataError) else Kind.OTHER
         return Check(source, 0, False, [Finding(kind, str(error), "")], error)
 
 
-def check_source(source: Source, sheet: Sheet, console: Console) -> Check:
+def check_source(source: Source, sheet: Sheet, console: Console, on_bad_sample: OnBadSample = "skip") -> Check:
     """Check one split; its pictures go onto the sheet.
 
     Raises:
-        InputError: it cannot be read at all.
+        InputError: it cannot be read at all, or a picture has an error and `on_bad_sample` is "fail".
     """
     findings = Findings()
     dataset = source.open_leniently(findings)
@@ -161,7 +168,10 @@ def check_source(source: Source, sheet: Sheet, console: Console) -> Check:
     with progress_bar(console, f"check {source.name}", len(dataset)) as bar:
         before = len(findings.all)
         for number, looked in enumerate(walk(dataset, findings), start=1):
-            has_errors = any(finding.is_error for finding in findings.all[before:]) or looked.name in about
+            errors = [finding for finding in findings.all[before:] if finding.is_error]
+            if errors and on_bad_sample == "fail":
+                raise DataError(errors[0].text, errors[0].kind)
+            has_errors = bool(errors) or looked.name in about
             sheet.add(looked, dataset.label_space, has_errors)
             seen.look(looked, findings)
             before = len(findings.all)

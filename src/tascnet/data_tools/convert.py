@@ -11,6 +11,7 @@ from typing import Literal
 import torch
 from rich.console import Console
 
+from tascnet.bad_samples import LeftOut
 from tascnet.config import DatasetConfig
 from tascnet.data.coco import write_coco_panoptic
 from tascnet.data.images import Exif, has_turn, read_image, write_png
@@ -19,7 +20,7 @@ from tascnet.data.stream import PanopticDataset
 from tascnet.data_tools.sources import Source, find_sources
 from tascnet.display import Bar, progress_bar, say
 from tascnet.errors import InputError
-from tascnet.files import atomic_path, check_inside, check_writable, make_folder
+from tascnet.files import atomic_path, check_inside, check_writable, make_folder, valid_text
 
 Photos = Literal["copy", "link"]
 """What becomes of photos; a copy can be moved to another machine, a symbolic link takes no space."""
@@ -33,19 +34,21 @@ def convert_data(
     photos: Photos,
     settings: DatasetConfig,
     console: Console,
+    left_out: LeftOut | None = None,
 ) -> None:
     """Write `output`/annotations/panoptic_SPLIT.json, its PNGs, and `output`/SPLIT/ with the photos.
 
     Photos are taken as they are; an image that no file holds is written as PNG. A photo that is in its place already,
     as where the output is the root that is read, stays as it is; another file there is never replaced. Images keep
     their ids where these are numbers, and are numbered from 1 where they are names. A JSON file is written last: where
-    there is one, its split is complete.
+    there is one, its split is complete but for the samples that cannot be used.
 
     Args:
         path, data_format, images, settings: see `find_sources`.
         output: root of the new data set.
         photos: "copy" or "link".
         console: for the progress.
+        left_out: takes the samples that cannot be used; None raises the first of them.
 
     Raises:
         InputError: the data set or a file of it cannot be used, a split is in the output already, another file is
@@ -60,27 +63,35 @@ def convert_data(
         if json_path.exists():
             raise InputError(f"{json_path} exists. Choose another --output, or remove it.")
     for source in sources:
-        _convert(source, output, photos, console)
+        _convert(source, output, photos, console, LeftOut() if left_out is None else left_out)
 
 
-def _convert(source: Source, output: Path, photos: Photos, console: Console) -> None:
-    dataset = source.open()
+def _convert(source: Source, output: Path, photos: Photos, console: Console, left_out: LeftOut) -> None:
+    dataset, before = source.open(), len(left_out)
     json_path = output / "annotations" / f"panoptic_{source.name}.json"
     with progress_bar(console, f"convert {source.name}", len(dataset)) as bar:
-        samples = _with_photos(dataset, make_folder(output / source.name), photos, source.settings.exif, bar)
+        samples = _with_photos(dataset, make_folder(output / source.name), photos, source.settings.exif, bar, left_out)
         write_coco_panoptic(json_path, dataset.label_space, samples, photo_name)
-    say(console, f"{source.name}: {len(dataset)} pictures in {json_path}, photos in {output / source.name}")
+    written = len(dataset) - (len(left_out) - before)
+    say(console, f"{source.name}: {written} pictures in {json_path}, photos in {output / source.name}")
 
 
 def photo_name(sample: Sample) -> str:
     """The photo's file name in the new data set."""
-    return f"{sample.name}{sample.photo.suffix if sample.photo else '.png'}"
+    return f"{sample.name}{valid_text(sample.photo.suffix) if sample.photo else '.png'}"
 
 
-def _with_photos(dataset: PanopticDataset, folder: Path, photos: Photos, exif: Exif, bar: Bar) -> Iterator[Sample]:
+def _with_photos(
+    dataset: PanopticDataset, folder: Path, photos: Photos, exif: Exif, bar: Bar, left_out: LeftOut
+) -> Iterator[Sample]:
     """The samples, each after its photo is in place; ids that are no numbers become numbers."""
+    before = len(left_out)
     for number in range(1, len(dataset) + 1):
-        sample = dataset[number - 1]
+        try:
+            sample = _named_validly(dataset[number - 1])
+        except InputError as error:
+            left_out(error)
+            continue
         if exif == "ignore" and sample.photo is not None and has_turn(sample.photo):
             sample = replace(sample, photo=None)  # written as it is annotated: its own file would be turned when read
         path = folder / photo_name(sample)
@@ -88,6 +99,12 @@ def _with_photos(dataset: PanopticDataset, folder: Path, photos: Photos, exif: E
         _place(sample, path, photos)
         bar.update(number, sample.name)
         yield sample if isinstance(sample.image_id, int) else replace(sample, image_id=number)
+    left_out.require_others(len(dataset), "samples", before)  # raises before the JSON is written
+
+
+def _named_validly(sample: Sample) -> Sample:
+    """The sample under a name that a JSON file can hold."""
+    return replace(sample, name=valid_text(sample.name))
 
 
 def _place(sample: Sample, path: Path, photos: Photos) -> None:

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from tascnet.bad_samples import LeftOut
 from tascnet.config import DatasetConfig
 from tascnet.data.stream import PanopticDataset
 from tascnet.data_tools.sources import find_sources
@@ -113,22 +114,38 @@ class Stats:
         }
 
 
-def count(dataset: PanopticDataset, bar: Bar | None = None) -> Stats:
+def count(dataset: PanopticDataset, bar: Bar | None = None, left_out: LeftOut | None = None) -> Stats:
     """Count all pictures of a data set; photos are not read.
 
+    Args:
+        dataset: any.
+        bar: for the progress.
+        left_out: takes the annotations that cannot be used; None raises the first of them.
+
     Raises:
-        InputError: an annotation cannot be used.
+        InputError: an annotation cannot be used, and is not left out; or none can.
     """
-    stats = Stats(dataset.label_space)
+    stats, left_out = Stats(dataset.label_space), LeftOut() if left_out is None else left_out
+    before = len(left_out)
     for index in range(len(dataset)):
-        stats.add(dataset.annotation(index))
+        try:
+            stats.add(dataset.annotation(index))
+        except InputError as error:
+            left_out(error)
         if bar is not None:
             bar.update(index + 1)
+    left_out.require_others(len(dataset), "annotations", before)
     return stats
 
 
 def print_stats(
-    path: Path, data_format: str, images: Path | None, settings: DatasetConfig, output: Path | None, console: Console
+    path: Path,
+    data_format: str,
+    images: Path | None,
+    settings: DatasetConfig,
+    output: Path | None,
+    console: Console,
+    left_out: LeftOut | None = None,
 ) -> None:
     """Count the splits of a data set, print tables, and write them as JSON.
 
@@ -136,6 +153,7 @@ def print_stats(
         path, data_format, images, settings: see `find_sources`.
         output: the JSON file; None to write none.
         console: to print on.
+        left_out: takes the annotations that cannot be used; None raises the first of them.
 
     Raises:
         InputError: the data set, or an annotation of it, cannot be used, or the output is a folder.
@@ -148,7 +166,7 @@ def print_stats(
     for source in find_sources(path, data_format, images, settings):
         dataset = source.open(with_photos=False)
         with progress_bar(console, f"count {source.name}", len(dataset)) as bar:
-            stats = count(dataset, bar)
+            stats = count(dataset, bar, left_out)
         written.append({"split": source.name, "format": source.settings.format} | stats.to_dict())
         _print(source.name, stats, console)
     if output is not None:

@@ -30,18 +30,18 @@ SMALLEST = 1e-3
 @dataclass(frozen=True)
 class TascForm:
     """A reading of the consistency loss. The literal one (section 5 of the method) is "confidence", "squared", "both",
-        averaged over "valid" pixels; docs/results.md compares them.
+    averaged over "valid" pixels; docs/results.md compares them.
 
-        Attributes:
-            stuff_mask: what of the stuff head is compared: its confidence mask, or its probability as it is. The
-                confidence mask has no gradient where the stuff head misses a thing: there the loss only lowers the masks
-                of the things head. The probability is raised there, and the two heads come closer; PQ was the same.
-            distance: the squared difference, or the Kullback-Leibler divergence.
-                normalization: over which pixels the loss is averaged: all that are valid (neither VOID nor a crowd); those of
-                them that either head calls things; or those along the borders of M_th. With the mean over all pixels the
-                gradient of a few small objects is lost in a large image.
-                gradient: which head learns from it. The stuff head has an annotation for every pixel, a better teacher than the
-                masks of some RoIs; the masks learn inside of their boxes only, and gain from the stuff head.
+    Attributes:
+        stuff_mask: what of the stuff head is compared: its confidence mask, or its probability as it is. The
+            confidence mask has no gradient where the stuff head misses a thing: there the loss only lowers the masks
+            of the things head. The probability is raised there, and the two heads come closer; PQ was the same.
+        distance: the squared difference, or the Kullback-Leibler divergence.
+        normalization: over which pixels the loss is averaged: all that are valid (neither VOID nor a crowd); those of
+            them that either head calls things; or those along the borders of M_th. With the mean over all pixels the
+            gradient of a few small objects is lost in a large image.
+        gradient: which head learns from it. The stuff head has an annotation for every pixel, a better teacher than the
+            masks of some RoIs; the masks learn inside of their boxes only, and gain from the stuff head.
     """
 
     stuff_mask: StuffMask = "probability"
