@@ -181,18 +181,18 @@ def _counted(tasks: Sequence[Sequence[_Pair]], count: _Count, workers: int) -> I
         yield map(count, tasks)
         return
     # not by fork: a copy of a process with threads, as torch starts them, may wait for ever
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        try:
-            with _interrupts_ignored():  # the processes start here
-                results = pool.map(count, tasks)
-            yield results
-        except BrokenProcessPool as error:
-            raise InputError(
-                "a process that compares pictures was ended from outside. If that was not you, memory ran out: lower "
-                "--workers, or compare in one process with --workers 0."
-            ) from error
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
+    try:
+        with _interrupts_ignored():  # the processes start here
+            results = pool.map(count, tasks)
+        yield results
+    except BrokenProcessPool as error:
+        raise InputError(
+            "a process that compares pictures was ended from outside. If that was not you, memory ran out: lower "
+            "--workers, or compare in one process with --workers 0."
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)  # not without waiting: its thread would fail at exit
 
 
 @contextmanager
