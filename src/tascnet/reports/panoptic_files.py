@@ -51,7 +51,7 @@ class _Pair(NamedTuple):
 
 @dataclass
 class _Counts:
-    """What was found in some pictures: the metrics, segments whose area in the JSON is not that of the PNG, and why
+    """The findings in some pictures: the metrics, segments whose area in the JSON is not that of the PNG, and why
     pictures, by their place, were left out.
     """
 
@@ -68,7 +68,7 @@ class _Counts:
 
 
 _Count = Callable[[Sequence[_Pair]], _Counts]
-"""What is done with the pictures of a task."""
+"""Finds the counts of the pictures of a task."""
 
 
 def compare_files(
@@ -197,7 +197,7 @@ def _counted(tasks: Sequence[Sequence[_Pair]], count: _Count, workers: int) -> I
 
 @contextmanager
 def _interrupts_ignored() -> Iterator[None]:
-    """Processes that are started within the block do not hear Ctrl-C, which a terminal sends to all of them.
+    """Processes that are started within the block ignore Ctrl-C, which a terminal sends to all of them.
 
     The first process stops the others; by themselves, they would print tracebacks.
     """
