@@ -209,7 +209,7 @@ class TestDataSet:
 
     @pytest.fixture
     def evaluate(self, tascnet: Callable[..., Said], tiny_run: Path, root: Path, tmp_path: Path) -> Callable[[], Said]:
-        flags = ["--data.format", "coco", "--data.root", root, "--data.split", "mini"]
+        flags = ["--data.format", "coco", "--data.root", root, "--data.split", "mini", "--on_bad_sample", "fail"]
         return lambda: tascnet("evaluate", tiny_run, "--output", tmp_path / "out", *flags)
 
     @staticmethod

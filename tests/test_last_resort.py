@@ -32,6 +32,7 @@ def raising(error: BaseException) -> Callable[..., None]:
             "memory ran",
         ),
         (RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB."), "memory ran out"),
+        (ImportError("libtorch_cpu.so: failed to map segment from shared object"), "memory ran out"),
         (OSError(errno.ENOMEM, "Cannot allocate memory"), "memory ran out"),
         (OSError(errno.ENOSPC, "No space left on device", "/x/y.csv"), "cannot write /x/y.csv: No space left"),
         (OSError(errno.EMFILE, "Too many open files"), "Too many open files. Raise the limit"),
@@ -138,6 +139,17 @@ def test_threads_finalizers_and_exit_leave_no_traceback(own_logs: Path):
     assert all(line.startswith("tascnet: warning: an error ") for line in lines)
     logged = "".join(path.read_text() for path in own_logs.iterdir())
     assert all(f"KeyError: '{where}'" in logged for where in ("thread", "finalizer", "exit"))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["train", "--config", "PIPE"], ["train", "--config=PIPE"], ["data", "check", "PIPE"], ["info", "PIPE"]],
+)
+def test_a_named_pipe_does_not_hold_up_a_command(tascnet: Callable[..., Said], tmp_path: Path, arguments: list[str]):
+    os.mkfifo(tmp_path / "a.yaml")
+    said = tascnet(*(text.replace("PIPE", str(tmp_path / "a.yaml")) for text in arguments))
+    assert said.code == 2
+    assert "a.yaml is a named pipe" in said.err
 
 
 def test_names_that_are_not_utf_8_can_be_given_on_the_command_line(tmp_path: Path):

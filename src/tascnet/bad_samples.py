@@ -1,4 +1,4 @@
-"""What a command does with photos and annotation that cannot be used: leave them out and name them, or stop."""
+"""Photos and annotation that cannot be used: a command leaves them out and names them, or stops."""
 
 from tascnet.config import OnBadSample
 from tascnet.errors import InputError

@@ -7,6 +7,7 @@ import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import fields
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args, get_type_hints
 
@@ -16,6 +17,7 @@ from jsonargparse import ActionConfigFile, Namespace, get_loader, set_loader
 
 from tascnet.config import Config, DatasetConfig, FusionConfig, InputConfig, OnBadSample
 from tascnet.errors import InputError, Interrupted, escape_controls, shorten
+from tascnet.files import require_regular
 from tascnet.last_resort import Output, complain, report, watch_threads
 from tascnet.place import Place
 from tascnet.settings import NETWORK, Use, check_file, from_dict
@@ -87,6 +89,7 @@ def _run(arguments: list[str]) -> int:
         "weights": _weights,
     }
     try:
+        _check_configs(arguments)
         parsed = _parser().parse_args(arguments)
         return verbs[parsed.verb](parsed[parsed.verb], shlex.join(["tascnet", *arguments])) or 0
     except InputError as error:
@@ -103,6 +106,15 @@ def _run(arguments: list[str]) -> int:
     except Exception as error:
         report(error, arguments)
         return EXIT_FAILURE
+
+
+def _check_configs(arguments: Sequence[str]) -> None:
+    """Refuse a --config that is a named pipe: the parser opens it, and would wait for a writer for ever."""
+    for flag, value in pairwise([*arguments, ""]):
+        name, equals, behind = flag.partition("=")
+        path = Path(behind if equals else value)
+        if name == "--config" and path.exists():
+            require_regular(path)
 
 
 def _parser() -> ArgumentParser:

@@ -1,4 +1,4 @@
-"""What a command does with errors that nothing has explained: a sentence on the screen, the details in a log file.
+"""Errors that nothing has explained -> a sentence on the screen, and the details in a log file.
 
 Standard output that breaks (a full disk, a reader that has left) does not end the work of a command either.
 """
@@ -171,7 +171,7 @@ class Output:
     def guarded(self) -> Iterator[None]:
         """While the block runs, writing to standard output and standard error cannot fail.
 
-        The files that a command writes are worth more than what it prints: it goes on where the reader of a pipe has
+        The files that a command writes are worth more than what it prints: it continues where the reader of a pipe has
         left or the disk behind `>` is full. Names of files that the encoding lacks are printed as escapes.
         """
         out, err = sys.stdout, sys.stderr

@@ -13,8 +13,9 @@ _NO_MEMORY = (
     "bad_alloc",
     "bad allocation",
     "ALLOC_FAILED",  # cuBLAS, cuDNN
+    "failed to map segment",  # a library as it is loaded
 )
-"""Parts of the messages of PyTorch, of C++ and of the CUDA libraries; the last is from all of them."""
+"""Parts of the messages of PyTorch, of C++, of the CUDA libraries and of the loader of libraries."""
 
 _DISK_FULL = {errno.ENOSPC, errno.EFBIG, errno.EIO, errno.EROFS, *([errno.EDQUOT] if hasattr(errno, "EDQUOT") else [])}
 _NO_HANDLES = {errno.EMFILE, errno.ENFILE}
@@ -28,7 +29,7 @@ def is_no_memory(error: BaseException) -> bool:
     """Whether an error means that memory ran out, of the CPU or of a GPU."""
     if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
         return True
-    return isinstance(error, RuntimeError | OSError) and any(words in str(error) for words in _NO_MEMORY)
+    return isinstance(error, RuntimeError | OSError | ImportError) and any(words in str(error) for words in _NO_MEMORY)
 
 
 def is_disk_full(error: BaseException) -> bool:

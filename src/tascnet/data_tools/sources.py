@@ -19,7 +19,7 @@ from tascnet.data.problems import DataError, Kind, OnProblem
 from tascnet.data.stream import PanopticDataset
 from tascnet.data.vistas import Vistas
 from tascnet.errors import InputError
-from tascnet.files import archive_kind, read_json
+from tascnet.files import archive_kind, read_json, require_regular
 
 AUTO = "auto"
 """The format that is found out."""
@@ -111,6 +111,7 @@ def find_sources(path: Path, data_format: str, images: Path | None, settings: Da
     path = path.expanduser()
     if not path.exists():
         raise InputError(f"{path} does not exist. Name the root of a data set, or a JSON file.")
+    require_regular(path)
     if images is not None and not images.is_dir():
         raise InputError(f"--images {images} is no folder. Name the folder of photos.")
     if path.is_file():

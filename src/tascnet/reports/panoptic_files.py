@@ -52,7 +52,7 @@ class _Pair(NamedTuple):
 
 @dataclass
 class _Counts:
-    """What was found in some pictures: the metrics, segments whose area in the JSON is not that of the PNG, pieces of
+    """The findings in some pictures: the metrics, segments whose area in the JSON is not that of the PNG, pieces of
     stuff that were joined, and why pictures, by their place, were left out.
     """
 
@@ -71,7 +71,7 @@ class _Counts:
 
 
 _Count = Callable[[Sequence[_Pair]], _Counts]
-"""What is done with the pictures of a task."""
+"""Finds the counts of the pictures of a task."""
 
 
 def compare_files(
@@ -186,23 +186,23 @@ def _counted(tasks: Sequence[Sequence[_Pair]], count: _Count, workers: int) -> I
         yield map(count, tasks)
         return
     # not by fork: a copy of a process with threads, as torch starts them, may wait for ever
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        try:
-            with _interrupts_ignored():  # the processes start here
-                results = pool.map(count, tasks)
-            yield results
-        except BrokenProcessPool as error:
-            raise InputError(
-                "a process that compares pictures was ended from outside. If that was not you, memory ran out: lower "
-                "--workers, or compare in one process with --workers 0."
-            ) from error
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
+    try:
+        with _interrupts_ignored():  # the processes start here
+            results = pool.map(count, tasks)
+        yield results
+    except BrokenProcessPool as error:
+        raise InputError(
+            "a process that compares pictures was ended from outside. If that was not you, memory ran out: lower "
+            "--workers, or compare in one process with --workers 0."
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)  # not without waiting: its thread would fail at exit
 
 
 @contextmanager
 def _interrupts_ignored() -> Iterator[None]:
-    """Processes that are started within the block do not hear Ctrl-C, which a terminal sends to all of them.
+    """Processes that are started within the block ignore Ctrl-C, which a terminal sends to all of them.
 
     The first process stops the others; by themselves, they would print tracebacks.
     """
