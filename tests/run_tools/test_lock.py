@@ -1,11 +1,13 @@
 """The lock of a run folder: one holder at a time, named to the others, and free as soon as its process is gone."""
 
+import json
 import os
 import pickle
 import platform
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -111,6 +113,20 @@ def test_a_folder_that_cannot_be_written_to(tmp_path: Path):
     (tmp_path / LOCK).mkdir()
     with pytest.raises(InputError, match="cannot be locked"):
         RunLock(tmp_path).acquire("ours")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_child_of_a_dead_process_is_waited_for(tmp_path: Path):
+    """It keeps the lock for the instant between its birth and its first step, which a busy machine makes long."""
+    holder_of_it = RunLock(tmp_path)
+    holder_of_it.acquire("theirs")
+    facts = json.loads((tmp_path / HOLDER).read_text())
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    (tmp_path / HOLDER).write_text(json.dumps(facts | {"process": dead.pid}))
+    threading.Timer(1.5, holder_of_it.release).start()
+    RunLock(tmp_path).acquire("ours")
+    assert not holder_of_it.is_held
 
 
 def test_waits_for_nothing(tmp_path: Path):

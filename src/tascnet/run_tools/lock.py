@@ -17,9 +17,12 @@ from filelock import FileLock, Timeout
 
 from tascnet.errors import InputError
 from tascnet.files import read_json, write_json
+from tascnet.run_tools.state import may_be_alive
 
 LOCK = "running.lock"
 HOLDER = "running.json"
+GRACE = 20
+"""Seconds: so long may children of a dead process keep the lock, which they had from it for an instant."""
 
 
 class RunLock:
@@ -50,7 +53,7 @@ class RunLock:
             return
         lock = FileLock(self.folder / LOCK, timeout=0)
         try:
-            lock.acquire()
+            self._take(lock)
         except Timeout as error:
             raise InputError(
                 f"{self.folder} is in use: {self._holder()} trains in it. Wait until it has ended, or stop it, or "
@@ -67,6 +70,21 @@ class RunLock:
             self.release()
             raise
 
+    def _take(self, lock: FileLock) -> None:
+        """Take the lock at once; or soon, where its holder is dead and a child of it has yet to notice.
+
+        Raises:
+            Timeout: another process holds it.
+        """
+        try:
+            lock.acquire()
+        except Timeout:
+            facts = self._facts()
+            here = facts.get("host") == platform.node()
+            if not here or may_be_alive(int(facts["process"])):
+                raise
+            lock.acquire(timeout=GRACE)
+
     def release(self) -> None:
         """Let others in; does nothing where the lock is not held."""
         if self._lock is None:
@@ -78,12 +96,21 @@ class RunLock:
 
     def _holder(self) -> str:
         """Who holds the lock, as far as it has said so."""
+        facts = self._facts()
+        if not facts:
+            return "another process"
+        where = f"process {facts['process']} on {facts['host']}"
+        return f"{where} ({facts['user']}, since {facts['since']}: {facts['command']})"
+
+    def _facts(self) -> dict[str, Any]:
+        """All facts about the holder; empty where they cannot be read."""
         try:
             facts = read_json(self.folder / HOLDER)
-            where = f"process {int(facts['process'])} on {facts['host']}"
-            return f"{where} ({facts['user']}, since {facts['since']}: {facts['command']})"
-        except (InputError, KeyError, TypeError, ValueError):
-            return "another process"
+            return {name: facts[name] for name in ("host", "user", "since", "command")} | {
+                "process": int(facts["process"])
+            }
+        except (InputError, KeyError, TypeError, ValueError, OverflowError):
+            return {}
 
 
 def _this_process(command: str) -> dict[str, str | int]:

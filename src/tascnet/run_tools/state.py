@@ -89,7 +89,7 @@ def read_state(folder: Path, now: float | None = None) -> RunState:
         ) from error
     if said == State.RUNNING:
         age = (time.time() if now is None else now) - path.stat().st_mtime
-        if age > SECONDS_UNTIL_LOST or (host == platform.node() and not _may_be_alive(process)):
+        if age > SECONDS_UNTIL_LOST or (host == platform.node() and not may_be_alive(process)):
             return RunState(State.INTERRUPTED)
     return RunState(said, reason)
 
@@ -112,7 +112,7 @@ def _reason(error: BaseException) -> str:
     return " ".join(f"{type(error).__name__} {error}".split())
 
 
-def _may_be_alive(process: int) -> bool:
+def may_be_alive(process: int) -> bool:
     """False if this machine has no such process. Windows cannot be asked without harm: there, only time tells."""
     if sys.platform == "win32":
         return True
