@@ -2,7 +2,7 @@
 
     python benchmarks/placement.py                                          # trains three networks first, 20 minutes
     python benchmarks/placement.py --networks runs/a runs/b --sizes 125x253
-    python benchmarks/placement.py --networks runs/a --data coco --root COCO    # photos at their own sizes
+    python benchmarks/placement.py --networks runs/a --data coco --root COCO --images 50    # photos at their own sizes
 
 The same networks on the same hard streets, with one thing changed at a time:
 
@@ -15,6 +15,7 @@ The same networks on the same hard streets, with one thing changed at a time:
 import argparse
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
@@ -99,7 +100,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--networks", type=Path, nargs="+", help="runs of streets; by default three are trained")
     parser.add_argument("--sizes", nargs="+", default=list(SIZES), metavar="HxW")
-    parser.add_argument("--scenes", type=int, default=40)
+    parser.add_argument("--images", type=int, default=40, help="scenes, or photos")
     parser.add_argument("--data", choices=("streets", "coco"), default="streets")
     parser.add_argument("--root", help="of the run's photos, where they have moved")
     parser.add_argument("--output", type=Path, default=Path("runs/placement"))
@@ -114,11 +115,11 @@ def main() -> None:
         for size in sizes:
             if arguments.data == "streets":
                 height, width = map(int, size.split("x"))
-                dataset = Streets(arguments.scenes, Size(height, width), 0, FIRST_UNSEEN_STREET, "hard")
+                dataset = Streets(arguments.images, Size(height, width), 0, FIRST_UNSEEN_STREET, "hard")
             else:
                 settings = network.config.data.val
-                settings.root = arguments.root or settings.root
-                dataset = build_dataset(settings)
+                root = arguments.root or settings.root
+                dataset = build_dataset(replace(settings, root=root, num_images=arguments.images))
             for name, way in WAYS.items():
                 with way(predictor):  # type: ignore[attr-defined]
                     report = evaluate(predictor, dataset)
