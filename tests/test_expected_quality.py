@@ -158,3 +158,10 @@ class TestSegmentsOfDetections:
         car = Segment(1, 10, 64, score=0.9)
         assert segments_of_detections(detections((CAR, 0.9, [20.0, 0, 30, 8])), halves(left=car), SPACE) == {}
         assert segments_of_detections(detections(), halves(left=car), SPACE) == {}
+
+
+def test_a_region_of_more_pixels_than_float16_can_count():
+    probability = torch.full((300, 400), 0.75, dtype=torch.float16)
+    region = torch.ones(300, 400, dtype=torch.bool)
+    assert float(expected_iou(probability, region)) == pytest.approx(0.75, rel=1e-6)
+    assert float(expected_iou(probability, torch.zeros_like(region))) == 0

@@ -15,7 +15,7 @@ from tascnet.data.batch import make_target
 from tascnet.data.coco import CocoPanoptic
 from tascnet.data.merged import group_categories
 from tascnet.errors import InputError
-from tascnet.fusion import Dropped, FusionOptions, semantic_from_stuff
+from tascnet.fusion import Dropped, FusionOptions, rescored, semantic_from_stuff
 from tascnet.metrics.panoptic_quality import PanopticQuality
 from tascnet.structures import IGNORE, Category, Instances, LabelSpace, PanopticSegmentation, Size
 
@@ -421,6 +421,21 @@ def test_a_sure_mask_lifts_a_score_and_an_unsure_one_lowers_it() -> None:
     segments = fuse_jointly(stuff_logits(WORLD), items, SPACE, SIZE, SMALL).segments
     assert [(s.category_id, s.score) for s in segments if s.score] == [(20, pytest.approx(0.7406, abs=1e-4))]
     # odds 0.45 / 0.55 times e^1.25 = 2.856; the person's, 0.55 / 0.45 times e^-0.75 = 0.577, are below even
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_scores_in_half_precision_stay_apart(dtype: torch.dtype) -> None:
+    """Scores near 1 that half precision tells apart only by their masks: the log-odds are those of float32."""
+    generator = torch.Generator().manual_seed(0)
+    masks = torch.rand(50, 28, 28, generator=generator).to(dtype)
+    masks = masks.where(torch.rand(50, 1, 1, generator=generator) < masks, 0)
+    scores = torch.ones(50, dtype=dtype)
+    boxes, labels = torch.tensor([[0.0, 0, 8, 8]]).repeat(50, 1), torch.zeros(50, dtype=torch.int64)
+    found = rescored(Instances(boxes, labels, scores, masks), 0.5).scores
+    wanted = rescored(Instances(boxes, labels, scores.double(), masks.double()), 0.5).scores
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found.double(), wanted, rtol=1e-6, atol=0)
+    assert len(found.unique()) > 40
 
 
 def test_the_surer_mask_takes_the_overlap() -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 from tascnet.model.roi_flatten import roi_flatten
 from tascnet.model.tasc_loss import things_probability
 from tascnet.planes import Plane, as_plane, at_cells
+from tascnet.precision import full_precision
 from tascnet.structures import VOID, Instances, PanopticSegmentation, Size
 
 UNCERTAIN_SCORES = (0.1, 0.5)
@@ -60,7 +61,7 @@ def soft_residual(stuff_logits: Plane | Tensor, instances: Instances, num_stuff:
         size: of the photo.
     """
     plane = as_plane(stuff_logits)
-    logits = plane.values.float()
+    logits = full_precision(plane.values)
     in_cells = instances.resized(plane.extent.columns / size.width, plane.extent.rows / size.height)
     in_cells = replace(in_cells, boxes=in_cells.boxes - plane.offset)
     nothing = logits.new_ones(plane.grid)
@@ -79,13 +80,13 @@ def instance_residuals(residual: Plane | Tensor, segmentation: PanopticSegmentat
     plane = as_plane(residual)
     id_map = at_cells(segmentation.id_map, plane)
     regions = (plane.values[id_map == segment.id] for segment in segmentation.segments if segment.score is not None)
-    return [float(region.mean()) for region in regions if len(region)]
+    return [float(full_precision(region).mean()) for region in regions if len(region)]
 
 
 def detection_doubt(instances: Instances, score_threshold: float) -> float:
     """1 less the mean score of the detections that fusion uses; 1 where there are none."""
     used = instances.scores[instances.scores >= score_threshold]
-    return 1 - float(used.mean()) if len(used) else 1.0
+    return 1 - float(full_precision(used).mean()) if len(used) else 1.0
 
 
 def stuff_entropy(stuff_logits: Tensor) -> float:
@@ -94,7 +95,7 @@ def stuff_entropy(stuff_logits: Tensor) -> float:
     Args:
         stuff_logits: (C, h, w) float, C at least 2.
     """
-    logarithm = stuff_logits.float().log_softmax(dim=0)
+    logarithm = full_precision(stuff_logits).log_softmax(dim=0)
     entropy = -(logarithm.exp() * logarithm).sum(dim=0)
     return float(entropy.mean()) / math.log(len(stuff_logits))
 

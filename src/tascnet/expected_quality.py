@@ -18,6 +18,7 @@ from torch import Tensor
 
 from tascnet.paste import MASK_THRESHOLD, paste_instances
 from tascnet.planes import Plane, as_plane, at_cells
+from tascnet.precision import full_precision
 from tascnet.structures import Instances, LabelSpace, PanopticSegmentation, Segment
 
 MATCH_IOU = 0.5
@@ -65,7 +66,7 @@ def expected_stuff(
 ) -> list[Expected]:
     """Of each stuff category. One without a segment is missed with the highest probability that a pixel gives it."""
     plane = as_plane(stuff_logits)
-    probability = plane.values.float().softmax(dim=0)
+    probability = full_precision(plane.values).softmax(dim=0)
     id_map = at_cells(segmentation.id_map, plane)
     id_of = {segment.category_id: segment.id for segment in segmentation.segments}
     found = []
@@ -125,6 +126,7 @@ def expected_iou(probability: Tensor, region: Tensor) -> Tensor:
     Returns:
         (...), 0..1; 0 for an empty region.
     """
+    probability = full_precision(probability)  # a sum of 65504 pixels is the largest of float16
     inside = probability.where(region, 0).sum(dim=(-2, -1))
     outside = probability.where(~region, 0).sum(dim=(-2, -1))
     return inside / (region.sum(dim=(-2, -1)) + outside).clamp(min=torch.finfo(probability.dtype).tiny)

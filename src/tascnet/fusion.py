@@ -14,6 +14,7 @@ from torch import Tensor
 from tascnet.errors import InputError
 from tascnet.paste import PastedMask, paste_mask, paste_probabilities
 from tascnet.planes import Plane, as_plane, interpolated, interpolated_argmax
+from tascnet.precision import full_precision
 from tascnet.structures import IGNORE, VOID, Instances, LabelSpace, PanopticSegmentation, Segment, Size
 
 LARGEST_ODDS = 3.0
@@ -300,7 +301,7 @@ def _claim(
 def _veto(stuff_logits: Plane | Tensor, num_stuff: int, size: Size, weight: float) -> Tensor:
     """(H, W) float on the CPU, 0 or less: what the stuff head says against things."""
     plane = as_plane(stuff_logits)
-    logits = plane.values.float()
+    logits = full_precision(plane.values)
     odds = (logits[num_stuff:].logsumexp(0) - logits[:num_stuff].logsumexp(0)).clamp(-LARGEST_ODDS, LARGEST_ODDS)
     return interpolated(plane.with_values(odds), size).clamp_(max=0).mul_(weight).cpu()
 
@@ -311,10 +312,14 @@ def rescored(instances: Instances, mask_threshold: float) -> Instances:
     Args:
         instances: in any order, which they keep.
         mask_threshold: probability above which a pixel of a mask belongs to it, 0..1.
+
+    Returns:
+        Instances with scores of float32 or better, whatever the type of the given ones.
     """
-    inside = instances.masks > mask_threshold
-    sureness = (instances.masks * inside).sum((1, 2)) / inside.sum((1, 2)).clamp(min=1)
-    odds = instances.scores.logit(SMALLEST) + SURENESS_WEIGHT * (sureness - USUAL_SURENESS)
+    masks, scores = full_precision(instances.masks), full_precision(instances.scores)
+    inside = masks > mask_threshold
+    sureness = (masks * inside).sum((1, 2)) / inside.sum((1, 2)).clamp(min=1)
+    odds = scores.logit(SMALLEST) + SURENESS_WEIGHT * (sureness - USUAL_SURENESS)
     return replace(instances, scores=odds.sigmoid())
 
 
@@ -352,7 +357,7 @@ def _strongest(veto: Tensor, instances: Instances, options: FusionOptions) -> tu
     areas: list[int] = []
     for index in range(len(instances)):
         pasted = paste_probabilities(instances.masks[index], instances.boxes[index], Size(*veto.shape))
-        evidence = pasted.values.float().logit(SMALLEST).add_(veto[pasted.window])
+        evidence = pasted.values.logit(SMALLEST).add_(veto[pasted.window])
         mask, taken = evidence > least, id_map[pasted.window]
         area = int(mask.count_nonzero())
         free = int((mask & (taken == VOID)).count_nonzero())

@@ -134,6 +134,19 @@ def test_summed_levels_against_torchs_layers_one_by_one() -> None:
     torch.testing.assert_close(stuff_head(levels), wanted)
 
 
+def test_summed_levels_of_an_image_that_is_one_position_of_p5() -> None:
+    """As a photo of 1 x 7 pixels is; a group of one value has variance 0 and leaves the bias."""
+    torch.manual_seed(3)
+    module = SummedStuffHead(in_channels=6, channels=32, num_outputs=3)
+    levels = [torch.randn(1, 6, side, side) for side in (8, 4, 2, 1)]
+    assert module(levels).isfinite().all()
+    norm = module.levels[3][0][1]
+    torch.nn.init.normal_(norm.bias)
+    torch.testing.assert_close(norm(torch.randn(1, 32, 1, 1)).flatten(), norm.bias, rtol=0, atol=1e-3)
+    plane = torch.randn(2, 32, 3, 5)
+    assert torch.equal(norm(plane), torch.nn.GroupNorm.forward(norm, plane))
+
+
 def test_summed_levels_need_channels_for_their_groups() -> None:
     with pytest.raises(InputError, match=r"model\.stuff_head\.channels is 48; .*a multiple of 32"):
         SummedStuffHead(in_channels=6, channels=48, num_outputs=4)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F  # noqa: N812 - the field's own abbreviation
 from torch import Tensor, nn
 
@@ -132,12 +133,22 @@ class SummedStuffHead(nn.Module):
         return full_precision(self.classifier(features))
 
 
+class _SummedNorm(nn.GroupNorm):
+    """Group norm that also takes one value a group, as 32 channels have where P5 is a single position.
+
+    PyTorch's module refuses it; the variance is 0 and the result the bias.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        return torch.group_norm(input, self.num_groups, self.weight, self.bias, self.eps)
+
+
 def _climb(doublings: int, in_channels: int, channels: int) -> nn.Sequential:
     """From one level to stride 4: convolution, norm, activation before each doubling, and once where there is none."""
     steps: list[nn.Module] = []
     for step in range(max(doublings, 1)):
         convolution = nn.Conv2d(channels if step else in_channels, channels, 3, padding=1, bias=False)
-        steps.append(nn.Sequential(convolution, nn.GroupNorm(SUMMED_GROUPS, channels), nn.ReLU(inplace=True)))
+        steps.append(nn.Sequential(convolution, _SummedNorm(SUMMED_GROUPS, channels), nn.ReLU(inplace=True)))
         if doublings:
             steps.append(nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False))
     return nn.Sequential(*steps)
