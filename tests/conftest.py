@@ -40,10 +40,9 @@ def shared_data() -> Path:
     return folder
 
 
-@pytest.fixture(scope="session", autouse=True)
-def one_thread() -> None:
-    """Tiny tensors gain nothing from threads, and machines that run tests have other work."""
-    torch.set_num_threads(1)
+# tiny tensors gain nothing from threads, and tests run in several processes at once; their children inherit this
+os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)

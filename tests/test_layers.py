@@ -30,6 +30,7 @@ LAYERS = {
     "visualize": 3,
     "device": 3,
     "display": 3,
+    "environment": 3,
     "pace": 3,
     "expected_quality": 3,
     "bad_samples": 4,

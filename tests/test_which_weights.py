@@ -76,6 +76,12 @@ def test_an_average_tells_its_origin_and_its_own_figures(averaged_run: Path):
         assert (figures["PQ"], figures["mIoU"]) == (line[f"{prefix}pq"], line[f"{prefix}miou"])
 
 
+def triage(tascnet: Callable[..., Said], network: Path, photo: Path, output: Path, *options: str) -> object:
+    """The measures of one photo."""
+    assert tascnet("triage", network, photo, "--output", output, "--device", "cpu", *options).code == 0
+    return json.loads((output / "triage.json").read_text())["ranking"]
+
+
 def test_every_verb_takes_them(averaged_run: Path, tmp_path: Path, tascnet: Callable[..., Said]):
     run = shutil.copytree(averaged_run, tmp_path / "run")
     trained = json.loads((run / "report.json").read_text())
@@ -93,6 +99,15 @@ def test_every_verb_takes_them(averaged_run: Path, tmp_path: Path, tascnet: Call
     said = tascnet("predict", run, photo, "--output", tmp_path / "out", "--use", "average", *options)
     assert wanted.code == said.code == 0
     assert (tmp_path / "out/panoptic.json").read_text() == (tmp_path / "wanted/panoptic.json").read_text()
+    measured = {
+        name: triage(tascnet, network, photo, tmp_path / name, *more)
+        for name, network, more in (
+            ("of shared", tmp_path / "shared", ()),
+            ("of average", run, ("--use", "average")),
+            ("of newest", run, ()),
+        )
+    }
+    assert measured["of average"] == measured["of shared"] != measured["of newest"]
 
 
 @pytest.mark.parametrize(
@@ -100,6 +115,7 @@ def test_every_verb_takes_them(averaged_run: Path, tmp_path: Path, tascnet: Call
     [
         ("evaluate", "average", "step_000002 holds no averaged weights: they are kept in training with"),
         ("predict", "average", "step_000002 holds no averaged weights"),
+        ("triage", "average", "step_000002 holds no averaged weights"),
         ("share", "average", "step_000002 holds no averaged weights"),
         ("info", "average", "step_000002 holds no averaged weights"),
         ("info", "best", "step_000002 has no best checkpoint: there is no best.json in its checkpoints/"),
@@ -109,7 +125,8 @@ def test_what_is_not_there(
     tiny_run: Path, tmp_path: Path, tascnet: Callable[..., Said], verb: str, use: str, said: str
 ):
     Image.new("RGB", (64, 64)).save(tmp_path / "photo.png")
-    more = {"predict": [tmp_path / "photo.png", "--output", tmp_path / "out"], "share": [tmp_path / "out"]}
+    photo = [tmp_path / "photo.png", "--output", tmp_path / "out"]
+    more = {"predict": photo, "triage": photo, "share": [tmp_path / "out"]}
     answer = tascnet(verb, tiny_run / "checkpoints" / "step_000002", *more.get(verb, []), "--use", use)
     assert answer.code == 2
     assert said in answer.err

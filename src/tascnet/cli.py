@@ -3,6 +3,8 @@
 Only what parses arguments is imported here; each verb imports what it needs, so that `tascnet --help` is quick.
 """
 
+import difflib
+import re
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence, Set
@@ -15,7 +17,8 @@ import jsonargparse
 import yaml
 from jsonargparse import ActionConfigFile, Namespace, get_loader, set_loader
 
-from tascnet.config import Config, DatasetConfig, FusionConfig, InputConfig, OnBadSample
+from tascnet import __version__
+from tascnet.config import Accelerator, Config, DatasetConfig, FusionConfig, InputConfig, OnBadSample
 from tascnet.errors import InputError, Interrupted, escape_controls, shorten
 from tascnet.files import require_regular
 from tascnet.last_resort import Output, complain, report, watch_threads
@@ -25,7 +28,7 @@ from tascnet.settings import NETWORK, Use, check_file, from_dict
 if TYPE_CHECKING:
     from rich.console import Console
 
-_SHORT_FORMS = ("output", "resume", "init", "devices")
+_SHORT_FORMS = ("output", "resume", "init", "device", "devices")
 """Flags of `train` that are no settings; --print_config writes them, too."""
 
 _COMPARED_FILES = ("predictions", "annotations", "prediction_folder", "annotation_folder")
@@ -39,10 +42,29 @@ EXIT_INTERRUPTED = 130
 
 
 class ArgumentParser(jsonargparse.ArgumentParser):
-    """A parser whose errors are safe to print: they quote values of files, which may be of any size and content."""
+    """A parser that takes flags in full only, with dashes or underscores between their words.
+
+    Its errors are safe to print: they quote values of files, which may be of any size and content.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        # an abbreviation that is unique today may become ambiguous, or another flag's name, with the next release
+        super().__init__(*args, allow_abbrev=False, **kwargs)
+
+    def _parse_optional(self, arg_string: str) -> Any:
+        """Find the flag that an argument names, as argparse does for each argument."""
+        name, equals, value = arg_string.partition("=")
+        known = f"--{name[2:].replace('-', '_')}"
+        if name.startswith("--") and name not in self._option_string_actions and known in self._option_string_actions:
+            return super()._parse_optional(known + equals + value)
+        return super()._parse_optional(arg_string)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Print a message with the usage, and exit."""
+        """Print a message with the usage, for an unknown flag also the one most like it, and exit."""
+        if unknown := re.match(r"unrecognized arguments: (--[^\s=]+)", message):
+            known = [name for name in self._option_string_actions if name.startswith("--")]
+            near = difflib.get_close_matches(f"--{unknown[1][2:].replace('-', '_')}", known, n=1)
+            message = f"{shorten(message, MAX_ERROR // 2)}{f'; is {near[0]} meant?' if near else ''}"
         super().error(escape_controls(shorten(message, MAX_ERROR)), ex)
 
 
@@ -120,7 +142,12 @@ def _check_configs(arguments: Sequence[str]) -> None:
 def _parser() -> ArgumentParser:
     # each value is tried as YAML; a file name that is not UTF-8 is none, and is taken as it is
     set_loader("yaml", get_loader("yaml"), (yaml.YAMLError, UnicodeEncodeError))
-    parser = ArgumentParser(prog="tascnet", description="Panoptic segmentation with TASCNet.")
+    parser = ArgumentParser(
+        prog="tascnet",
+        version=__version__,
+        description="Panoptic segmentation with TASCNet.",
+        epilog="Flags are written in full, with underscores or dashes: --batch_size, --batch-size.",
+    )
     verbs = parser.add_subcommands(dest="verb", metavar="VERB")
     verbs.add_subcommand("demo", _demo_parser(), help="train on generated street scenes and look at the result")
     verbs.add_subcommand("train", _train_parser(), help="train a network as a config file says")
@@ -156,8 +183,8 @@ def _demo_parser() -> ArgumentParser:
 
 def _train_parser() -> ArgumentParser:
     parser = ArgumentParser(
-        usage="tascnet train [--config FILE] [--init NETWORK] [--devices N] [--output FOLDER] [--SETTING VALUE ...]\n"
-        "       tascnet train --resume FOLDER",
+        usage="tascnet train [--config FILE] [--init NETWORK] [--device DEVICE] [--devices N] [--output FOLDER] "
+        "[--SETTING VALUE ...]\n       tascnet train --resume FOLDER",
         description="Train a network. Settings come from --config FILE; any of them can be changed by a flag "
         "behind it.",
     )
@@ -167,6 +194,12 @@ def _train_parser() -> ArgumentParser:
         "--resume", type=Path | None, default=None, help="go on with the run in this folder; all else is taken from it"
     )
     parser.add_argument("--init", type=str, default="", help=f"short for --training.init: start from {NETWORK}")
+    parser.add_argument(
+        "--device",
+        type=Accelerator | None,
+        default=None,
+        help="short for --training.accelerator: auto, cpu, cuda or mps",
+    )
     parser.add_argument(
         "--devices", type=int | None, default=None, help="short for --training.devices: GPUs, or processes on a CPU"
     )
@@ -216,7 +249,7 @@ def _evaluate_parser() -> ArgumentParser:
         default=None,
         help="folder for report.json, report.md and pictures; default evaluation/ in the run, or runs/NAME-evaluation/",
     )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
+    _add_device(parser)
     _add_use(parser)
     _add_on_bad_sample(parser, "evaluation")
     _add_changes(parser, {"data": DatasetConfig, "fusion": FusionConfig})
@@ -263,12 +296,7 @@ def _predict_parser() -> ArgumentParser:
         nargs="+",
         help="photos, or folders of photos; before them, where --weights is not given, the network",
     )
-    parser.add_argument(
-        "--weights",
-        type=str | None,
-        default=None,
-        help=f"the network: {NETWORK}; where none is named, panoptic-fpn-r50-coco if it has been downloaded",
-    )
+    _add_weights(parser)
     _add_use(parser)
     parser.add_argument("--output", type=Path, required=True, help="folder for the results")
     parser.add_argument("--names", type=bool, default=True, help="write the categories' names into the overlays")
@@ -285,17 +313,16 @@ def _predict_parser() -> ArgumentParser:
         default=None,
         help="COCO JSON file whose images give the ids of the photos by file name; default 1, 2, ...",
     )
-    parser.add_argument(
-        "--batch_size", type=int, default=1, help="photos that go through the network together, where of one size"
-    )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
+    _add_batch_size(parser)
+    _add_device(parser)
     _add_on_bad_sample(parser, "command")
     return parser
 
 
 def _triage_parser() -> ArgumentParser:
     parser = ArgumentParser(
-        usage="tascnet triage [NETWORK] PHOTO ... --output FOLDER [--weights NETWORK] [--SETTING VALUE ...]",
+        usage="tascnet triage [NETWORK] PHOTO ... --output FOLDER [--weights NETWORK] [--use WEIGHTS] "
+        "[--SETTING VALUE ...]",
         description="Rank photos by the quality that may be expected of their segmentation, the worst first, without "
         "annotation: triage.csv, triage.json, and a picture of the most doubtful.",
     )
@@ -305,13 +332,12 @@ def _triage_parser() -> ArgumentParser:
         nargs="+",
         help="photos, or folders of photos; before them, where --weights is not given, the network",
     )
-    parser.add_argument("--weights", type=str | None, default=None, help=f"the network: {NETWORK}")
+    _add_weights(parser)
+    _add_use(parser)
     parser.add_argument("--output", type=Path, required=True, help="folder for the results")
     parser.add_argument("--shown", type=int, default=12, help="most doubtful photos in the picture and in the table")
-    parser.add_argument(
-        "--batch_size", type=int, default=1, help="photos that go through the network together, where of one size"
-    )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
+    _add_batch_size(parser)
+    _add_device(parser)
     _add_on_bad_sample(parser, "command")
     return parser
 
@@ -349,10 +375,19 @@ def _share_parser() -> ArgumentParser:
 
 def _info_parser() -> ArgumentParser:
     parser = ArgumentParser(
+        usage="tascnet info NETWORK [--use WEIGHTS] [--height PIXELS] [--width PIXELS] [--stuff NUMBER] "
+        "[--things NUMBER]\n       tascnet info --environment",
         description="Parameters and multiply-adds of a network by part, beside two separate networks of the same "
-        "parts; of a checkpoint also its categories, figures and origin."
+        "parts; of a checkpoint also its categories, figures and origin. Or, with --environment, this machine.",
     )
-    parser.add_argument("path", type=Path, help=f"a config file (YAML), {NETWORK}")
+    parser.add_argument(
+        "path", metavar="NETWORK", type=Path | None, nargs="?", default=None, help=f"a config file (YAML), {NETWORK}"
+    )
+    parser.add_argument(
+        "--environment",
+        action="store_true",
+        help="print versions, processor, memory and GPUs of this machine, as a bug report needs them",
+    )
     _add_use(parser)
     parser.add_argument("--height", type=int, default=512, help="of the input, pixels")
     parser.add_argument("--width", type=int, default=1024, help="of the input, pixels")
@@ -449,6 +484,25 @@ def _add_on_bad_sample(parser: ArgumentParser, noun: str) -> None:
         help="photos or annotation that cannot be used: skip leaves them out, names them, and the exit code is 1; fail "
         f"ends the {noun} at the first, with exit code 2",
     )
+
+
+def _add_weights(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--weights",
+        type=str | None,
+        default=None,
+        help=f"the network: {NETWORK}; where none is named, panoptic-fpn-r50-coco if it has been downloaded",
+    )
+
+
+def _add_batch_size(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--batch_size", type=int, default=1, help="photos that go through the network together, where of one size"
+    )
+
+
+def _add_device(parser: ArgumentParser) -> None:
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
 
 
 def _add_use(parser: ArgumentParser) -> None:
@@ -598,7 +652,17 @@ def _triage(options: Namespace, command: str) -> int:
 
     console, left_out = _console(), LeftOut(options.on_bad_sample)
     network, photos = network_and_photos(options.inputs, options.weights, console)
-    triage_files(network, photos, options.output, options.device, console, options.shown, options.batch_size, left_out)
+    triage_files(
+        network,
+        photos,
+        options.output,
+        options.device,
+        console,
+        options.shown,
+        options.batch_size,
+        left_out,
+        options.use,
+    )
     return _named(left_out.errors, console)
 
 
@@ -610,6 +674,13 @@ def _share(options: Namespace, command: str) -> None:
 
 
 def _info(options: Namespace, command: str) -> None:
+    if options.environment == (options.path is not None):
+        raise InputError("info takes either a network or config file, or --environment. Give one of them.")
+    if options.environment:
+        from tascnet.environment import environment  # noqa: PLC0415 - imports torch
+
+        print("\n".join(f"{name}: {text}" for name, text in environment().items()))
+        return
     from tascnet.info import print_info  # noqa: PLC0415 - imports torch
 
     print_info(options.path, options.height, options.width, options.stuff, options.things, _console(), options.use)
@@ -660,6 +731,8 @@ def _config(options: Namespace) -> Config:
     values = options.as_dict()
     if options.init:
         values["training"]["init"] = options.init
+    if options.device is not None:
+        values["training"]["accelerator"] = options.device
     if options.devices is not None:
         values["training"]["devices"] = options.devices
     return from_dict({field.name: values[field.name] for field in fields(Config)})

@@ -10,6 +10,9 @@ from typing import Literal
 OnBadSample = Literal["fail", "skip"]
 """What becomes of a sample that cannot be read: it ends everything, or it is skipped and told of."""
 
+Accelerator = Literal["auto", "cpu", "cuda", "mps"]
+"""Where a training computes; "auto" takes a GPU if there is one."""
+
 
 @dataclass
 class BackboneConfig:
@@ -360,7 +363,7 @@ class TrainingConfig:
     log_every: int = 20
     show_images: int = 4
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
-    accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    accelerator: Accelerator = "auto"
     devices: int = 1
     strategy: Literal["ddp", "fsdp"] = "ddp"
     accumulate: int = 1

@@ -31,6 +31,7 @@ from tascnet.errors import InputError
 from tascnet.expected_quality import expected_panoptic_quality
 from tascnet.files import atomic_path, check_writable, valid_text, write_json
 from tascnet.predictor import Prediction, Predictor
+from tascnet.settings import Use
 from tascnet.structures import LabelSpace, Size
 
 SHOWN = 12
@@ -121,6 +122,7 @@ def triage_files(
     shown: int = SHOWN,
     batch_size: int = 1,
     left_out: LeftOut | None = None,
+    use: Use = "newest",
 ) -> list[RankedPhoto]:
     """Rank photos by the quality that may be expected of their segmentation, the most doubtful first.
 
@@ -136,6 +138,7 @@ def triage_files(
         shown: photos on the contact sheet and in the table, at least 1.
         batch_size: photos that go through the network together where their sizes allow it.
         left_out: takes the photos that cannot be used; None keeps them to the JSON.
+        use: which weights of a run.
 
     Returns:
         The photos that could be used, ranked.
@@ -147,7 +150,7 @@ def triage_files(
     if shown < 1:
         raise InputError(f"{shown} photos shall be shown; show 1 or more.")
     photos = list_images(paths)
-    predictor = Predictor.from_checkpoint(network, choose_device(device))
+    predictor = Predictor.from_checkpoint(network, choose_device(device), use=use)
     left_out = LeftOut("skip") if left_out is None else left_out
     unreadable: list[tuple[str, str]] = []  # photo, error
 
