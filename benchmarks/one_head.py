@@ -58,7 +58,7 @@ class NoThings(nn.Module):
 class ThingsEverywhere(nn.Module):
     """In the place of the stuff head: the last channel, which is things, wins in every pixel."""
 
-    stride = 4
+    stride, offset = 4, 0.0
 
     def __init__(self, num_outputs: int):
         super().__init__()
@@ -88,4 +88,4 @@ class Pair(nn.Module):
     def forward(self, images: Tensor) -> Outputs:
         """Predict, with one pass through each network."""
         semantic = self.semantic(images)
-        return Outputs(semantic.stuff_logits, self.instance(images).instances, semantic.stride)
+        return Outputs(semantic.stuff_logits, self.instance(images).instances, semantic.stride, semantic.offset)

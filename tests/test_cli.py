@@ -242,9 +242,9 @@ class TestDataSet:
             evaluate(), "panoptic_mini.json", str(segments[0]["id"]), "have no segment", nothing_in=tmp_path / "out"
         )
 
-    def test_an_area_is_wrong(self, evaluate: Callable[[], Said], root: Path, tmp_path: Path):
+    def test_an_area_that_differs_from_the_png_does_no_harm(self, evaluate: Callable[[], Said], root: Path):
         change(self.json_of(root), "annotations", 0, "segments_info", 0, "area", value=5)
-        assert_refused(evaluate(), "panoptic_mini.json", "area 5 in the JSON", nothing_in=tmp_path / "out")
+        assert evaluate().code == 0  # official tools write areas of polygons; the pixels count
 
     def test_the_png_has_another_size(self, evaluate: Callable[[], Said], root: Path, tmp_path: Path):
         png = self.first(root / "annotations" / "panoptic_mini")

@@ -181,7 +181,9 @@ class TestJson:
 
     def test_not_text(self, tmp_path: Path):
         (tmp_path / "a.json").write_bytes(b"\xff\xd8\xff\xe0")
-        with pytest.raises(InputError, match=r"a.json is not text in UTF-8: .* or be no text at all"):
+        with pytest.raises(
+            InputError, match=r"a.json is not valid JSON: it is not text in UTF-8, .* or not be text at all"
+        ):
             read_json(tmp_path / "a.json")
 
 
@@ -264,7 +266,7 @@ class TestBounds:
 
     def test_a_pipe_is_not_waited_for(self, tmp_path: Path):
         os.mkfifo(tmp_path / "a.json")
-        with pytest.raises(InputError, match=r"a.json is a pipe or a device"):
+        with pytest.raises(InputError, match=r"a.json is a named pipe; a file was expected"):
             read_json(tmp_path / "a.json")
 
 

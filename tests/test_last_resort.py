@@ -182,7 +182,9 @@ class TestFiles:
         write_text(tmp_path / "a.md", "old")
         error = OSError(number, os.strerror(number))
         monkeypatch.setattr(Path, "write_text", raising(error))
-        with pytest.raises(InputError, match=rf"cannot write .*a\.md: {os.strerror(number)}\. Free some space"):
+        with pytest.raises(
+            InputError, match=rf"cannot write .*a\.md: {os.strerror(number)}\. Check permission and free space"
+        ):
             write_text(tmp_path / "a.md", "new")
         with pytest.raises(InputError, match=r"cannot write .*folder"), atomic_folder(tmp_path / "folder"):
             raise error

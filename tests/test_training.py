@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from edited_checkpoint import forget_checksum
 from rich.console import Console
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -358,6 +359,7 @@ class TestStopping:
         patch_step(monkeypatch, lambda step: os.kill(os.getpid(), signal.SIGINT))
         config = folder / "checkpoints" / "step_000001" / "config.yaml"
         config.write_text(config.read_text().replace("steps: 2", "steps: 5"))
+        forget_checksum(config.parent)
         said = tascnet("train", "--resume", folder)
         assert said.code == 130
         assert said.err == f"tascnet: stopped: step 2 is saved. Go on with: tascnet train --resume {folder}\n"

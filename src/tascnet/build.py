@@ -173,11 +173,14 @@ def build_model(config: Config, label_space: LabelSpace) -> TASCNet:
         model.backbone.stride_in_1x1,
     )
     fpn = FPN(backbone.channels, backbone.strides, model.pyramid_channels, model.pyramid_norm)
+    stuff_head = build_stuff_head(model.stuff_head, fpn, num_stuff, num_things)
+    things_head = build_things_head(model.things_head, fpn, num_things)
+    fpn.freeze_unread(max(len(stuff_head.levels), len(things_head.rpn.strides), len(things_head.strides)))
     return TASCNet(
         backbone=backbone,
         fpn=fpn,
-        stuff_head=build_stuff_head(model.stuff_head, fpn, num_stuff, num_things),
-        things_head=build_things_head(model.things_head, fpn, num_things),
+        stuff_head=stuff_head,
+        things_head=things_head,
         num_stuff=num_stuff,
         tasc=TascForm(
             config.loss.tasc_stuff_mask,

@@ -237,29 +237,37 @@ def require_regular(path: Path) -> None:
         raise InputError(f"{path} is {kind}; a file was expected. Copy its content into a file.")
 
 
-def read_json(path: str | Path, replace_object: Callable[[dict[str, Any]], Any] | None = None) -> Any:
+def read_json(
+    path: str | Path, replace_object: Callable[[dict[str, Any]], Any] | None = None, allow_nan: bool = False
+) -> Any:
     """Read a JSON file.
 
     Args:
         path: the file, in UTF-8.
         replace_object: called with each object as soon as it is read, inner ones first; what it returns takes the
             object's place. It keeps the whole of a large file from being held as Python objects.
+        allow_nan: accept NaN and Infinity, which pandas writes where a value is missing; the caller then checks values.
 
     Raises:
         InputError: the file is missing, is not text, or is not JSON (cut short, for instance).
     """
-    return parse_json(read_text(path, "JSON"), str(path), replace_object)
+    return parse_json(read_text(path, "JSON"), str(path), replace_object, allow_nan)
 
 
-def parse_json(text: str | bytes, name: str, replace_object: Callable[[dict[str, Any]], Any] | None = None) -> Any:
+def parse_json(
+    text: str | bytes,
+    name: str,
+    replace_object: Callable[[dict[str, Any]], Any] | None = None,
+    allow_nan: bool = False,
+) -> Any:
     """Read JSON; the one reader for all JSON that is not of this process.
 
-    NaN and Infinity, which Python writes and reads, are refused: JSON has no such numbers.
+    NaN and Infinity, which Python writes and reads, are refused by default: JSON has no such numbers.
 
     Args:
         text: the JSON; bytes are in UTF-8.
         name: of its source, for the error.
-        replace_object: as in `read_json`.
+        replace_object, allow_nan: as in `read_json`.
 
     Raises:
         InputError: it is not JSON, is nested too deeply, or holds a number that is none or is too long.
@@ -269,7 +277,7 @@ def parse_json(text: str | bytes, name: str, replace_object: Callable[[dict[str,
         raise InputError(f"{name} is not valid JSON: it holds {constant}. Write a number, or null where there is none.")
 
     try:
-        return json.loads(text, object_hook=replace_object, parse_constant=refuse)
+        return json.loads(text, object_hook=replace_object, parse_constant=None if allow_nan else refuse)
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InputError(
             f"{name} is not valid JSON ({error}). It may be cut short: copy or download it again."

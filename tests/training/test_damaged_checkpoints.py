@@ -24,7 +24,7 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "cut in half": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
     "zeros": lambda path: path.write_bytes(bytes(path.stat().st_size)),
     "noise": lambda path: path.write_bytes(bytes(range(256)) * 4),
-    "utf-16": lambda path: path.write_text(path.read_text(), encoding="utf-16"),
+    "utf-16 without a mark": lambda path: path.write_text(path.read_text(), encoding="utf-16-le"),
     "null": lambda path: path.write_text("null"),
     "a list": lambda path: path.write_text("[1, 2]"),
     "a number": lambda path: path.write_text("7"),

@@ -8,6 +8,7 @@ from itertools import chain, count
 from pathlib import Path, PurePath, PurePosixPath
 
 from tascnet.data.problems import DataError, Kind
+from tascnet.files import valid_text
 from tascnet.values import shown
 
 _DRIVE = re.compile(r"[A-Za-z]:")
@@ -95,7 +96,7 @@ def unique_names(files: Iterable[PurePath], ending: str = "") -> list[str]:
     """
     names: list[str] = []
     taken: set[str] = set()
-    for file in files:
+    for file in (PurePath(valid_text(str(file))) for file in files):
         stem = file.with_suffix("").as_posix().removesuffix(ending)
         numbered = (f"{stem}_{number}" for number in count(2))
         candidates = chain([stem, file.with_name(file.name.replace(".", "_")).as_posix()], numbered)

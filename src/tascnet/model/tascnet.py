@@ -73,7 +73,6 @@ class TASCNet(nn.Module):
         self.things_head = things_head
         self.num_stuff = num_stuff
         self.tasc = tasc
-        fpn.freeze_unread(max(len(stuff_head.levels), len(things_head.rpn.strides), len(things_head.strides)))
 
     def forward(
         self,
