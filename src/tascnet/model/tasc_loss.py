@@ -30,7 +30,7 @@ SMALLEST = 1e-3
 @dataclass(frozen=True)
 class TascForm:
     """A reading of the consistency loss. The literal one (section 5 of the method) is "confidence", "squared", "both",
-    averaged over "valid" pixels; docs/results.md compares them.
+    averaged over "valid" pixels; docs/experiments.md compares them.
 
     Attributes:
         stuff_mask: what of the stuff head is compared: its confidence mask, or its probability as it is. The
