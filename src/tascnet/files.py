@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 import yaml
 
@@ -157,6 +157,18 @@ def make_folder(path: str | Path) -> Path:
     return path
 
 
+def at_home(path: str | Path) -> Path:
+    """Replace the "~" or "~user" with which a path begins by that home folder, as a shell does where it is not quoted.
+
+    The path stays as it is where something of that very name is there, or where there is no such home.
+    """
+    path = Path(path)
+    try:
+        return path if path.exists() else path.expanduser()
+    except (OSError, ValueError, RuntimeError):  # RuntimeError: no such user
+        return path
+
+
 def check_inside(path: str | Path, folder: str | Path) -> None:
     """Make sure that a file to be written lies in a folder, whatever symbolic links there are between the two.
 
@@ -251,15 +263,21 @@ def read_json(path: str | Path, replace_object: Callable[[dict[str, Any]], Any] 
     return parse_json(read_text(path, "JSON"), str(path), replace_object)
 
 
-def parse_json(text: str | bytes, name: str, replace_object: Callable[[dict[str, Any]], Any] | None = None) -> Any:
+def parse_json(
+    text: str | bytes,
+    name: str,
+    replace_object: Callable[[dict[str, Any]], Any] | None = None,
+    nan: Literal["refuse", "null"] = "refuse",
+) -> Any:
     """Read JSON; the one reader for all JSON that is not of this process.
 
-    NaN and Infinity, which Python writes and reads, are refused: JSON has no such numbers.
+    JSON has no NaN and Infinity, which Python writes and reads.
 
     Args:
         text: the JSON; bytes are in UTF-8.
         name: of its source, for the error.
         replace_object: as in `read_json`.
+        nan: what becomes of NaN and Infinity, an error or None.
 
     Raises:
         InputError: it is not JSON, is nested too deeply, or holds a number that is none or is too long.
@@ -269,7 +287,8 @@ def parse_json(text: str | bytes, name: str, replace_object: Callable[[dict[str,
         raise InputError(f"{name} is not valid JSON: it holds {constant}. Write a number, or null where there is none.")
 
     try:
-        return json.loads(text, object_hook=replace_object, parse_constant=refuse)
+        constant = refuse if nan == "refuse" else _none
+        return json.loads(text, object_hook=replace_object, parse_constant=constant)
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InputError(
             f"{name} is not valid JSON ({error}). It may be cut short: copy or download it again."
@@ -282,6 +301,10 @@ def parse_json(text: str | bytes, name: str, replace_object: Callable[[dict[str,
         raise InputError(
             f"{name} is not valid JSON here: it holds a number of thousands of digits. Correct it."
         ) from error
+
+
+def _none(constant: str) -> None:
+    """In the place of NaN."""
 
 
 def read_yaml(path: str | Path) -> Any:
