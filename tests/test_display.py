@@ -4,9 +4,11 @@ from io import StringIO
 
 import pytest
 from rich.console import Console
+from rich.table import Table
 
 from tascnet import display
-from tascnet.display import duration, progress_bar
+from tascnet.display import cell, duration, progress_bar
+from tascnet.errors import escape_controls
 
 SHOW_CURSOR, HIDE_CURSOR = "\x1b[?25h", "\x1b[?25l"
 
@@ -75,3 +77,12 @@ def test_the_terminal_is_left_as_it_was(terminal: Console, error: type[BaseExcep
     text = shown(terminal)
     assert HIDE_CURSOR in text
     assert text.rfind(SHOW_CURSOR) > text.rfind(HIDE_CURSOR)
+
+
+@pytest.mark.parametrize("text", ["\x1b[31mred\x07", "[red]x[/red]", "\u202eabc", "a\x9bb"])
+def test_cells_show_text_as_it_is_without_its_commands(text: str):
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_row(cell(text))
+    console = Console(file=StringIO(), width=80)
+    console.print(table)
+    assert shown(console).strip() == escape_controls(text)

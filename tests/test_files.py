@@ -16,6 +16,7 @@ from tascnet.data.images import write_png
 from tascnet.errors import InputError
 from tascnet.files import (
     UnwritableError,
+    at_home,
     atomic_folder,
     atomic_path,
     check_writable,
@@ -181,9 +182,7 @@ class TestJson:
 
     def test_not_text(self, tmp_path: Path):
         (tmp_path / "a.json").write_bytes(b"\xff\xd8\xff\xe0")
-        with pytest.raises(
-            InputError, match=r"a.json is not valid JSON: it is not text in UTF-8, .* or not be text at all"
-        ):
+        with pytest.raises(InputError, match=r"a.json is not valid JSON: it is not text in UTF-8, .* or not be text"):
             read_json(tmp_path / "a.json")
 
 
@@ -266,7 +265,7 @@ class TestBounds:
 
     def test_a_pipe_is_not_waited_for(self, tmp_path: Path):
         os.mkfifo(tmp_path / "a.json")
-        with pytest.raises(InputError, match=r"a.json is a named pipe; a file was expected"):
+        with pytest.raises(InputError, match=r"a.json is a named pipe"):
             read_json(tmp_path / "a.json")
 
 
@@ -357,3 +356,34 @@ def test_deep_or_huge_content(tmp_path: Path, read: Callable[[Path], object], co
     (tmp_path / "a").write_text(content)
     with pytest.raises(InputError, match=f"{tmp_path}/a is (not valid|nested more than 100 levels deep)"):
         read(tmp_path / "a")
+
+
+class TestHome:
+    @pytest.fixture(autouse=True)
+    def home(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        (tmp_path / "elsewhere").mkdir()
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        monkeypatch.setenv("HOME", str(tmp_path / "home"))
+        return tmp_path / "home"
+
+    @pytest.mark.parametrize(
+        ("path", "wanted"),
+        [
+            ("~", "{home}"),
+            ("~/a/b.yaml", "{home}/a/b.yaml"),
+            ("a~", "a~"),
+            ("/x/~", "/x/~"),
+            ("", "."),
+        ],
+    )
+    def test_the_home_folder(self, home: Path, path: str, wanted: str):
+        assert str(at_home(path)) == wanted.format(home=home)
+
+    @pytest.mark.parametrize("path", ["~no_such_user_7/x", "~\0/x"])
+    def test_no_such_home(self, path: str):
+        assert str(at_home(path)) == path
+
+    def test_what_is_there_counts(self):
+        Path("~").mkdir()
+        Path("~/x").touch()
+        assert at_home("~/x") == Path("~/x")

@@ -409,3 +409,33 @@ def _valid() -> Config:
     config = Config()
     config.data.train.num_images = config.data.val.num_images = 1
     return config
+
+
+TEXTS = ["data.train.split", "data.val.root", "model.backbone.name", "training.init", "data.train.group_by"]
+
+
+@pytest.mark.parametrize("name", TEXTS)
+@pytest.mark.parametrize(
+    ("written", "kind"),
+    [
+        ("2017", "a number"),
+        ("1.5", "a number"),
+        ("1:30", "a number"),  # base 60
+        ("on", "true or false"),
+        ("No", "true or false"),
+        ("2024-05-05", "a date"),
+        ("2024-05-05 10:00:00", "a date"),
+        ("[a]", "a list"),
+        ("{a: 1}", "a group"),
+    ],
+)
+def test_what_yaml_does_not_read_as_text(name: str, written: str, kind: str, tmp_path: Path):
+    """A split called 2017, a folder called on: YAML makes a number or a truth value of them."""
+    path = tmp_path / "c.yaml"
+    path.write_text(yaml.safe_dump(config_with(name, "HERE")).replace("HERE", written))
+    last = name.rpartition(".")[2]
+    for read in (check_file, lambda path: from_dict(yaml.safe_load(path.read_text()))):
+        with pytest.raises(InputError, match=f'{name} is .* YAML reads as {kind}; .*in quotes, as {last}: "2017"'):
+            read(path)
+    path.write_text(yaml.safe_dump(config_with(name, "HERE")).replace("HERE", f'"{written}"'))
+    check_file(path)

@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import torch
 from rich.console import Console
@@ -34,6 +33,7 @@ from tascnet.data.transforms import Augment
 from tascnet.data.vistas import Vistas
 from tascnet.display import progress_bar
 from tascnet.errors import InputError, shorten
+from tascnet.files import at_home
 from tascnet.fusion import Fused, FusionOptions, fuse_jointly, fuse_mask_guided, fuse_unguided, rescored
 from tascnet.model.backbone import Backbone
 from tascnet.model.fpn import FPN
@@ -97,7 +97,7 @@ def _open_dataset(config: DatasetConfig, load_short_side: int) -> PanopticDatase
 
 
 def _open_files(config: DatasetConfig, load_short_side: int) -> PanopticDataset:
-    config = replace(config, root=str(Path(config.root).expanduser()))
+    config = replace(config, root=str(at_home(config.root)))
     if config.format == "cityscapes":
         return Cityscapes(config.root, config.split, load_short_side=load_short_side)
     if config.format == "vistas":

@@ -20,7 +20,7 @@ from jsonargparse import ActionConfigFile, Namespace, get_loader, set_loader
 from tascnet import __version__
 from tascnet.config import Accelerator, Config, DatasetConfig, FusionConfig, InputConfig, OnBadSample
 from tascnet.errors import InputError, Interrupted, escape_controls, shorten
-from tascnet.files import require_regular
+from tascnet.files import at_home, require_regular
 from tascnet.last_resort import Output, complain, report, watch_threads
 from tascnet.place import Place
 from tascnet.settings import NETWORK, Use, check_file, from_dict
@@ -72,8 +72,9 @@ class _ConfigFile(ActionConfigFile):
     """--config FILE, read first with the project's own reader, which bounds what a file can ask for."""
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
-        check_file(str(values), also=_SHORT_FORMS)
-        super().__call__(parser, namespace, values, option_string)
+        path = str(at_home(str(values)))
+        check_file(path, also=_SHORT_FORMS)
+        super().__call__(parser, namespace, path, option_string)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -112,7 +113,7 @@ def _run(arguments: list[str]) -> int:
     }
     try:
         _check_configs(arguments)
-        parsed = _parser().parse_args(arguments)
+        parsed = _with_homes(_parser().parse_args(arguments))
         return verbs[parsed.verb](parsed[parsed.verb], shlex.join(["tascnet", *arguments])) or 0
     except InputError as error:
         complain(f"error: {error}")
@@ -748,6 +749,18 @@ def _named(errors: Sequence[InputError], console: "Console") -> int:
     for error in errors:
         say(console, f"  {error}")
     return EXIT_PROBLEMS
+
+
+def _with_homes(options: Namespace) -> Namespace:
+    """The options with "~" replaced in all paths: a shell leaves it alone in quotes and in --output=~/x."""
+    for name, value in vars(options).items():
+        if isinstance(value, Namespace):
+            _with_homes(value)
+        elif isinstance(value, Path):
+            setattr(options, name, at_home(value))
+        elif isinstance(value, list) and value and isinstance(value[0], Path):
+            setattr(options, name, [at_home(path) for path in value])
+    return options
 
 
 def _given(options: Namespace) -> dict[str, Any]:

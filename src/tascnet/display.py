@@ -105,6 +105,11 @@ def duration(seconds: float) -> str:
     return (f"{days} d " if days else "") + f"{hours}:{minutes:02}:{seconds:02}"
 
 
+def cell(text: str) -> str:
+    """Text of a file for a cell of a table: no markup, and control characters escaped, as `say` does."""
+    return escape(escape_controls(text))
+
+
 def quality_table(title: str, rows: Mapping[str, Mapping[str, float | None]]) -> Table:
     """A table of percentages: row name -> column name -> value, "-" where there is none."""
     table = Table(title=title, title_justify="left")
@@ -114,5 +119,5 @@ def quality_table(title: str, rows: Mapping[str, Mapping[str, float | None]]) ->
         table.add_column(column, justify="right")
     for name, row in rows.items():
         values = [row.get(column) for column in columns]
-        table.add_row(escape(escape_controls(name)), *("-" if value is None else f"{value:.1f}" for value in values))
+        table.add_row(cell(name), *("-" if value is None else f"{value:.1f}" for value in values))
     return table

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 import yaml
 
@@ -35,6 +35,9 @@ _ARCHIVES = {
     b"\x28\xb5\x2f\xfd": "zstd",
 }
 _HEAD = 512  # bytes, in which all of them show
+
+Nan = Literal["refuse", "null", "keep"]
+"""Treatment of NaN and Infinity, which are no JSON."""
 
 UNFINISHED = ".writing-"
 """How the names of folders begin that are not complete, or are on their way out."""
@@ -157,6 +160,18 @@ def make_folder(path: str | Path) -> Path:
     return path
 
 
+def at_home(path: str | Path) -> Path:
+    """Replace the "~" or "~user" with which a path begins by that home folder, as a shell does where it is not quoted.
+
+    The path stays as it is where something of that very name is there, or where there is no such home.
+    """
+    path = Path(path)
+    try:
+        return path if path.exists() else path.expanduser()
+    except (OSError, ValueError, RuntimeError):  # RuntimeError: no such user
+        return path
+
+
 def check_inside(path: str | Path, folder: str | Path) -> None:
     """Make sure that a file to be written lies in a folder, whatever symbolic links there are between the two.
 
@@ -238,7 +253,7 @@ def require_regular(path: Path) -> None:
 
 
 def read_json(
-    path: str | Path, replace_object: Callable[[dict[str, Any]], Any] | None = None, allow_nan: bool = False
+    path: str | Path, replace_object: Callable[[dict[str, Any]], Any] | None = None, nan: Nan = "refuse"
 ) -> Any:
     """Read a JSON file.
 
@@ -246,28 +261,29 @@ def read_json(
         path: the file, in UTF-8.
         replace_object: called with each object as soon as it is read, inner ones first; what it returns takes the
             object's place. It keeps the whole of a large file from being held as Python objects.
-        allow_nan: accept NaN and Infinity, which pandas writes where a value is missing; the caller then checks values.
+        nan: NaN and Infinity, which pandas writes where a value is missing, are an error, become None, or are kept for
+            a caller that checks all values.
 
     Raises:
         InputError: the file is missing, is not text, or is not JSON (cut short, for instance).
     """
-    return parse_json(read_text(path, "JSON"), str(path), replace_object, allow_nan)
+    return parse_json(read_text(path, "JSON"), str(path), replace_object, nan)
 
 
 def parse_json(
     text: str | bytes,
     name: str,
     replace_object: Callable[[dict[str, Any]], Any] | None = None,
-    allow_nan: bool = False,
+    nan: Nan = "refuse",
 ) -> Any:
     """Read JSON; the one reader for all JSON that is not of this process.
 
-    NaN and Infinity, which Python writes and reads, are refused by default: JSON has no such numbers.
+    JSON has no NaN and Infinity, which Python writes and reads.
 
     Args:
         text: the JSON; bytes are in UTF-8.
         name: of its source, for the error.
-        replace_object, allow_nan: as in `read_json`.
+        replace_object, nan: as in `read_json`.
 
     Raises:
         InputError: it is not JSON, is nested too deeply, or holds a number that is none or is too long.
@@ -277,7 +293,8 @@ def parse_json(
         raise InputError(f"{name} is not valid JSON: it holds {constant}. Write a number, or null where there is none.")
 
     try:
-        return json.loads(text, object_hook=replace_object, parse_constant=None if allow_nan else refuse)
+        constant = {"refuse": refuse, "null": _none, "keep": None}[nan]
+        return json.loads(text, object_hook=replace_object, parse_constant=constant)
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InputError(
             f"{name} is not valid JSON ({error}). It may be cut short: copy or download it again."
@@ -290,6 +307,10 @@ def parse_json(
         raise InputError(
             f"{name} is not valid JSON here: it holds a number of thousands of digits. Correct it."
         ) from error
+
+
+def _none(constant: str) -> None:
+    """In the place of NaN."""
 
 
 def read_yaml(path: str | Path) -> Any:

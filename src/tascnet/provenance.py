@@ -8,7 +8,7 @@ from typing import Any
 from tascnet.checkpoint import Checkpoint
 from tascnet.config import Config
 from tascnet.errors import InputError
-from tascnet.files import parse_json, read_json
+from tascnet.files import parse_json, read_json, require_regular
 from tascnet.origin import Measured, Origin, numbers
 from tascnet.settings import told_settings
 
@@ -70,9 +70,10 @@ def _logged_figures(file: Path, step: int, prefix: str) -> dict[str, float]:
 
 def _lines(file: Path) -> Iterator[str]:
     try:
+        require_regular(file)
         with file.open(encoding="utf-8") as lines:
             yield from lines
-    except (OSError, UnicodeDecodeError):
+    except (OSError, UnicodeDecodeError, InputError):
         return
 
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, fields, is_dataclass
+from datetime import date
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -263,10 +264,29 @@ def _check_groups(values: Mapping[str, Any], group: type, prefix: str = "") -> N
         name, value = prefix + setting.name, values.get(setting.name, ...)
         if value is None and setting.default is not None:
             raise InputError(f"{name} is empty; give it a value, or leave it out for the default.")
+        if value is not ... and setting.type is str and not isinstance(value, str):
+            written = str(value) if isinstance(value, date) else shown(value)
+            raise InputError(
+                f"{name} is {written}, which YAML reads as {_kind_of(value)}; text is wanted. Put it in quotes, "
+                f'as {setting.name}: "2017" or {setting.name}: "on".'
+            )
         if value is not ... and isinstance(setting.type, type) and is_dataclass(setting.type):
             if not isinstance(value, Mapping):
                 raise InputError(f"{name} is {shown(value)}; it is a group of settings. Name one of them.")
             _check_groups(value, setting.type, f"{name}.")
+
+
+def _kind_of(value: Any) -> str:
+    """For a message: the type that YAML gives to a value without quotes."""
+    if isinstance(value, bool):
+        return "true or false"
+    if isinstance(value, int | float):
+        return "a number"
+    if isinstance(value, date):  # or a time, which is one, too
+        return "a date"
+    if isinstance(value, Mapping):
+        return "a group"
+    return "a list" if isinstance(value, list) else "something else"
 
 
 def _check_bounds(value: Any, name: str) -> None:

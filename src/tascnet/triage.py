@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from tascnet import visualize
 from tascnet.bad_samples import LeftOut
 from tascnet.data.images import list_images, write_png
 from tascnet.device import choose_device
-from tascnet.display import progress_bar, say
+from tascnet.display import cell, progress_bar, say
 from tascnet.doubt import (
     Doubts,
     detection_doubt,
@@ -212,5 +211,5 @@ def _print(shown: Sequence[RankedPhoto], total: int, console: Console) -> None:
         table.add_column(heading.replace("_", " "), justify="right")
     for rank, ranked in enumerate(shown, start=1):
         values = [getattr(ranked.doubts, name) for name in PRINTED]
-        table.add_row(str(rank), escape(ranked.photo), *(f"{value:.3f}" for value in values))
+        table.add_row(str(rank), cell(ranked.photo), *(f"{value:.3f}" for value in values))
     console.print(table)

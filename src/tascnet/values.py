@@ -4,16 +4,19 @@ Python's own conversions accept too much: `bool("0")` is True, `int(1.7)` is 1, 
 """
 
 import re
+import reprlib
 from typing import Any
 
 _FLAGS = {"0": False, "1": True, "false": False, "true": True, "no": False, "yes": True}
 _HEX_COLOR = re.compile(r"#?([0-9a-fA-F]{2})([0-9a-fA-F]{2})([0-9a-fA-F]{2})")
+_SHORT = reprlib.Repr()  # looks at the first levels and entries alone, however deep and long a value is
+_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 3, 60, 60
 _WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
 
 
 def shown(value: Any) -> str:
     """A value for an error message, shortened."""
-    return f"{value!r:.60}"
+    return _SHORT.repr(value)[:60]
 
 
 def flag(value: Any) -> bool:

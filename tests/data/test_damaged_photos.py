@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from tascnet.data import images
-from tascnet.data.images import FORMATS, list_images, open_picture, read_image
+from tascnet.data.images import FORMATS, list_images, open_annotation, open_picture, read_image
 from tascnet.data.read_ahead import read_ahead
 from tascnet.errors import InputError
 
@@ -266,3 +266,89 @@ def test_a_reader_that_clears_a_generator_away_does_not_wait_for_itself(tmp_path
     assert len(list(read_ahead([tmp_path / "a.png"] * 3, 1, close_here))) == 3
     assert closed_by[0].startswith("read_ahead")
     assert errors == []
+
+
+def png(width: int, height: int, rows: bytes, interlaced: bool = False, deflated: bytes | None = None) -> bytes:
+    """A grey PNG of 8 bits with right checksums of its chunks."""
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, int(interlaced))
+    stream = b"\x89PNG\r\n\x1a\n"
+    for kind, content in ((b"IHDR", header), (b"IDAT", deflated or zlib.compress(rows)), (b"IEND", b"")):
+        stream += struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+    return stream
+
+
+def rows_of(pixels: np.ndarray) -> bytes:
+    return b"".join(b"\0" + row.tobytes() for row in pixels)
+
+
+def interlaced_rows_of(pixels: np.ndarray) -> list[bytes]:
+    """The seven passes of the PNG specification, chapter 8."""
+    passes = []
+    for pattern in ("1", "2", "3", "4", "5", "6", "7"):
+        grid = [
+            "16462646",
+            "77777777",
+            "56565656",
+            "77777777",
+            "36463646",
+            "77777777",
+            "56565656",
+            "77777777",
+        ]
+        rows = [
+            bytes(pixels[y, x] for x in range(pixels.shape[1]) if grid[y % 8][x % 8] == pattern)
+            for y in range(pixels.shape[0])
+        ]
+        passes.append(b"".join(b"\0" + row for row in rows if row))
+    return passes
+
+
+READERS = pytest.mark.parametrize("read", [read_image, open_picture, open_annotation])
+
+
+class TestDataOfPngs:
+    """Pillow leaves black what it cannot decode, and in some cases says so only once, or not at all."""
+
+    @pytest.fixture
+    def pixels(self) -> np.ndarray:
+        return np.random.default_rng(1).integers(1, 256, (33, 21)).astype(np.uint8)
+
+    def refused(self, path: Path, content: bytes, read) -> None:
+        path.write_bytes(content)
+        with pytest.raises(InputError, match=r"a\.png is broken or cut short"):
+            read(path)
+
+    @READERS
+    @pytest.mark.parametrize("missing", [1, 2, 32])
+    def test_rows_that_are_missing(self, tmp_path: Path, pixels: np.ndarray, missing: int, read):
+        self.refused(tmp_path / "a.png", png(21, 33, rows_of(pixels[:-missing])), read)
+
+    @READERS
+    @pytest.mark.parametrize("number", [0, 3, 6])
+    def test_passes_that_are_missing(self, tmp_path: Path, pixels: np.ndarray, number: int, read):
+        self.refused(tmp_path / "a.png", png(21, 33, b"".join(interlaced_rows_of(pixels)[:number]), True), read)
+
+    @READERS
+    def test_a_bit_of_the_pixels(self, tmp_path: Path, pixels: np.ndarray, read):
+        deflated = zlib.compress(rows_of(pixels))
+        for place in range(2, len(deflated), 97):
+            changed = bytearray(deflated)
+            changed[place] ^= 4
+            self.refused(tmp_path / "a.png", png(21, 33, b"", deflated=bytes(changed)), read)
+
+    @READERS
+    @pytest.mark.parametrize("interlaced", [False, True])
+    @pytest.mark.parametrize("black_rows", [0, 1, 33])
+    def test_black_rows_that_are_there(self, tmp_path: Path, pixels, interlaced: bool, black_rows: int, read):
+        pixels[33 - black_rows :] = 0
+        rows = b"".join(interlaced_rows_of(pixels)) if interlaced else rows_of(pixels)
+        (tmp_path / "a.png").write_bytes(png(21, 33, rows, interlaced))
+        found = read(tmp_path / "a.png")
+        found = found[0].numpy() if isinstance(found, torch.Tensor) else np.asarray(found)
+        assert np.array_equal(found, pixels)
+
+    @pytest.mark.parametrize("mode", ["1", "L", "P", "LA", "RGB", "RGBA", "I;16"])
+    @pytest.mark.parametrize("size", [(1, 1), (3, 5), (9, 8), (1, 70), (70, 1)])
+    def test_black_in_every_mode(self, tmp_path: Path, mode: str, size: tuple[int, int]):
+        Image.new(mode, size).save(tmp_path / "a.png")
+        assert read_image(tmp_path / "a.png").shape == (3, size[1], size[0])

@@ -53,7 +53,7 @@ def write(folder: Path, text: str) -> Path:
     return path
 
 
-def test_supercategories_in_the_order_of_their_appearance() -> None:
+def test_supercategories_in_the_order_of_their_ids() -> None:
     merged = group_categories(OnePicture(), "supercategory")
     assert merged.label_space.categories == (
         Category(1, "person", True, (220, 20, 60), "person"),
@@ -145,3 +145,11 @@ def test_real_categories_merge_into_27(shared_data: Path) -> None:
     assert len(dataset.label_space.categories) == 27
     for index in range(0, 50, 5):
         dataset.annotation(index).validate(dataset.label_space)
+
+
+def test_another_order_of_the_file_gives_the_same_groups() -> None:
+    """Training and validation files list the same categories, but not always in the same order."""
+    backwards = LabelSpace(SPACE.categories[::-1])
+    one, other = merge_supercategories(SPACE), merge_supercategories(backwards)
+    assert one.target_of == other.target_of == {1: 1, 90: 2, 91: 2, 119: 3, 184: 3}
+    assert [(c.id, c.name) for c in one.target.categories] == [(c.id, c.name) for c in other.target.categories]

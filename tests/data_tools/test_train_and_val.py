@@ -44,3 +44,20 @@ def test_other_categories_are_named(tmp_path: Path, change: dict) -> None:
     path.write_text(json.dumps(content))
     with pytest.raises(InputError, match=r"data.train has 5 categories and data.val 5; they differ, for instance in '"):
         _open_data(config_of(root))
+
+
+def test_order_may_differ_where_categories_are_merged(tmp_path: Path) -> None:
+    root = write_coco(write_coco(tmp_path, 1, "train"), 1, "val")
+    group = {"sky": "out", "tree": "out", "cat": "pet", "dog": "pet", "flock of sheep": "farm"}
+    for split in ("train", "val"):
+        path = root / "annotations" / f"panoptic_{split}.json"
+        content = json.loads(path.read_text())
+        for category in content["categories"]:
+            category["supercategory"] = group[category["name"]]
+        if split == "val":
+            content["categories"].reverse()
+        path.write_text(json.dumps(content))
+    config = config_of(root)
+    config.data.train.group_by = config.data.val.group_by = "supercategory"
+    train, val = _open_data(config)
+    assert train[0].segmentation.segments == val[0].segmentation.segments

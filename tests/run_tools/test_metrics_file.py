@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from pathlib import Path
 
 import pytest
@@ -67,4 +68,16 @@ def test_no_file_yet(tmp_path: Path):
 def test_a_file_that_cannot_be_read(tmp_path: Path):
     (tmp_path / METRICS).mkdir()
     with pytest.raises(InputError, match=r"metrics.jsonl cannot be read: Is a directory. Check"):
+        read_metrics(tmp_path)
+
+
+@pytest.mark.parametrize("broken", ["[" * 100_000, '{"step": ' + "9" * 5000 + "}", '{"step": 2, "a": ' + "[" * 99_999])
+def test_lines_that_are_deep_or_huge(tmp_path: Path, broken: str):
+    metrics = written(tmp_path, f'{{"step": 1, "lr": 1e999, "loss": NaN, "x": -Infinity}}\n{broken}\n{{"step": 3}}\n')
+    assert metrics == Metrics(({"step": 1, "lr": None, "loss": None, "x": None}, {"step": 3}), (2,))
+
+
+def test_a_named_pipe_is_not_waited_for(tmp_path: Path):
+    os.mkfifo(tmp_path / METRICS)
+    with pytest.raises(InputError, match="is a named pipe"):
         read_metrics(tmp_path)

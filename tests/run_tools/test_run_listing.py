@@ -240,3 +240,14 @@ def test_one_damaged_run_does_not_hide_the_others(
     assert said.code == 0
     assert "sound" in said.out
     json.loads(tascnet("runs", tmp_path, "--json").out)
+
+
+def test_control_characters_of_names_do_not_reach_the_terminal(tmp_path: Path):
+    evil = "\x1b[31mred\x07\u202e"
+    folder = write_run(tmp_path / evil, started=evil, command=f"tascnet train --config '{evil}.yaml'")
+    assert read_run(folder).name == evil
+    for as_json in (False, True):
+        printed = StringIO()
+        print_runs(tmp_path, "name", as_json, Console(file=printed, width=200))
+        assert "red" in printed.getvalue()
+        assert not set(printed.getvalue()) & set("\x1b\x07\u202e")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tascnet.data.coco_json import read_label_space
 from tascnet.data.problems import DataError, Kind, first_few
-from tascnet.errors import InputError
+from tascnet.errors import InputError, shown
 from tascnet.files import read_yaml
 from tascnet.structures import Category, LabelSpace
 
@@ -74,7 +74,7 @@ def read_categories(path: str | Path) -> CategoriesFile:
     label_space = read_label_space(path, content["categories"])
     void = content.get("void") or []
     if not isinstance(void, list) or not all(isinstance(number, int) for number in void):
-        raise InputError(f"{path}: void is {void!r}; it is a list of numbers, such as [0, 255]. Mend it.")
+        raise InputError(f"{path}: void is {shown(void)}; it is a list of numbers, such as [0, 255]. Mend it.")
     _check_numbers(path, label_space, frozenset(void))
     return CategoriesFile(path, label_space, frozenset(void))
 

@@ -17,7 +17,7 @@ from tascnet.data.number_png import read_numbers
 from tascnet.data.png_pairs import join_numbers
 from tascnet.data.problems import DataError, Kind, OnProblem, stop
 from tascnet.data.sample import Sample
-from tascnet.errors import InputError
+from tascnet.errors import InputError, shown
 from tascnet.structures import LabelSpace, PanopticSegmentation, Segment, Size
 from tascnet.values import flag, whole
 
@@ -241,7 +241,7 @@ def _check_annotation(
 ) -> None:
     if entry["image_id"] not in of_image:
         raise DataError(
-            f"{where}: there is no image with id {entry['image_id']!r}. {other_kind(entry['image_id'], of_image)}"
+            f"{where}: there is no image with id {shown(entry['image_id'])}. {other_kind(entry['image_id'], of_image)}"
             "Add it to the images, or use the whole file.",
             Kind.NO_IMAGE,
         )

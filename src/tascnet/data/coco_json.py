@@ -161,7 +161,7 @@ def read_lists(
     Raises:
         InputError: the file is missing, is no JSON, or lacks a list.
     """
-    content = read_json(path, replace_object, allow_nan=True)  # every value that is read is checked
+    content = read_json(path, replace_object, nan="keep")  # every value that is read is checked
     for key in keys:
         if not isinstance(content, dict) or not isinstance(content.get(key), list):
             raise InputError(

@@ -8,9 +8,10 @@ from typing import Literal
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image, JpegImagePlugin, TiffImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError
 from torch import Tensor
 
+from tascnet.data.png_rows import holds_all_rows
 from tascnet.data.problems import DataError, Kind
 from tascnet.errors import InputError
 from tascnet.files import atomic_path, require_regular
@@ -93,7 +94,7 @@ def read_image(
         back = None
         if not isinstance(picture, JpegImagePlugin.JpegImageFile):
             turn = _turn_of(picture)
-            picture.load()  # some formats turn themselves as they decode, so only then their size is known
+            _load(picture, path)  # some formats turn themselves as they decode, so only then their size is known
             if exif == "ignore" and turn is not None and _turn_of(picture) is None:
                 back = _BACK.get(turn, turn)
         turn, stored = back if exif == "ignore" else _turn_of(picture), _size(picture)
@@ -231,8 +232,9 @@ def open_picture(path: str | Path) -> Image.Image:
     Raises:
         InputError: the file is missing, is not a picture, is cut short, or is larger than `MAX_PIXELS`.
     """
-    with _opened(Path(path)) as picture:
-        picture.load()
+    path = Path(path)
+    with _opened(path) as picture:
+        _load(picture, path)
         return picture
 
 
@@ -256,7 +258,7 @@ def open_annotation(path: str | Path) -> Image.Image:
                 Kind.NOT_IDS,
             )
         bits = _bits(picture, path)
-        picture.load()
+        _load(picture, path)
     if bits > 8 and len(picture.getbands()) > 1:
         raise DataError(
             f"{path} has colours of {bits} bits a channel; annotation has 8, as the upper half alone would be read. "
@@ -313,6 +315,21 @@ def _check_strips(picture: Image.Image, path: Path) -> None:
         raise DataError(
             f"picture {path} is broken or cut short (it holds {covered} of {picture.width * picture.height} pixels). "
             "Copy or download it again.",
+            Kind.UNREADABLE,
+        )
+
+
+def _load(picture: Image.Image, path: Path) -> None:
+    """Decode all of a picture; a PNG that ends before its last row is broken, though Pillow reads it."""
+    is_png = isinstance(picture, PngImagePlugin.PngImageFile)
+    interlaced = bool(picture.info.get("interlace"))
+    picture.load()
+    if not is_png:
+        return
+    last_row = picture.crop((0, picture.height - 1, picture.width, picture.height))
+    if (interlaced or last_row.getbbox() is None) and not holds_all_rows(path):  # what is missing is black
+        raise DataError(
+            f"picture {path} is broken or cut short (its data ends before its last row). Copy or download it again.",
             Kind.UNREADABLE,
         )
 
@@ -448,7 +465,14 @@ def _reduced(picture: Image.Image, size: Size) -> Image.Image:
 
 
 def _turn_of(picture: Image.Image) -> Image.Transpose | None:
-    """What the EXIF tag says has to be done with the stored picture."""
+    """What the EXIF tag says has to be done with the stored picture.
+
+    Raises:
+        OSError: the pixels of a PNG cannot be decoded. Its tag may be behind them; `getexif` decodes them, too, and
+            what fails there must not pass for a broken tag: Pillow does not decode twice, and leaves the pixels black.
+    """
+    if isinstance(picture, PngImagePlugin.PngImageFile):
+        picture.load()
     try:
         return _TURNS.get(picture.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:  # a broken EXIF block does no harm to the picture

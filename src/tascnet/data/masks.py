@@ -7,7 +7,7 @@ import numpy as np
 from faster_coco_eval.core import mask as rle
 
 from tascnet.data.problems import DataError, Kind, OnProblem, stop
-from tascnet.errors import InputError
+from tascnet.errors import InputError, shown
 from tascnet.structures import LabelSpace, Size
 
 ERROR, SMALLER_IN_FRONT = "error", "smaller-in-front"
@@ -95,7 +95,7 @@ def encode_mask(segmentation: Any, size: Size, where: str) -> dict[str, Any]:
             return compressed
     raise DataError(
         f"{where}: the segmentation is neither a list of polygons nor a run-length code of {size.height} x "
-        f"{size.width} pixels (height x width): {segmentation!r:.60}. Mend the annotation.",
+        f"{size.width} pixels (height x width): {shown(segmentation, 60)}. Mend the annotation.",
         Kind.BROKEN_MASK,
     )
 
@@ -199,11 +199,12 @@ def _polygon(points: Any, size: Size, where: str) -> list[float]:
     """The corners of an outline, checked: a coordinate far outside would keep the rasteriser busy for hours."""
     try:
         corners = np.array(points, dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         corners = np.empty(0)
     if corners.ndim != 1 or len(corners) < 6 or len(corners) % 2 or not np.isfinite(corners).all():
         raise DataError(
-            f"{where}: a polygon is a list x, y, x, y, ... of three corners or more; it is {points!r:.60}. Mend it.",
+            f"{where}: a polygon is a list x, y, x, y, ... of three corners or more; it is "
+            f"{shown(points, 60)}. Mend it.",
             Kind.BROKEN_MASK,
         )
     xy = corners.reshape(-1, 2)

@@ -11,8 +11,8 @@ from tascnet.data.problems import first_few
 from tascnet.data.rare import listed_categories
 from tascnet.data.sample import Sample
 from tascnet.data.stream import PanopticDataset
-from tascnet.errors import InputError
-from tascnet.files import read_yaml
+from tascnet.errors import InputError, shown
+from tascnet.files import at_home, read_yaml
 from tascnet.structures import CategoryMerge, LabelSpace, PanopticSegmentation
 
 DROPPED = "void"
@@ -74,7 +74,9 @@ def group_categories(dataset: PanopticDataset, group_by: str) -> PanopticDataset
 
 
 def merge_supercategories(label_space: LabelSpace) -> CategoryMerge:
-    """One category for each supercategory (COCO: 133 become 27), in the order in which they first appear.
+    """One category for each supercategory (COCO: 133 become 27), in the order of their smallest ids.
+
+    That order, and so the merged ids, is the same for two files that list the same categories in another order.
 
     Raises:
         InputError: a category has none, or a supercategory mixes things and stuff.
@@ -86,7 +88,10 @@ def merge_supercategories(label_space: LabelSpace) -> CategoryMerge:
             "Set group_by to none, or to a YAML file of groups."
         )
     try:
-        return label_space.merge(lambda category: category.supercategory)
+        by_id = sorted(label_space.categories, key=lambda category: category.id)
+        return label_space.merge(
+            lambda category: category.supercategory, [category.supercategory for category in by_id]
+        )
     except InputError as error:
         raise InputError(f"the categories cannot be merged by supercategory: {error}") from error
 
@@ -101,7 +106,7 @@ def read_groups(path: str | Path, label_space: LabelSpace) -> CategoryMerge:
         InputError: the file is missing or of another form, names a category that the data set has not, names one
             twice or not at all, or a group is empty or mixes things and stuff.
     """
-    path = Path(path).expanduser()
+    path = at_home(path)
     if not path.exists():
         raise InputError(f"group_by is '{path}'; it is none, supercategory, or a YAML file, which does not exist.")
     groups = _read_lists(path)
@@ -132,7 +137,7 @@ def _read_lists(path: Path) -> dict[str, list[str]]:
     for group, names in content.items():
         for text in (group, *names) if isinstance(names, list) else (group,):
             if not isinstance(text, str):
-                raise InputError(f"{path}: {text!r} is no text for YAML. Put the name in quotes.")
+                raise InputError(f"{path}: {shown(text)} is no text for YAML. Put the name in quotes.")
         if not isinstance(names, list) or (not names and group != DROPPED):
             raise InputError(f"{path}: '{group}' lists no categories; write '{group}: [name, name]'.")
     return content

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from tascnet.errors import InputError
+from tascnet.errors import InputError, shown
 from tascnet.files import read_json
 from tascnet.structures import Category, CategoryMerge, LabelSpace, distinct_color
 from tascnet.values import flag
@@ -91,7 +91,7 @@ def _category(path: Path, number: int, label: object) -> Category:
             raise ValueError
     except (TypeError, ValueError) as error:
         raise InputError(
-            f"{path}, label number {number} has the color {label['color']!r}; it must be three numbers, 0 to 255."
+            f"{path}, label number {number} has the color {shown(label['color'])}; it must be three numbers, 0 to 255."
         ) from error
     name = str(label["name"])
     readable, group = str(label.get("readable", name)), name.rpartition("--")[0] or name

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from tascnet.config import DatasetConfig, OnBadSample
@@ -212,7 +211,7 @@ def _print(check: Check, console: Console) -> None:
     for finding in sorted(check.findings, key=lambda finding: not finding.is_error):
         by_kind.setdefault(finding.kind, []).append(finding)
     for kind, found in by_kind.items():
-        table.add_row("error" if found[0].is_error else "warning", str(len(found)), escape(str(kind)))
+        table.add_row("error" if found[0].is_error else "warning", str(len(found)), str(kind))
     console.print(table)
     for kind, found in by_kind.items():
         for finding in found[:EXAMPLES]:

@@ -19,7 +19,7 @@ from tascnet.data.problems import DataError, Kind, OnProblem
 from tascnet.data.stream import PanopticDataset
 from tascnet.data.vistas import Vistas
 from tascnet.errors import InputError
-from tascnet.files import archive_kind, read_json, require_regular
+from tascnet.files import archive_kind, at_home, read_json, require_regular
 
 AUTO = "auto"
 """The format that is found out."""
@@ -108,12 +108,13 @@ def find_sources(path: Path, data_format: str, images: Path | None, settings: Da
     Raises:
         InputError: there is no data set, or it may be of several formats.
     """
-    path = path.expanduser()
+    path = at_home(path)
     if not path.exists():
         raise InputError(f"{path} does not exist. Name the root of a data set, or a JSON file.")
     require_regular(path)
     if images is not None and not images.is_dir():
         raise InputError(f"--images {images} is no folder. Name the folder of photos.")
+    require_regular(path)
     if path.is_file():
         with path.open("rb") as file:
             kind = archive_kind(file.read(512))

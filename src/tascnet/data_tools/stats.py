@@ -7,14 +7,13 @@ from statistics import median
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from tascnet.bad_samples import LeftOut
 from tascnet.config import DatasetConfig
 from tascnet.data.stream import PanopticDataset
 from tascnet.data_tools.sources import find_sources
-from tascnet.display import MAX_ROWS, Bar, progress_bar, say
+from tascnet.display import MAX_ROWS, Bar, cell, progress_bar, say
 from tascnet.errors import InputError
 from tascnet.files import check_writable, write_json
 from tascnet.structures import LabelSpace, PanopticSegmentation
@@ -181,7 +180,7 @@ def _print(name: str, stats: Stats, console: Console) -> None:
         table.add_column(column, justify="left" if column in ("category", "") else "right")
     for category in values["categories"][:MAX_ROWS]:
         table.add_row(
-            escape(category["name"]),
+            cell(category["name"]),
             "thing" if category["isthing"] else "stuff",
             str(category["segments"]),
             str(category["crowds"]),

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tascnet.display import duration, say
-from tascnet.errors import InputError
+from tascnet.errors import InputError, escape_controls
 from tascnet.files import read_json, read_yaml
 from tascnet.run_tools.metrics_file import Metrics, read_metrics, step_of
 from tascnet.run_tools.state import State, read_state
@@ -188,13 +188,13 @@ def runs_table(runs: list[Run]) -> Table:
 def _row(run: Run) -> dict[str, str]:
     """Title of a column -> what a run has there."""
     return {
-        "run": run.name,
-        "config": run.config or "-",
+        "run": escape_controls(run.name),
+        "config": escape_controls(run.config) or "-",
         "state": run.state,
         "steps": f"{run.step}/{'?' if run.steps is None else run.steps}",
         "best PQ": _shown(run.best_pq),
         "last PQ": _shown(run.last_pq),
-        "started": run.started[:16].replace("T", " ") or "-",
+        "started": escape_controls(run.started[:16].replace("T", " ")) or "-",
         "trained": "-" if run.seconds is None else duration(run.seconds),
     }
 

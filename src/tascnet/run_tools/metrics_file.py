@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tascnet.errors import InputError
+from tascnet.files import parse_json, require_regular
 
 METRICS = "metrics.jsonl"
 
@@ -53,8 +54,8 @@ def metrics_line(step: int, values: Mapping[str, float | None]) -> str:
 def parse_line(text: str) -> Line | None:
     """The numbers of one line; None if it is not whole, or no line of metrics."""
     try:
-        values = json.loads(text)
-    except (ValueError, RecursionError):
+        values = parse_json(text, METRICS, nan="null")  # earlier versions wrote NaN
+    except InputError:
         return None
     if not isinstance(values, dict) or type(values.get("step")) is not int or not 1 <= values["step"] < _TOO_LARGE:
         return None
@@ -74,6 +75,7 @@ def read_metrics(folder: Path) -> Metrics:
     """
     path = folder / METRICS
     try:
+        require_regular(path)
         text = path.read_bytes().decode("utf-8", errors="replace")
     except FileNotFoundError:
         return Metrics(())
@@ -92,5 +94,5 @@ def _is_number(value: object) -> bool:
 
 
 def _number(value: float | None) -> float | None:
-    """The same; None for the NaN and Infinity that earlier versions wrote, which are no JSON."""
+    """The same; None for a number that is no float."""
     return value if value is not None and abs(value) < _TOO_LARGE else None

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from tascnet.display import say
 from tascnet.errors import InputError
+from tascnet.files import at_home
 from tascnet.settings import NETWORK, WEIGHT_SUFFIXES
 from tascnet.weights.download import Digest, Download, cache_folder
 
@@ -112,7 +113,7 @@ def resolve(name_or_path: str | Path, console: Console | None = None) -> Path:
     Raises:
         InputError: it is neither, or the download fails.
     """
-    name, path = str(name_or_path), Path(name_or_path)
+    name, path = str(name_or_path), at_home(name_or_path)
     if path.exists() or (name not in KNOWN and (len(path.parts) > 1 or path.suffix)):
         return path
     if name not in KNOWN:

@@ -14,7 +14,7 @@ from timm.models import PretrainedCfg
 from torch import Tensor
 
 from tascnet.errors import InputError, shorten
-from tascnet.files import read_json
+from tascnet.files import at_home, read_json
 from tascnet.model.backbone import Backbone
 from tascnet.weights.state_file import read_state
 
@@ -66,7 +66,7 @@ def load_imagenet_weights(backbone: Backbone, name: str, weights: str = "imagene
         InputError: there are no such weights, they cannot be downloaded or read, or belong to another network.
     """
     if weights != "imagenet":
-        pretrained = _from_file(name, Path(weights))
+        pretrained = _from_file(name, at_home(weights))
     elif name == WHEEL_BACKBONE:
         pretrained = _from_wheel(name)
     else:
