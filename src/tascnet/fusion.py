@@ -223,7 +223,7 @@ def _neighbours(coarse_length: int, fine_length: int, like: Tensor) -> _Neighbou
     """Neighbours as `interpolate(align_corners=False)` chooses them: positions before the first centre are clamped."""
     fine = torch.arange(fine_length, dtype=like.dtype, device=like.device)
     scale = torch.tensor(coarse_length, dtype=like.dtype) / fine_length
-    positions = ((fine + 0.5) * scale.to(like.device) - 0.5).clamp(min=0)
+    positions = ((fine + 0.5) * scale - 0.5).clamp(min=0)
     low = positions.long().clamp(max=coarse_length - 1)
     return _Neighbours(low, (low + 1).clamp(max=coarse_length - 1), (positions - low).clamp(max=1))
 
@@ -303,7 +303,8 @@ def _claim(
 ) -> list[Segment]:
     """Let instances take their pixels in order of score, writing their ids into `id_map`."""
     size = Size(*id_map.shape)
-    instances = _by_score(instances[instances.scores >= options.score_threshold])
+    instances = _by_score(instances)
+    instances = instances[instances.scores >= options.score_threshold]
     segments: list[Segment] = []
     for index in range(len(instances)):
         mask = paste_mask(instances.masks[index], instances.boxes[index], size, options.mask_threshold)
@@ -349,7 +350,8 @@ def _claim_by_evidence(
 ) -> list[Segment]:
     """Let each pixel belong to the instance with most evidence, writing ids into `id_map`."""
     instances = rescored(instances, options.mask_threshold)
-    instances = _by_score(instances[instances.scores >= options.score_threshold])
+    instances = _by_score(instances)
+    instances = instances[instances.scores >= options.score_threshold]
     least = float(torch.tensor(options.mask_threshold).logit())  # infinite for 0 and 1
     strongest = torch.full(id_map.shape, least)  # evidence of the instance that has the pixel
     kept: list[int] = []

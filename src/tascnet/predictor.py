@@ -269,13 +269,14 @@ class Predictor:
         in_photo = instances.resized(size.width / input_size.width, size.height / input_size.height)
         scored = self._scored(instances)
         stuff_mask, things_mask = self._things_masks(stuff_logits, scored, outputs.stride)
+        on_host = in_photo.to("cpu")  # once: fusion needs it there, too
         fused = outputs.stuff_logits_at_input(index, input_size) if self._via_input else stuff_logits
         return Prediction(
             image=image.cpu(),
-            segmentation=self._fuse(fused, in_photo, size),
-            instances=in_photo.to("cpu"),
-            scored=replace(in_photo, scores=scored.scores).to("cpu"),
-            semantic=semantic_from_stuff(fused, in_photo, self.label_space, size),
+            segmentation=self._fuse(fused, on_host, size),
+            instances=on_host,
+            scored=replace(on_host, scores=scored.scores.cpu()),
+            semantic=semantic_from_stuff(fused, on_host, self.label_space, size),
             stuff_logits=stuff_logits.cpu(),
             residual=residual(stuff_mask, things_mask).cpu(),
             doubt=float(doubt(stuff_mask, things_mask)),
