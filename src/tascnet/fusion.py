@@ -169,8 +169,8 @@ def fuse_jointly(
     """
     best = _best_channel(stuff_logits, label_space, size)
     veto = _veto(stuff_logits, len(label_space.stuff), size, options.veto)
-    instances = rescored(instances, options.mask_threshold)
-    usable = _by_score(instances[instances.scores >= options.score_threshold])
+    instances = _by_score(rescored(instances, options.mask_threshold))
+    usable = instances[instances.scores >= options.score_threshold]
     id_map, kept = _claim_by_evidence(veto, usable, options)
     segments = _renumbered(id_map, kept, label_space)
     dropped = Dropped(len(instances) - len(usable), len(usable) - len(segments), 0)
@@ -251,7 +251,8 @@ def _fuse_by_score(
 ) -> Fused:
     """Fusion by score: `best` is the best channel of each pixel, `allowed` where instances may lie (overwritten)."""
     id_map = torch.full(best.shape, VOID, dtype=torch.int32)
-    usable = _by_score(instances[instances.scores >= options.score_threshold])
+    instances = _by_score(instances)
+    usable = instances[instances.scores >= options.score_threshold]
     segments = _claim(id_map, allowed, usable, label_space, options)
     dropped = Dropped(len(instances) - len(usable), len(usable) - len(segments), 0)
     return _with_stuff(id_map, segments, dropped, best, stuff_logits, label_space, options)

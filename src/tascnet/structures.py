@@ -438,7 +438,8 @@ class Instances:
     def resized(self, scale_x: float, scale_y: float) -> "Instances":
         """The same instances in an image that is `scale_x` times as wide and `scale_y` times as high."""
         boxes = full_precision(self.boxes)
-        return replace(self, boxes=boxes * boxes.new_tensor([scale_x, scale_y, scale_x, scale_y]))
+        x, y = boxes[:, 0::2] * scale_x, boxes[:, 1::2] * scale_y  # numbers, no tensor to be carried over
+        return replace(self, boxes=torch.stack((x, y), dim=2).flatten(1))
 
     def to(self, device: torch.device | str) -> "Instances":
         """The same instances on another device."""

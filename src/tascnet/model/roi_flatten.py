@@ -92,12 +92,13 @@ class _Piece(NamedTuple):
 
 def _pieces(boxes: Tensor, size: Size, num_samples: int) -> Iterator[_Piece]:
     """Cut the work so that little memory is held; pieces without a pixel are left out."""
+    all_corners = boxes.tolist()  # at once: each time, the host waits for the device
     at_once = _PASTED_AT_ONCE.get(boxes.device.type, _WEIGHTS_AT_ONCE)
     for first in range(0, len(boxes), _WEIGHTS_AT_ONCE):
         group = boxes[first : first + _WEIGHTS_AT_ONCE]
         rows = interpolation_weights(group[:, 1], group[:, 3], size.height, num_samples)
         columns = interpolation_weights(group[:, 0], group[:, 2], size.width, num_samples)
-        corners = group.tolist()
+        corners = all_corners[first : first + _WEIGHTS_AT_ONCE]
         for i in range(0, len(corners), at_once):
             part = slice(i, min(i + at_once, len(corners)))
             window = _window(corners[part], size)

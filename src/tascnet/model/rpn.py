@@ -148,20 +148,22 @@ class RPN(nn.Module):
         dtype = full_precision(levels[0][:0]).dtype
         self.anchor_generator.set_cell_anchors(dtype, levels[0].device)
         # the levels' own strides: the generator would guess them from sizes that were rounded up at strides 64, 128
-        strides = [[torch.tensor(stride, device=levels[0].device)] * 2 for stride in self.strides]
+        strides = [[torch.full((), stride, device=levels[0].device)] * 2 for stride in self.strides]
         return self.anchor_generator.grid_anchors([list(level.shape[-2:]) for level in levels], strides)
 
     def _propose(self, logits: list[Tensor], deltas: list[Tensor], anchors: list[Tensor], size: Size) -> Proposals:
         """The proposals of one image."""
-        boxes, scores, levels, numbers, num_anchors = [], [], [], [], 0
+        shifts, found, scores, levels, numbers, num_anchors = [], [], [], [], [], 0
         for level, (level_logits, level_deltas, level_anchors) in enumerate(zip(logits, deltas, anchors, strict=True)):
             score, best = level_logits.topk(min(self.settings.pre_nms, len(level_logits)))
-            boxes.append(self.box_coder.decode_single(level_deltas[best], level_anchors[best]))
+            shifts.append(level_deltas[best])
+            found.append(level_anchors[best])
             scores.append(score)
             levels.append(torch.full_like(best, level))
             numbers.append(num_anchors + best)
             num_anchors += len(level_anchors)
-        box, score, level_of = clip_boxes_to_image(torch.cat(boxes), size), torch.cat(scores), torch.cat(levels)
+        boxes = self.box_coder.decode_single(torch.cat(shifts), torch.cat(found))  # it waits for the device: once
+        box, score, level_of = clip_boxes_to_image(boxes, size), torch.cat(scores), torch.cat(levels)
         keep = remove_small_boxes(box, min_size=1e-3)
         keep = keep[score[keep].isfinite()]
         box, score, level_of, number = box[keep], score[keep], level_of[keep], torch.cat(numbers)[keep]
@@ -191,7 +193,7 @@ class RPN(nn.Module):
             cls_loss = cls_loss + F.binary_cross_entropy_with_logits(image_logits[sampled], is_object, reduction="sum")
             box_loss = box_loss + F.smooth_l1_loss(image_deltas[positive], wanted, beta=BOX_LOSS_BETA, reduction="sum")
             num_sampled += len(sampled)
-        divisor = average(torch.tensor(num_sampled, device=logits.device))
+        divisor = average(torch.full((), num_sampled, device=logits.device))  # a tensor of a number would be waited for
         return {"rpn_cls": cls_loss / divisor, "rpn_box": box_loss / divisor}
 
 

@@ -171,7 +171,7 @@ class ThingsHead(nn.Module):
             ]
         )
         total = F.binary_cross_entropy_with_logits(mask_logits, wanted.to(mask_logits.dtype), reduction="sum")
-        losses["mask"] = total / average(torch.tensor(wanted.numel(), device=total.device))
+        losses["mask"] = total / average(torch.full((), wanted.numel(), device=total.device))
         masks = mask_logits.sigmoid().split([len(image_boxes) for image_boxes in boxes])
         return losses, [PositiveRoIs(*positive) for positive in zip(boxes, masks, strict=True)]
 
@@ -221,8 +221,10 @@ class ThingsHead(nn.Module):
         rois = torch.cat((image_of, torch.cat(boxes)), dim=1)  # (n, 5)
         level_of = roi_level(rois[:, 1:], len(self.strides))
         pooled = pyramid[0].new_zeros(len(rois), pyramid[0].shape[1], cells, cells)
-        for level, stride in enumerate(self.strides):
-            here = torch.where(level_of == level)[0]
+        # sorted by level, so that a device is waited for once: for the number of RoIs of each level
+        numbers = torch.stack([(level_of == level).sum() for level in range(len(self.strides))]).tolist()
+        of_level = level_of.argsort(stable=True).split(numbers)
+        for level, (stride, here) in enumerate(zip(self.strides, of_level, strict=True)):
             read = roi_align(
                 pyramid[level],
                 rois[here],
@@ -289,7 +291,7 @@ def box_losses(
         deltas: (n, 4) from RoI to annotated box; only the positives' count.
         average: what both sums are divided by, from the number of RoIs.
     """
-    divisor = average(torch.tensor(len(classes), device=classes.device))
+    divisor = average(torch.full((), len(classes), device=classes.device))
     positive = torch.where(classes > 0)[0]
     predicted = box_deltas.unflatten(1, (-1, 4))[positive, classes[positive]]
     cls_loss = F.cross_entropy(class_logits, classes, reduction="sum")
