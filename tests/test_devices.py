@@ -20,6 +20,7 @@ from tascnet.data.batch import Batch, collate
 from tascnet.data.streets import STREETS, Streets
 from tascnet.model import roi_flatten, tascnet
 from tascnet.model.tascnet import TASCNet
+from tascnet.planes import Plane
 from tascnet.predictor import Prediction, Predictor
 from tascnet.structures import Instances, Size
 from tascnet.training import total_loss
@@ -72,6 +73,8 @@ def tensors_of(prediction: Prediction) -> Iterator[Tensor]:
     for value in (*vars(prediction).values(), prediction.segmentation.id_map):
         if isinstance(value, Instances):
             yield from vars(value).values()
+        elif isinstance(value, Plane):
+            yield value.values
         elif isinstance(value, Tensor):
             yield value
 
@@ -128,7 +131,7 @@ def test_a_prediction_ends_in_main_memory(
         assert not device.waits  # it works on what was predicted, in main memory
     assert found.segmentation.segments == pytest.approx(wanted.segmentation.segments)
     assert len(found.instances) == len(wanted.instances) > 0
-    torch.testing.assert_close(found.stuff_logits, wanted.stuff_logits)
+    torch.testing.assert_close(found.stuff_logits.values, wanted.stuff_logits.values)
     assert doubts.residual == pytest.approx(wanted.doubt, abs=1e-5)
 
 
@@ -234,7 +237,8 @@ class TestPlantedFaults:
         config.fusion.method = "unguided"
         with PretendedDevice("cuda"):
             found = predict(config, network(config).to("cuda"))
-            on_device = replace(found, stuff_logits=found.stuff_logits.to("cuda"))
+            logits = found.stuff_logits
+            on_device = replace(found, stuff_logits=logits.with_values(logits.values.to("cuda")))
             with pytest.raises(MixedDevicesError):
                 measure_doubt(on_device, STREETS, 0.01)
 
