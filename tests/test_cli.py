@@ -61,7 +61,7 @@ class TestHelp:
         assert said.code == 0
         parser = getattr(cli, f"_{verb}_parser")()
         for action in parser._actions:
-            name = action.option_strings[0] if action.option_strings else action.dest
+            name = action.option_strings[0] if action.option_strings else str(action.metavar or action.dest)
             assert name in said.out
             assert action.help, f"{verb} {name} has no description"
 
