@@ -18,6 +18,7 @@ from tascnet.config import Config, DatasetConfig, FusionConfig, InputConfig, OnB
 from tascnet.errors import InputError, Interrupted, escape_controls, shorten
 from tascnet.files import at_home
 from tascnet.last_resort import Output, complain, report, watch_threads
+from tascnet.machine import is_forbidden, sentence_of
 from tascnet.place import Place
 from tascnet.settings import NETWORK, Use, check_file, from_dict
 
@@ -103,6 +104,9 @@ def _run(arguments: list[str]) -> int:
     except SystemExit as ended:  # the parser's, after help or a complaint
         return ended.code if isinstance(ended.code, int) else EXIT_BAD_INPUT
     except Exception as error:
+        if is_forbidden(error):  # by the user's own files: no log explains it better
+            complain(f"error: {sentence_of(error)}")
+            return EXIT_BAD_INPUT
         report(error, arguments)
         return EXIT_FAILURE
 

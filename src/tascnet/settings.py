@@ -284,7 +284,7 @@ def _kind_of(value: Any) -> str:
         return "a number"
     if isinstance(value, date):  # or a time, which is one, too
         return "a date"
-    return {dict: "a group", list: "a list"}.get(type(value), "something else")
+    return "a list" if isinstance(value, list) else "a group"
 
 
 def _check_bounds(value: Any, name: str) -> None:
