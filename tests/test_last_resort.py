@@ -36,7 +36,7 @@ def raising(error: BaseException) -> Callable[..., None]:
         (OSError(errno.ENOMEM, "Cannot allocate memory"), "memory ran out"),
         (OSError(errno.ENOSPC, "No space left on device", "/x/y.csv"), "cannot write /x/y.csv: No space left"),
         (OSError(errno.EMFILE, "Too many open files"), "Too many open files. Raise the limit"),
-        (PermissionError(errno.EACCES, "Permission denied", "/x"), "cannot use /x: Permission denied"),
+        (OSError(errno.EBUSY, "Device or resource busy", "/x"), "cannot use /x: Device or resource busy"),
         (RecursionError("maximum recursion depth exceeded"), "nested too deeply"),
         (KeyError("a\nb"), "an unexpected error, KeyError: 'a\\nb'. This is a fault of the program"),
     ],
@@ -200,3 +200,20 @@ class TestFiles:
 def test_other_errors_are_not_called_a_lack_of_memory():
     assert not is_no_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
     assert not is_no_memory(ValueError("out of memory"))
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG])
+def test_what_the_user_may_not_read_is_bad_input(
+    number: int, tascnet: Callable[..., Said], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, own_logs: Path
+):
+    """A folder without permission, for instance: no fault of the program, and no log is needed."""
+
+    def forbidden(*arguments: object) -> None:
+        raise OSError(number, os.strerror(number), "some/file")
+
+    monkeypatch.setattr("tascnet.run_tools.listing.print_runs", forbidden)
+    said = tascnet("runs", str(tmp_path))
+    assert said.code == 2
+    reason = os.strerror(number)
+    assert said.err == f"tascnet: error: cannot use some/file: {reason}. Check the path and its permissions.\n"
+    assert not own_logs.exists()

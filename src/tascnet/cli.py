@@ -22,6 +22,7 @@ from tascnet.config import Accelerator, Config, DatasetConfig, FusionConfig, Inp
 from tascnet.errors import InputError, Interrupted, escape_controls, shorten
 from tascnet.files import at_home, require_regular
 from tascnet.last_resort import Output, complain, report, watch_threads
+from tascnet.machine import is_forbidden, sentence_of
 from tascnet.place import Place
 from tascnet.settings import NETWORK, Use, check_file, from_dict
 
@@ -127,6 +128,9 @@ def _run(arguments: list[str]) -> int:
     except SystemExit as ended:  # the parser's, after help or a complaint
         return ended.code if isinstance(ended.code, int) else EXIT_BAD_INPUT
     except Exception as error:
+        if is_forbidden(error):  # by the user's own files: no log explains it better
+            complain(f"error: {sentence_of(error)}")
+            return EXIT_BAD_INPUT
         report(error, arguments)
         return EXIT_FAILURE
 

@@ -18,6 +18,7 @@ _NO_MEMORY = (
 """Parts of the messages of PyTorch, of C++, of the CUDA libraries and of the loader of libraries."""
 
 _DISK_FULL = {errno.ENOSPC, errno.EFBIG, errno.EIO, errno.EROFS, *([errno.EDQUOT] if hasattr(errno, "EDQUOT") else [])}
+_FORBIDDEN = {errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
 _NO_HANDLES = {errno.EMFILE, errno.ENFILE}
 
 
@@ -37,6 +38,11 @@ def is_disk_full(error: BaseException) -> bool:
     is broken or has become read-only.
     """
     return isinstance(error, OSError) and error.errno in _DISK_FULL
+
+
+def is_forbidden(error: BaseException) -> bool:
+    """Whether an error means that a file or folder may not be read or written, or that its name leads nowhere."""
+    return isinstance(error, OSError) and error.errno in _FORBIDDEN and error.filename is not None
 
 
 def sentence_of(error: BaseException) -> str:

@@ -48,7 +48,7 @@ from tascnet.files import (
 )
 from tascnet.origin import Origin
 from tascnet.run_tools.lock import RunLock
-from tascnet.run_tools.metrics_file import METRICS, Line, metrics_line, parse_line, step_of
+from tascnet.run_tools.metrics_file import METRICS, Line, metrics_line, parse_line, step_of, text_of_metrics
 from tascnet.run_tools.state import keep_state
 from tascnet.settings import from_dict, to_dict
 from tascnet.visualize import Picture
@@ -207,7 +207,7 @@ class RunFolder:
 
     def _lines(self) -> list[tuple[str, Line]]:
         """The whole lines of the metrics, as they are written and as they are read."""
-        texts = self._metrics.read_text(encoding="utf-8").splitlines() if self._metrics.exists() else []
+        texts = text_of_metrics(self.path).split("\n")
         return [(text, line) for text in texts if (line := parse_line(text))]
 
     def best(self) -> Best | None:

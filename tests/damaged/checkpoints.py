@@ -239,6 +239,10 @@ def _damaged_texts() -> Iterator[Case]:
             spoil = partial(_change_json, folder + "checkpoint.json", change)
             verb = "info" if network == "run" else "share"
             wanted = refused("checkpoint.json", absent=_ABSENT)
+            if name == "a category too few":  # which of the weights and the list is wrong cannot be found out
+                wanted = refused("are not those of the network", absent=_ABSENT)
+            elif name == "measured figures that are a text":  # the network does not depend on them
+                wanted = either()
             yield Case(GROUP, f"{network}, {verb}: facts, {name}", _spoiled(verb, network, spoil), wanted)
 
 

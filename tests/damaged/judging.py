@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
-from .cases import BAD_INPUT, Case, Outcome, Wanted
+from .cases import BAD_INPUT, PROBLEMS, Case, Outcome, Wanted
 
 INTERNAL_ERROR = 70
 LONGEST_SENTENCE = 1500
@@ -80,7 +80,7 @@ def _codes(wanted: Wanted) -> str:
 def _about_refusal(wanted: Wanted, outcome: Outcome) -> str:
     """What is wrong with a refusal: its message, or files that it left."""
     left = [str(path.relative_to(outcome.folder)) for glob in wanted.absent for path in outcome.folder.glob(glob)]
-    if left:
+    if left and outcome.code == BAD_INPUT:  # with the exit code 1, the results of the other images are there
         return f"left behind: {', '.join(left)}"
     message = _error(outcome) if outcome.code == BAD_INPUT else outcome.out + outcome.err
     flat = " ".join(message.split())
@@ -93,6 +93,8 @@ def _about_refusal(wanted: Wanted, outcome: Outcome) -> str:
 def _about_form(message: str, outcome: Outcome) -> str:
     if _CONTROL.search(outcome.err):
         return f"control codes: {message[:300]!r}"
+    if outcome.code == PROBLEMS and not re.search("left out|error|cannot be read", outcome.out + outcome.err):
+        return f"bad samples are not named: {outcome.out[-300:]}"
     if outcome.code != BAD_INPUT:
         return ""
     if "error:" not in message:

@@ -57,3 +57,9 @@ def test_the_clipped_area_is_that_of_the_picture() -> None:
         for (x0, y0), (x1, y1) in zip(corners, np.roll(corners, -1, axis=0), strict=True):
             inside ^= ((y0 > y) != (y1 > y)) & (x < x0 + (y - y0) / (y1 - y0) * (x1 - x0))
         assert _area(_clipped(corners, SIZE)) == pytest.approx(inside.sum() * step**2, abs=4)
+
+
+@pytest.mark.parametrize("number", [10**400, -(10**400), float("inf"), 10**4000])
+def test_numbers_that_are_no_floats(number: float) -> None:
+    with pytest.raises(DataError, match=r"a polygon is a list x, y, x, y, .* three corners or more"):
+        encode_mask([[number, 5, 10, 5, 10, 10, 5, 10]], SIZE, "here")

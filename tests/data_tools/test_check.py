@@ -1,6 +1,7 @@
 """A check names everything that is wrong, and nothing else."""
 
 import json
+import os
 import shutil
 from collections import Counter
 from collections.abc import Callable
@@ -185,7 +186,7 @@ def set_of_segment(**values: object) -> Callable[[dict], None]:
         (set_of_segment(iscrowd=-1), "-1 is neither"),
         (set_of_segment(iscrowd="maybe"), "'maybe' is neither"),
         (set_of_segment(category_id=119.5), "119.5 is not a whole number"),
-        (set_of_segment(area=float("nan")), "wrong kind"),
+        (set_of_segment(area="large"), "wrong kind"),
         (lambda content: content["images"][0].update(id=1.5), "1.5 is not a whole number"),
         (lambda content: content["images"][0].update(height=0), "the image is 0 x 4 pixels"),
         (
@@ -462,3 +463,12 @@ def test_real_pictures_are_clean(shared_data: Path) -> None:
     result = check_source(source, Sheet(), QUIET)
     assert (result.num_errors, result.num_pictures) == (0, 50)
     assert {finding.kind for finding in result.findings} == {Kind.NEVER_SEEN}
+
+
+@pytest.mark.parametrize("name", ["panoptic_other.json", "panoptic_image_info.json"])
+def test_a_named_pipe_among_the_annotation_is_no_split(tmp_path: Path, name: str):
+    root = write_coco(tmp_path, 1)
+    os.mkfifo(root / "annotations" / name)
+    assert [source.name for source in find_sources(root, "auto", None, DatasetConfig())] == ["mini"]
+    with pytest.raises(InputError, match="is a named pipe"):
+        find_sources(root / "annotations" / name, "auto", None, DatasetConfig())

@@ -22,9 +22,13 @@ from pathlib import Path
 from tascnet.run_tools.lock import RunLock
 lock = RunLock(Path(sys.argv[1]))
 lock.acquire("tascnet train --config theirs.yaml")
-if sys.argv[2:] and os.fork() == 0:  # a process that loads data
-    os.closerange(1, 3)
-    time.sleep(30)
+if sys.argv[2:]:
+    up, started = os.pipe()
+    if os.fork() == 0:  # a process that loads data
+        os.write(started, b"!")  # only now has it run what Python runs in a new child
+        os.closerange(1, 3)
+        time.sleep(30)
+    os.read(up, 1)
 print("locked", flush=True)
 time.sleep(60)
 """

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tascnet.errors import InputError
+from tascnet.run_folder import RunFolder
 from tascnet.run_tools.metrics_file import METRICS, Metrics, metrics_line, parse_line, read_metrics
 
 
@@ -81,3 +82,11 @@ def test_a_named_pipe_is_not_waited_for(tmp_path: Path):
     os.mkfifo(tmp_path / METRICS)
     with pytest.raises(InputError, match="is a named pipe"):
         read_metrics(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"\xbd\xff\n", b"PK\x03\x04\x85\n\x00", b"\xff\xfe{\x00"])
+def test_a_run_goes_on_whose_metrics_are_no_text(tmp_path: Path, content: bytes):
+    """Resuming drops the lines that cannot be read, and keeps the others."""
+    (tmp_path / METRICS).write_bytes(content + b'\n{"step": 1, "lr": 0.5}\n{"step": 9, "lr": 0.5}\n')
+    RunFolder(tmp_path).forget_after(5)
+    assert (tmp_path / METRICS).read_text() == '{"step": 1, "lr": 0.5}\n'

@@ -229,6 +229,8 @@ def _is_split(path: Path) -> bool:
 
 def _words_in(path: Path, words: Sequence[bytes]) -> list[bool]:
     """Which words are in a file; all, where it cannot be searched: whoever reads it tells why."""
+    if path.exists() and not path.is_file():  # a named pipe would be waited for
+        return [False for _ in words]
     try:
         with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
             is_cut_short = not content[-64:].rstrip().endswith(b"}")

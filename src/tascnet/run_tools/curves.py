@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from tascnet.display import say
-from tascnet.errors import InputError
+from tascnet.errors import InputError, escape_controls
 from tascnet.files import atomic_path
 from tascnet.run_tools.listing import check_run
 from tascnet.run_tools.metrics_file import Metrics, read_metrics, step_of
@@ -202,7 +202,7 @@ def _legend(axes: "Axes", names: Sequence[str], num_runs: int) -> None:
 
 
 def _line_handle(color: str, label: str, dashes: str = "-", marker: str | None = None) -> Any:
-    lines = import_module("matplotlib.lines")
+    lines, label = import_module("matplotlib.lines"), escape_controls(label)
     return lines.Line2D([], [], color=color, label=label, linestyle=dashes, marker=marker, markersize=5)
 
 

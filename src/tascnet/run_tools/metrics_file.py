@@ -73,20 +73,28 @@ def read_metrics(folder: Path) -> Metrics:
     Raises:
         InputError: the file is there and cannot be read.
     """
+    texts = text_of_metrics(folder).split("\n")
+    parsed = [parse_line(each) for each in texts]
+    broken = [number for number, line in enumerate(parsed[:-1], start=1) if line is None and texts[number - 1].strip()]
+    return Metrics(tuple(line for line in parsed if line is not None), tuple(broken))
+
+
+def text_of_metrics(folder: Path) -> str:
+    """The metrics file of a run; empty where there is none yet. Bytes that are no text stand as U+FFFD.
+
+    Raises:
+        InputError: the file is there and cannot be read.
+    """
     path = folder / METRICS
     try:
         require_regular(path)
-        text = path.read_bytes().decode("utf-8", errors="replace")
+        return path.read_bytes().decode("utf-8", errors="replace")
     except FileNotFoundError:
-        return Metrics(())
+        return ""
     except OSError as error:
         raise InputError(
             f"{path} cannot be read: {error.strerror}. Check that it is a file that you may read."
         ) from error
-    texts = text.split("\n")
-    parsed = [parse_line(each) for each in texts]
-    broken = [number for number, line in enumerate(parsed[:-1], start=1) if line is None and texts[number - 1].strip()]
-    return Metrics(tuple(line for line in parsed if line is not None), tuple(broken))
 
 
 def _is_number(value: object) -> bool:

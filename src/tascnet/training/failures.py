@@ -5,13 +5,12 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-import torch
 from torch import distributed
 
 from tascnet.errors import InputError, Interrupted
 from tascnet.files import UnwritableError
+from tascnet.machine import is_no_memory
 
-_NO_MEMORY = ("out of memory", "can't allocate memory", "Cannot allocate memory", "not enough memory")
 _PEER_GONE = ("gloo", "Connection closed by peer", "Connection reset by peer", "Broken pipe", "NCCL", "TCPStore")
 
 
@@ -46,18 +45,14 @@ def explained(
         explanation = _explanation(error, batch(), processes, go_on())
         if explanation is None:
             raise
-        if asked() and not _is_no_memory(error):
+        if asked() and not is_no_memory(error):
             raise Interrupted(f"a process ended before the step was finished, which is not saved. {go_on()}") from error
         raise explanation from error
 
 
-def _is_no_memory(error: BaseException) -> bool:
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(words in str(error) for words in _NO_MEMORY)
-
-
 def _explanation(error: BaseException, batch: str, processes: int, go_on: str) -> InputError | None:
     text = str(error)
-    if _is_no_memory(error):
+    if is_no_memory(error):
         return InputError(
             f"memory ran out at a batch of {batch}. Lower data.batch_size (training.accumulate makes up for it), "
             f"data.input.crop or data.input.short_side, or set training.precision to bf16-mixed on a GPU. {go_on}"
