@@ -97,7 +97,7 @@ def test_a_pair_fuses_the_stuff_of_one_with_the_instances_of_the_other(
     with torch.inference_mode():
         outputs = one.eval()(image[None]), other.eval()(image[None])
     wanted = build_fusion(config.fusion, STREETS)(
-        outputs[0].stuff_logits[0], outputs[1].instances[0], TINY
+        outputs[0].stuff_logits_of(0, TINY), outputs[1].instances[0], TINY
     ).segmentation
     assert {segment.score is None for segment in wanted.segments} == {True, False}  # both stuff and instances
     assert not torch.equal(outputs[0].stuff_logits, outputs[1].stuff_logits)
