@@ -223,10 +223,10 @@ class TestBroken:
         with pytest.raises(InputError, match=r"training.safetensors does not exist; the checkpoint is incomplete"):
             load_optimizer(broken, saved.optimizer)
 
-    @pytest.mark.parametrize("version", [2, "1", None])
+    @pytest.mark.parametrize("version", [2, "1", None, 0, -1, True])
     def test_another_format_version(self, broken: Path, version: object):
         change_facts(broken, lambda facts: facts.update(format_version=version))
-        with pytest.raises(InputError, match=rf"format version {version}; this tascnet reads up to 1. Upgrade"):
+        with pytest.raises(InputError, match=rf"format version {version}; this tascnet reads up to 1, from 1. Upgrade"):
             load_checkpoint(broken)
 
     @pytest.mark.parametrize(

@@ -12,9 +12,9 @@ from rich.console import Console
 from tascnet import __version__
 from tascnet.checkpoint import load_checkpoint
 from tascnet.errors import InputError
-from tascnet.info import print_info, read_config
+from tascnet.info import print_info
 from tascnet.origin import Origin
-from tascnet.settings import from_dict
+from tascnet.settings import from_dict, read_config
 from tascnet.sharing import write_shared_file
 
 CONFIG = {
@@ -141,3 +141,9 @@ def test_missing(tmp_path: Path):
 def test_no_categories(config_file: Path, stuff: int, things: int):
     with pytest.raises(InputError, match="stuff and things must be at least 1"):
         printed(config_file, stuff, things)
+
+
+@pytest.mark.parametrize(("height", "width"), [(10**9, 10**9), (100_001, 8), (8, 2**70)])
+def test_sizes_that_cannot_be_counted(config_file: Path, height: int, width: int):
+    with pytest.raises(InputError, match="pixels is too large; height and width are up to 100,000"):
+        print_info(config_file, height, width, 11, 8, Console(quiet=True))

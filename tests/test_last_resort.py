@@ -13,7 +13,7 @@ from said import Said
 from tascnet import cli
 from tascnet.errors import InputError
 from tascnet.files import atomic_folder, read_json, valid_text, write_json, write_text
-from tascnet.machine import is_no_memory
+from tascnet.machine import is_no_memory, sentence_of
 
 
 def raising(error: BaseException) -> Callable[..., None]:
@@ -217,3 +217,7 @@ def test_what_the_user_may_not_read_is_bad_input(
     reason = os.strerror(number)
     assert said.err == f"tascnet: error: cannot use some/file: {reason}. Check the path and its permissions.\n"
     assert not own_logs.exists()
+
+
+def test_a_long_name_is_not_printed_whole():
+    assert len(sentence_of(OSError(errno.ENAMETOOLONG, "File name too long", "x" * 5000))) < 400

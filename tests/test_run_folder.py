@@ -211,3 +211,10 @@ def test_a_full_disk_under_the_curves(run: RunFolder, capfd: pytest.CaptureFixtu
         signal.signal(signal.SIGXFSZ, handler)
     assert "Traceback" not in capfd.readouterr().err
     assert read_state(run.path).state == State.INTERRUPTED
+
+
+@pytest.mark.parametrize("content", ["", "[1]", "5", "training: [1]", "\0"])
+def test_settings_of_a_run_that_are_none(run: RunFolder, content: str):
+    (run.path / "config.yaml").write_text(content)
+    with pytest.raises(InputError, match=r"config\.yaml"):
+        run.config()

@@ -10,6 +10,7 @@ import torch
 import yaml
 from huggingface_hub import HfApi
 from huggingface_hub.hf_api import RepoUrl
+from rich.console import Console
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from said import Said
@@ -21,7 +22,7 @@ from tascnet.model.tascnet import TASCNet
 from tascnet.network_files import write_network_file
 from tascnet.origin import Measured, Origin
 from tascnet.predictor import Predictor
-from tascnet.sharing import in_precision, shared_facts, without_local_paths, write_shared_file
+from tascnet.sharing import in_precision, share, shared_facts, without_local_paths, write_shared_file
 
 HALVES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -339,3 +340,10 @@ def test_a_network_in_half_precision_computes_as_one_whose_weights_were_rounded(
     assert found.dtype == torch.float32
     assert torch.equal(found, wanted)
     assert not torch.equal(found, before)
+
+
+@pytest.mark.parametrize("licence", ["\x1b[31m", "", "  ", "a\nb", "x" * 101, "\u202egpl"])
+def test_a_licence_that_is_no_name(tiny_run: Path, tmp_path: Path, licence: str):
+    with pytest.raises(InputError, match=r"--licence is .*; it is a name"):
+        share(tiny_run, tmp_path / "out", "float32", licence, None, Console(quiet=True))
+    assert not (tmp_path / "out").exists()

@@ -919,3 +919,16 @@ class TestRefused:
         with pytest.raises(InputError, match=r"holds the checkpoints of an earlier run"):
             run(tiny_config(), tiny_run)
         assert {path: path.stat().st_mtime_ns for path in tiny_run.rglob("*")} == before
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: 9")])
+def test_a_network_that_does_not_fit_into_the_memory(
+    tiny_config: Callable[[], Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+):
+    def build(*arguments: object) -> None:
+        raise error
+
+    monkeypatch.setattr(module, "build_model", build)
+    with pytest.raises(InputError, match=r"memory ran out while the network was built: .* 0\.0 GB.*of channels"):
+        train(tiny_config(), tmp_path / "run", "tascnet train", Console(quiet=True))
+    assert not (tmp_path / "run").exists()

@@ -90,3 +90,24 @@ def test_categories_that_cannot_be_read(change: dict[str, Any], finding: str) ->
 def test_a_category_that_is_no_object() -> None:
     with pytest.raises(InputError, match="category number 0 is 'road'"):
         LabelSpace.from_list(["road"])  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize("entry", [{"name": ""}, {"name": None}, {"id": ""}, {"isthing": ""}])
+def test_a_category_without_one_of_its_keys(entry: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=f"lacks {next(iter(entry))}"):
+        LabelSpace.from_list([{"id": 1, "name": "road", "isthing": 0} | entry])
+
+
+@pytest.mark.parametrize("value", [[[1] * 10**6] * 9, "x" * 10**7, {"a": "b" * 10**7}, {i: [] for i in range(10**5)}])
+def test_long_values_are_never_shown_whole(value: Any) -> None:
+    with pytest.raises(ValueError, match="is not a whole number") as caught:
+        whole(value)
+    assert len(str(caught.value)) < 100
+
+
+def test_deep_values_are_shown() -> None:
+    deep: list[Any] = []
+    for _ in range(100_000):
+        deep = [deep]
+    with pytest.raises(ValueError, match="is not a whole number"):
+        whole(deep)

@@ -7,18 +7,19 @@ from rich.table import Table
 
 from tascnet.build import build_meta_model
 from tascnet.checkpoint import Checkpoint
-from tascnet.config import Config
 from tascnet.display import say
 from tascnet.errors import InputError
-from tascnet.files import read_yaml
 from tascnet.model.backbone import Backbone
 from tascnet.model.cost import Cost, cost_by_part, cost_of_two_networks
 from tascnet.opening import open_network
 from tascnet.origin import told
-from tascnet.settings import Use, from_dict
+from tascnet.settings import Use, read_config
 from tascnet.structures import Category, LabelSpace, Size
 
 _CONFIG_SUFFIXES = (".yaml", ".yml", ".json")
+
+MAX_SIDE = 100_000
+"""Height and width up to which the cost of a network is counted, pixels; PyTorch counts the bytes with 64 bits."""
 
 
 def print_info(
@@ -40,6 +41,8 @@ def print_info(
     """
     if min(height, width, num_stuff, num_things) < 1:
         raise InputError("height, width, stuff and things must be at least 1.")
+    if max(height, width) > MAX_SIDE:
+        raise InputError(f"{height} x {width} pixels is too large; height and width are up to {MAX_SIDE:,}.")
     if path.suffix in _CONFIG_SUFFIXES and not path.is_dir():
         label_space = _numbered_label_space(num_stuff, num_things)
         model = build_meta_model(read_config(path), label_space)  # its cost needs no values
@@ -100,21 +103,6 @@ def _normalization(backbone: Backbone) -> str:
         for values in (backbone.pixel_mean, backbone.pixel_std)
     )
     return f"red, green, blue of 0-255, less {mean}, divided by {std}"
-
-
-def read_config(path: Path) -> Config:
-    """Read a config file.
-
-    Raises:
-        InputError: it is missing, is not YAML, or has unknown or wrong settings.
-    """
-    values = read_yaml(path)
-    if not isinstance(values, dict):
-        raise InputError(f"{path} holds no settings. Give a config file or a run folder.")
-    try:
-        return from_dict(values)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
 
 
 def _numbered_label_space(num_stuff: int, num_things: int) -> LabelSpace:

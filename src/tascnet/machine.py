@@ -3,7 +3,7 @@
 import errno
 import traceback
 
-from tascnet.errors import InputError
+from tascnet.errors import InputError, shorten
 
 _NO_MEMORY = (
     "out of memory",
@@ -65,4 +65,4 @@ def _sentence_of_system_error(error: OSError) -> str:
         return f"{reason}. Raise the limit (ulimit -n), or use fewer worker processes."
     if error.filename is None:
         return f"the system reports: {reason}. Check the disks and the memory of this machine."
-    return f"cannot use {error.filename}: {reason}. Check the path and its permissions."
+    return f"cannot use {shorten(str(error.filename))}: {reason}. Check the path and its permissions."

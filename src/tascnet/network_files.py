@@ -130,6 +130,9 @@ def whole_network(path: Path) -> Path:
 def is_network_file(path: Path) -> bool:
     """Whether a file holds a network with its settings and facts, as `write_network_file` writes it."""
     try:
+        with path.open("rb") as start:
+            if start.read(9)[8:] != b"{":  # behind 8 bytes with the length of the header; others are not mapped whole
+                return False
         with safe_open(path, "pt") as file:
             return set(file.metadata() or {}) >= _TEXTS
     except (SafetensorError, OSError):
@@ -293,10 +296,11 @@ def _checksum_of_texts(facts: Mapping[str, Any], settings: Mapping[str, Any]) ->
 
 def _known_version(facts: Any, where: Path) -> dict[str, Any]:
     version = facts.get("format_version") if isinstance(facts, dict) else None
-    if not isinstance(version, int) or version > FORMAT_VERSION:
+    if type(version) is not int or not 1 <= version <= FORMAT_VERSION:
         named = shorten(version) if isinstance(version, str) else shown(version)
         raise InputError(
-            f"{where} has format version {named}; this tascnet reads up to {FORMAT_VERSION}. Upgrade tascnet."
+            f"{where} has format version {named}; this tascnet reads up to {FORMAT_VERSION}, from 1. Upgrade tascnet, "
+            "or get the file again."
         )
     return dict(facts)
 

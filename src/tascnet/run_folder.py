@@ -41,7 +41,6 @@ from tascnet.files import (
     check_writable,
     make_folder,
     read_json,
-    read_yaml,
     unwritable,
     write_json,
     write_text,
@@ -50,7 +49,7 @@ from tascnet.origin import Origin
 from tascnet.run_tools.lock import RunLock
 from tascnet.run_tools.metrics_file import METRICS, Line, metrics_line, parse_line, step_of, text_of_metrics
 from tascnet.run_tools.state import keep_state
-from tascnet.settings import from_dict, to_dict
+from tascnet.settings import read_config, to_dict
 from tascnet.visualize import Picture
 
 PACKAGES = ("torch", "torchvision", "timm", "lightning-fabric", "numpy", "pillow")
@@ -185,7 +184,7 @@ class RunFolder:
         Raises:
             InputError: config.yaml is missing or not valid.
         """
-        return from_dict(read_yaml(self.path / "config.yaml"))
+        return read_config(self.path / "config.yaml")
 
     def forget_after(self, step: int) -> None:
         """Drop the metrics of steps that a resumed run will take again, and a line that was cut short."""

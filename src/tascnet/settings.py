@@ -211,6 +211,21 @@ def _parsed(values: dict[str, Any]) -> Config:
         raise InputError(f"the settings are not valid: {shorten(str(error), 600)}") from error
 
 
+def read_config(path: Path) -> Config:
+    """Read a config file.
+
+    Raises:
+        InputError: it is missing, is not YAML, or has unknown or wrong settings.
+    """
+    values = read_yaml(path)
+    if not isinstance(values, dict):
+        raise InputError(f"{path} holds no settings. Give a config file or a run folder.")
+    try:
+        return from_dict(values)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
 def first_difference(config: Config, other: Config) -> str:
     """The first setting in which two runs differ, with both values; empty where they are the same run."""
     return _first_difference(to_dict(config), to_dict(other), "")

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from tascnet.card import model_card
 from tascnet.checkpoint import Checkpoint, facts_of
 from tascnet.display import say
-from tascnet.errors import InputError
+from tascnet.errors import InputError, shown
 from tascnet.files import atomic_folder, atomic_path
 from tascnet.hub import check_repo_id, upload
 from tascnet.network_files import SUFFIX, write_network, write_network_file
@@ -26,6 +26,8 @@ from tascnet.weights.catalog import NETWORK_SUFFIXES
 
 Precision = Literal["float32", "float16", "bfloat16"]
 """Number format of the weights in the files; they are loaded as float32 whichever it is."""
+
+_LONGEST_LICENCE = 100  # characters
 
 
 def share(
@@ -53,6 +55,10 @@ def share(
             written, no repository can have the name, or the hub refuses.
     """
     _check_destination(output, push)
+    if not licence.strip() or not licence.isprintable() or len(licence) > _LONGEST_LICENCE:
+        raise InputError(
+            f"--licence is {shown(licence)}; it is a name of up to {_LONGEST_LICENCE} characters, such as apache-2.0."
+        )
     checkpoint = without_local_paths(open_network(path, use=use))
     if output is not None and output.suffix == SUFFIX:
         write_shared_file(checkpoint, output, precision)

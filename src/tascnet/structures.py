@@ -204,7 +204,7 @@ def _category_from(entry: Mapping[str, Any], position: int) -> Category:
     """One entry of a list of categories; `position` in the list chooses its colour where it has none."""
     if not isinstance(entry, Mapping):
         raise InputError(f"category number {position} is {shown(entry)}; each is an object with id, name and isthing.")
-    missing = [key for key in ("id", "name", "isthing") if entry.get(key) is None]
+    missing = [key for key in ("id", "name", "isthing") if entry.get(key) in (None, "")]
     if missing:
         raise InputError(
             f"category number {position} ({shown(dict(entry))}) lacks {', '.join(missing)}; "

@@ -16,6 +16,17 @@ from .cases import BAD_INPUT, PROBLEMS, Case, Outcome, Place, either, works
 from .coco import refusal, same_numbers
 
 GROUP = "formats"
+_READ_RIGHTLY = (
+    "an area of 1 more",
+    "categories.yaml, UTF-16",
+    "a polygon of texts",
+    "crowds that are a text",
+    "a name that is a number",
+    "a label twice",
+)
+"""The pixels count; a byte order mark names the encoding; numbers may be text, and the reverse, and flags "yes"; labels
+of Vistas count by their position, so one more at the end changes nothing.
+"""
 Spoil = Callable[[Path, Random], object]
 """Damages the root of a copied data set."""
 
@@ -25,7 +36,7 @@ def cases() -> Iterator[Case]:
         for name, spoil in spoils.items():
             for verb in ("check",) if name.startswith(_KINDS_OF_FILES) else ("check", "convert"):
                 wanted = refusal(verb, split="training" if data == "vistas" else "val")
-                if name == "an area of 1 more":  # the pixels count
+                if name in _READ_RIGHTLY:
                     wanted = works()
                 yield Case(GROUP, f"{data}, {verb}: {name}", _spoiled(data, verb, spoil), wanted, seconds=6)
     for data, spoils in SOUND.items():

@@ -153,3 +153,9 @@ def test_another_order_of_the_file_gives_the_same_groups() -> None:
     one, other = merge_supercategories(SPACE), merge_supercategories(backwards)
     assert one.target_of == other.target_of == {1: 1, 90: 2, 91: 2, 119: 3, 184: 3}
     assert [(c.id, c.name) for c in one.target.categories] == [(c.id, c.name) for c in other.target.categories]
+
+
+@pytest.mark.parametrize("path", ["", ".", "/dev/zero"])
+def test_what_is_no_file_of_groups(path: str) -> None:
+    with pytest.raises(InputError, match=r"group_by is '.*', which is no file"):
+        read_groups(path, SPACE)

@@ -248,7 +248,15 @@ def _change_config(root: Path, change: dict[str, object] | None, number: int = 0
         (lambda root: (root / "config_v1.2.json").write_text("{}"), "instances", r"v1\.2\.json has no list 'labels'"),
         (lambda root: (root / "config_v1.2.json").write_text("[1"), "instances", r"v1\.2\.json is not valid JSON"),
         (lambda root: _change_config(root, None), "instances", r"label number 0 lacks evaluate"),
-        (lambda root: _change_config(root, {"color": "red"}), "instances", r"label number 0 has the color 'red'"),
+        (lambda root: _change_config(root, {"color": "red"}), "instances", r"label number 0: the color is 'red'"),
+        (lambda root: _change_config(root, {"color": [1e999, 0, 0]}), "instances", r"not valid JSON|label number 0"),
+        (
+            lambda root: _change_config(root, {"color": [1.5, 0, 0]}),
+            "instances",
+            r"number 0: the color is \[1\.5",
+        ),
+        (lambda root: _change_config(root, {"name": None}), "instances", r"label number 0: None is not text"),
+        (lambda root: _change_config(root, {"readable": True}), "instances", r"label number 0: True is not text"),
         (
             lambda root: _change_config(root, {"name": "x", "readable": "y"}),
             "panoptic",

@@ -109,6 +109,8 @@ def read_groups(path: str | Path, label_space: LabelSpace) -> CategoryMerge:
     path = at_home(path)
     if not path.exists():
         raise InputError(f"group_by is '{path}'; it is none, supercategory, or a YAML file, which does not exist.")
+    if not path.is_file():
+        raise InputError(f"group_by is '{path}', which is no file; it is none, supercategory, or a YAML file.")
     groups = _read_lists(path)
     named = [name for names in groups.values() for name in names]
     known = {category.name for category in label_space.categories}

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from tascnet.errors import InputError, shown
+from tascnet.errors import InputError
 from tascnet.files import read_json
 from tascnet.structures import Category, CategoryMerge, LabelSpace, distinct_color
-from tascnet.values import flag
+from tascnet.values import color, flag, text
 
 
 @dataclass(frozen=True)
@@ -85,17 +85,20 @@ def _category(path: Path, number: int, label: object) -> Category:
     missing = [key for key in keys if not isinstance(label, Mapping) or key not in label]
     if not isinstance(label, Mapping) or missing:
         raise InputError(f"{path}, label number {number} lacks {', '.join(missing)}; it needs {', '.join(keys)}.")
+    given_color, readable = label.get("color"), label.get("readable")
     try:
-        red, green, blue = map(int, label.get("color", distinct_color(number)))
-        if not 0 <= min(red, green, blue) <= max(red, green, blue) <= 255:
-            raise ValueError
-    except (TypeError, ValueError) as error:
-        raise InputError(
-            f"{path}, label number {number} has the color {shown(label['color'])}; it must be three numbers, 0 to 255."
-        ) from error
-    name = str(label["name"])
-    readable, group = str(label.get("readable", name)), name.rpartition("--")[0] or name
-    return Category(number + 1, readable, _flag(path, number, label["instances"]), (red, green, blue), group)
+        name = text(label["name"])
+        return Category(
+            id=number + 1,
+            name=name if readable is None else text(readable),
+            is_thing=_flag(path, number, label["instances"]),
+            color=distinct_color(number) if given_color is None else color(given_color),
+            supercategory=name.rpartition("--")[0] or name,
+        )
+    except InputError:
+        raise
+    except ValueError as error:
+        raise InputError(f"{path}, label number {number}: {error}. Correct it.") from error
 
 
 def _flag(path: Path, number: int, value: object) -> bool:

@@ -9,13 +9,14 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from tascnet.build import build_dataset, build_model
+from tascnet.build import build_dataset, build_meta_model, build_model
 from tascnet.checkpoint import Checkpoint, check_label_space, find_checkpoints, load_checkpoint, remove_leftovers
 from tascnet.config import Config, TrainingConfig
 from tascnet.data.stream import PanopticDataset
 from tascnet.device import choose_device
 from tascnet.display import say
 from tascnet.errors import InputError
+from tascnet.machine import is_no_memory
 from tascnet.model.tascnet import TASCNet
 from tascnet.opening import open_network
 from tascnet.place import Place, restarts
@@ -257,10 +258,29 @@ def _open_data(config: Config) -> tuple[PanopticDataset, PanopticDataset]:
     return train_set, val_set
 
 
+def _built(config: Config, label_space: LabelSpace) -> TASCNet:
+    """The network with random weights.
+
+    Raises:
+        InputError: as `build_model`, or its weights do not fit into the memory.
+    """
+    try:
+        return build_model(config, label_space)
+    except (RuntimeError, MemoryError) as error:
+        if not is_no_memory(error):
+            raise
+        sizes = {name: weight.nbytes / 1e9 for name, weight in build_meta_model(config, label_space).named_parameters()}
+        largest = max(sizes, key=lambda name: sizes[name])
+        raise InputError(
+            f"memory ran out while the network was built: its weights take {sum(sizes.values()):,.1f} GB, of which "
+            f"{largest} takes {sizes[largest]:,.1f} GB. Lower the numbers of channels in the group model."
+        ) from error
+
+
 def _new_model(config: Config, label_space: LabelSpace, console: Console) -> tuple[TASCNet, tuple[str, ...]]:
     """The network before its first step, and where its weights come from, a sentence for each part."""
     torch.manual_seed(config.training.seed)
-    model = build_model(config, label_space)
+    model = _built(config, label_space)
     backbone = config.model.backbone
     told: tuple[str, ...] = ()
     if config.training.init:

@@ -129,9 +129,14 @@ def _from_timm(name: str) -> _Pretrained:
 
 def _from_file(name: str, file: Path) -> _Pretrained:
     """Weights that somebody has downloaded for timm, under its names or those that it translates."""
-    if not file.is_file():
+    try:
+        is_file = file.is_file()
+    except OSError:  # a name that is too long, a folder that may not be entered
+        is_file = False
+    if not is_file:
         raise InputError(
-            f"model.backbone.weights is {file}, which is no file. Give a .safetensors or .pth file, imagenet or random."
+            f"model.backbone.weights is {shorten(str(file))}, which is no file. Give a .safetensors or .pth "
+            "file, imagenet or random."
         )
     mean, std = _normalization_of_file(name, file)
     state = read_state(file)
