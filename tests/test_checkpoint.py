@@ -226,7 +226,7 @@ class TestBroken:
     @pytest.mark.parametrize("version", [2, "1", None, 0, -1, True])
     def test_another_format_version(self, broken: Path, version: object):
         change_facts(broken, lambda facts: facts.update(format_version=version))
-        with pytest.raises(InputError, match=rf"format version {version}; this tascnet reads up to 1, from 1. Upgrade"):
+        with pytest.raises(InputError, match=rf"format version {version}; this tascnet reads from 1 up to 1. Upgrade"):
             load_checkpoint(broken)
 
     @pytest.mark.parametrize(

@@ -299,7 +299,7 @@ def _known_version(facts: Any, where: Path) -> dict[str, Any]:
     if type(version) is not int or not 1 <= version <= FORMAT_VERSION:
         named = shorten(version) if isinstance(version, str) else shown(version)
         raise InputError(
-            f"{where} has format version {named}; this tascnet reads up to {FORMAT_VERSION}, from 1. Upgrade tascnet, "
+            f"{where} has format version {named}; this tascnet reads from 1 up to {FORMAT_VERSION}. Upgrade tascnet, "
             "or get the file again."
         )
     return dict(facts)
