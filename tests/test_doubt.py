@@ -15,6 +15,7 @@ from tascnet.doubt import (
     uncertain_share,
     void_share,
 )
+from tascnet.planes import Plane
 from tascnet.structures import Instances, PanopticSegmentation, Segment, Size
 
 PHOTO, GRID = Size(8, 16), Size(2, 4)
@@ -111,9 +112,11 @@ def test_soft_residual_counts_faint_detections_and_faint_masks():
     assert soft_residual(logits_of(things), faint, 1, PHOTO) == pytest.approx(0, abs=1e-6)
 
 
-def test_soft_residual_equals_full_planes():
+@pytest.mark.parametrize("offset", [0.0, 0.5])
+@pytest.mark.parametrize("size", [Size(24, 36), Size(21, 35)])
+def test_soft_residual_equals_full_planes(size: Size, offset: float):
     generator = torch.Generator().manual_seed(0)
-    things, size, grid = torch.rand(6, 9, generator=generator) * 0.9 + 0.05, Size(24, 36), Size(6, 9)
+    things, grid = torch.rand(6, 9, generator=generator) * 0.9 + 0.05, Size(6, 9)
     corners = torch.rand(5, 2, generator=generator) * 12
     boxes = torch.cat([corners, corners + 4 + torch.rand(5, 2, generator=generator) * 14], dim=1)
     masks, scores = torch.rand(5, 28, 28, generator=generator), torch.rand(5, generator=generator)
@@ -123,9 +126,11 @@ def test_soft_residual_equals_full_planes():
         for column in range(grid.width):
             nothing = 1.0
             for box, mask, score in zip(boxes, masks, scores, strict=True):
-                nothing *= 1 - float(score) * sample(mask, box / 4, row + 0.5, column + 0.5)
+                point = (4 * row + 2 + offset, 4 * column + 2 + offset)  # pixels
+                nothing *= 1 - float(score) * sample(mask, box, *point)
             total += abs(float(things[row, column]) - (1 - nothing))
-    assert soft_residual(logits_of(things), instances, 1, size) == pytest.approx(total / 54, abs=1e-5)
+    plane = Plane.at_stride(logits_of(things), 4, size, offset)
+    assert soft_residual(plane, instances, 1, size) == pytest.approx(total / 54, abs=1e-5)
 
 
 def sample(mask: Tensor, box: Tensor, y: float, x: float) -> float:

@@ -7,10 +7,11 @@ import torch
 from small_network import IMAGE, NUM_STUFF, NUM_THINGS, network, noise, scene
 from torch import Tensor
 
+from tascnet.model.averaging import own_count
 from tascnet.model.rpn import RPNSettings
 from tascnet.model.tasc_loss import Gradient, TascForm
 from tascnet.model.tascnet import LOSSES, Outputs, TASCNet
-from tascnet.model.things_head import RoISettings
+from tascnet.model.things_head import PositiveRoIs, RoISettings
 from tascnet.structures import IGNORE, Size, Target
 
 
@@ -263,3 +264,22 @@ def test_another_seed_draws_others() -> None:
     images, targets = noise(2, *IMAGE), scenes()
     losses = [model(images, targets, seeds=seeds)["rpn_cls"].item() for seeds in ([1, 2], [1, 2], [3, 2])]
     assert losses[0] == losses[1] != losses[2]
+
+
+@pytest.mark.parametrize(
+    ("box", "offset", "inside"),
+    [
+        ([10.25, 6.0, 12.0, 8.0], 0.5, True),  # holds the label's pixel of cell (1, 2), at 6.5, 10.5
+        ([10.25, 6.0, 12.0, 8.0], 0.0, False),  # and not its centre, at 6, 10
+        ([9.0, 5.0, 10.25, 6.25], 0.5, False),
+        ([9.0, 5.0, 10.25, 6.25], 0.0, True),
+    ],
+)
+def test_consistency_is_compared_where_the_stuff_logits_stand(box: list[float], offset: float, inside: bool) -> None:
+    model = network().eval()
+    model.stuff_head.offset = offset
+    logits = torch.zeros(1, NUM_STUFF + 1, 4, 6)
+    logits[:, NUM_STUFF] = -50  # no things anywhere
+    rois = PositiveRoIs(torch.tensor([box]), torch.ones(1, 28, 28))
+    loss = model._tasc_loss(logits, [rois], torch.zeros(1, 16, 24, dtype=torch.int64), own_count)
+    assert float(loss) == pytest.approx(float(inside), abs=1e-5)  # the one cell that a head calls things
