@@ -32,9 +32,9 @@ from tascnet.build import build_dataset, build_fusion
 from tascnet.config import Config, DatasetConfig
 from tascnet.data.sample import Sample
 from tascnet.files import atomic_path
+from tascnet.inference.predictor import Predictor
 from tascnet.metrics import AveragePrecision, MeanIoU, SegmentationMetrics
-from tascnet.planes import Extent, Plane
-from tascnet.predictor import Predictor
+from tascnet.planes.plane import Extent, Plane
 from tascnet.structures import Instances, LabelSpace
 from tascnet.training import train
 

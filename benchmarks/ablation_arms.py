@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from tascnet.commands.demo import demo_config
 from tascnet.config import Config, DatasetConfig
-from tascnet.demo import demo_config
 from tascnet.files import read_yaml
 from tascnet.settings import from_dict, to_dict
 

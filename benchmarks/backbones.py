@@ -17,10 +17,10 @@ from rich.table import Table
 from torch import Tensor
 
 from tascnet.build import build_model, build_optimizer
+from tascnet.commands.demo import demo_config
 from tascnet.config import Config
 from tascnet.data.batch import collate
-from tascnet.data.streets import STREETS, Streets
-from tascnet.demo import demo_config
+from tascnet.data.streets.dataset import STREETS, Streets
 from tascnet.errors import InputError
 from tascnet.model.tascnet import TASCNet
 from tascnet.structures import Size

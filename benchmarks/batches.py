@@ -17,11 +17,11 @@ from rich.console import Console
 from rich.table import Table
 
 from tascnet.build import build_model
+from tascnet.commands.demo import demo_config
 from tascnet.data.images import write_png
-from tascnet.data.streets import STREETS, Streets
-from tascnet.demo import demo_config
+from tascnet.data.streets.dataset import STREETS, Streets
 from tascnet.device import choose_device
-from tascnet.predictor import Predictor
+from tascnet.inference.predictor import Predictor
 from tascnet.structures import Size
 
 SIZE = Size(256, 512)

@@ -12,7 +12,7 @@ from torchvision.models.detection import maskrcnn_resnet50_fpn
 from tascnet.build import build_model
 from tascnet.config import Config
 from tascnet.data.batch import Batch, collate
-from tascnet.data.streets import STREETS, Streets
+from tascnet.data.streets.dataset import STREETS, Streets
 from tascnet.model.tascnet import TASCNet
 from tascnet.structures import Size
 from tascnet.training import total_loss

@@ -17,7 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tascnet.data.coco import CocoPanoptic
+from tascnet.data.formats.coco import CocoPanoptic
 
 CATEGORIES = 133
 THINGS = 80

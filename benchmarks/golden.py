@@ -16,11 +16,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - the field's own abbreviation
 
-from tascnet.paste import paste_mask
-from tascnet.predictor import Predictor
+from tascnet.inference.predictor import Predictor
+from tascnet.networks.foreign.foreign import read_foreign
+from tascnet.networks.foreign.layout import Foreign
+from tascnet.planes.paste import paste_mask
 from tascnet.structures import Instances, LabelSpace, PanopticSegmentation, Size
-from tascnet.weights.foreign import read_foreign
-from tascnet.weights.layout import Foreign
 
 SHORT_SIDE = 320  # pixels, of the golden input
 EVERY = 8  # rows and columns at which semantic logits are stored

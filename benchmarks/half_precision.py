@@ -11,10 +11,10 @@ from typing import get_args
 import torch
 
 from tascnet.build import build_dataset
-from tascnet.checkpoint import load_checkpoint
-from tascnet.evaluation import evaluate
-from tascnet.predictor import Predictor
-from tascnet.sharing import Precision, write_shared_file
+from tascnet.evaluation.evaluate import evaluate
+from tascnet.inference.predictor import Predictor
+from tascnet.networks.checkpoint import load_checkpoint
+from tascnet.networks.sharing import Precision, write_shared_file
 
 NUM_IMAGES_OF_LOGITS = 10
 

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tascnet.build import build_dataset, build_fusion
-from tascnet.opening import open_network
+from tascnet.networks.opening import open_network
 from tascnet.structures import Size
 
 METHODS = ("unguided", "mask-guided", "joint")

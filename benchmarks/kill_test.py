@@ -21,10 +21,10 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from tascnet.checkpoint import find_checkpoint
+from tascnet.commands.demo import demo_config
 from tascnet.config import Config
-from tascnet.demo import demo_config
-from tascnet.run_folder import RunFolder
+from tascnet.networks.checkpoint import find_checkpoint
+from tascnet.runs.folder import RunFolder
 from tascnet.training import resume, train
 
 TENSORS = ("model.safetensors", "ema.safetensors", "training.safetensors")

@@ -26,11 +26,11 @@ from torch.utils.data import DataLoader
 from tascnet.build import build_augmentation, build_dataset, build_stream
 from tascnet.config import Config, DataConfig
 from tascnet.data.batch import collate, make_target
-from tascnet.data.cityscapes_labels import CITYSCAPES, INSTANCE_BASE
 from tascnet.data.copy_paste import paste_things
+from tascnet.data.formats.cityscapes_labels import CITYSCAPES, INSTANCE_BASE
 from tascnet.data.sample import Sample
 from tascnet.data.stream import PanopticDataset
-from tascnet.data.streets import STREETS, Streets
+from tascnet.data.streets.dataset import STREETS, Streets
 from tascnet.settings import from_dict
 from tascnet.structures import Category, LabelSpace, PanopticSegmentation, Segment, Size
 

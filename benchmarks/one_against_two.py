@@ -31,21 +31,22 @@ from rich.table import Table
 from torch import nn
 
 from tascnet.build import build_dataset, build_model, build_optimizer
-from tascnet.checkpoint import find_checkpoints, remove_leftovers
+from tascnet.commands.demo import FIRST_UNSEEN_SCENE, demo_config
 from tascnet.config import Config, DatasetConfig
+from tascnet.console import progress_bar, say
 from tascnet.data.batch import Batch, collate
 from tascnet.data.stream import PanopticDataset
-from tascnet.demo import FIRST_UNSEEN_SCENE, demo_config
 from tascnet.device import choose_device
-from tascnet.display import progress_bar, say
 from tascnet.errors import InputError, Interrupted
-from tascnet.evaluation import evaluate
+from tascnet.evaluation.evaluate import evaluate
 from tascnet.files import check_writable, write_json
+from tascnet.inference.predictor import Predictor
 from tascnet.model.cost import Cost, cost_by_part, cost_of_two_networks
 from tascnet.model.tascnet import TASCNet
-from tascnet.network_files import load_weights, read_tensors
-from tascnet.predictor import Predictor
-from tascnet.run_folder import RunFolder
+from tascnet.networks.checkpoint import find_checkpoints, remove_leftovers
+from tascnet.networks.files import load_weights, read_tensors
+from tascnet.networks.foreign.imagenet import load_imagenet_weights
+from tascnet.runs.folder import RunFolder
 from tascnet.settings import check, first_difference, told_settings
 from tascnet.structures import Size
 from tascnet.training import total_loss
@@ -53,7 +54,6 @@ from tascnet.training.batches import Shares
 from tascnet.training.loop import Training
 from tascnet.training.state import read_state
 from tascnet.training.team import Place, Team
-from tascnet.weights.imagenet import load_imagenet_weights
 
 WHOLE, SEMANTIC, INSTANCE, PAIR = "TASCNet", "semantic network", "instance network", "pair"
 FIGURES = ("pq", "pq_things", "pq_stuff", "miou", "ap")

@@ -25,13 +25,13 @@ from rich.console import Console
 from torch import Tensor
 
 from tascnet.build import build_dataset
-from tascnet.data.streets import Streets
-from tascnet.demo import demo_config
-from tascnet.evaluation import evaluate
+from tascnet.commands.demo import demo_config
+from tascnet.data.streets.dataset import Streets
+from tascnet.evaluation.evaluate import evaluate
+from tascnet.inference.predictor import Predictor
 from tascnet.model.tascnet import Outputs
-from tascnet.opening import open_network
-from tascnet.planes import Plane
-from tascnet.predictor import Predictor
+from tascnet.networks.opening import open_network
+from tascnet.planes.plane import Plane
 from tascnet.settings import check
 from tascnet.structures import Size
 from tascnet.training import train

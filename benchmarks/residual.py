@@ -16,8 +16,8 @@ from PIL import Image
 from tascnet import visualize
 from tascnet.build import build_dataset
 from tascnet.files import atomic_path
-from tascnet.opening import open_network
-from tascnet.predictor import Predictor
+from tascnet.inference.predictor import Predictor
+from tascnet.networks.opening import open_network
 from tascnet.structures import Size
 
 CELL = Size(240, 480)

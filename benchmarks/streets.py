@@ -9,7 +9,7 @@ from collections import Counter
 
 import torch
 
-from tascnet.data.streets import STREETS, Streets
+from tascnet.data.streets.dataset import STREETS, Streets
 from tascnet.structures import Size
 
 BUCKETS = ((32 * 32, "small (under 32 x 32)"), (96 * 96, "medium (to 96 x 96)"), (float("inf"), "large"))

@@ -23,17 +23,17 @@ from jsonargparse import ArgumentParser
 from rich.console import Console
 
 from tascnet.build import build_dataset
-from tascnet.checkpoint import check_label_space
 from tascnet.config import DatasetConfig
+from tascnet.console import progress_bar
 from tascnet.data.stream import PanopticDataset
 from tascnet.device import choose_device
-from tascnet.display import progress_bar
 from tascnet.files import atomic_path
+from tascnet.inference.predictor import Predictor
 from tascnet.metrics import PanopticQuality
-from tascnet.opening import open_network
-from tascnet.predictor import Predictor
+from tascnet.networks.checkpoint import check_label_space
+from tascnet.networks.opening import open_network
 from tascnet.settings import check_dataset
-from tascnet.triage import MEASURES, measure_doubt
+from tascnet.triage.ranking import MEASURES, measure_doubt
 
 RIVALS = ("detection", "entropy")
 RESAMPLES = 2000

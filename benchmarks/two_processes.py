@@ -15,9 +15,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tascnet.checkpoint import find_checkpoint
+from tascnet.commands.demo import demo_config
 from tascnet.config import Config
-from tascnet.demo import demo_config
+from tascnet.networks.checkpoint import find_checkpoint
 from tascnet.training import train
 
 

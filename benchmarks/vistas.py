@@ -17,8 +17,8 @@ import torch
 from measure import Call, measure
 from PIL import Image
 
+from tascnet.data.formats.vistas import Form, Vistas
 from tascnet.data.images import write_png
-from tascnet.data.vistas import Form, Vistas
 
 HEIGHT, WIDTH = 4000, 5500
 LABELS = 40

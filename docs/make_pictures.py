@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from tascnet.commands.demo import FIRST_UNSEEN_SCENE
 from tascnet.data.images import write_png
-from tascnet.data.streets import Streets
-from tascnet.demo import FIRST_UNSEEN_SCENE
-from tascnet.evaluation import draw_cases
-from tascnet.predictor import Predictor
+from tascnet.data.streets.dataset import Streets
+from tascnet.evaluation.evaluate import draw_cases
+from tascnet.inference.predictor import Predictor
 from tascnet.visualize import draw_segmentation, to_picture
 
 PICTURES = Path(__file__).parent / "pictures"

@@ -12,13 +12,13 @@ from said import Said
 from zoo_layout import detectron2_state
 
 from tascnet.build import build_model, build_optimizer
-from tascnet.checkpoint import optimizer_tensors, save_checkpoint
 from tascnet.cli import main
 from tascnet.config import Config
-from tascnet.data.cityscapes_labels import CITYSCAPES
-from tascnet.data.coco import write_coco_panoptic
+from tascnet.data.formats.cityscapes_labels import CITYSCAPES
+from tascnet.data.formats.coco import write_coco_panoptic
 from tascnet.data.images import write_png
-from tascnet.data.streets import Streets
+from tascnet.data.streets.dataset import Streets
+from tascnet.networks.checkpoint import optimizer_tensors, save_checkpoint
 from tascnet.settings import from_dict
 from tascnet.structures import Size
 from tascnet.training import train

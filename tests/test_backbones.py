@@ -8,8 +8,8 @@ import torch
 from tascnet.build import build_model, build_optimizer
 from tascnet.config import Config
 from tascnet.data.batch import collate
-from tascnet.data.streets import STREETS, Streets
-from tascnet.predictor import Predictor
+from tascnet.data.streets.dataset import STREETS, Streets
+from tascnet.inference.predictor import Predictor
 from tascnet.structures import Size
 from tascnet.training import total_loss
 

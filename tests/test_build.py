@@ -34,9 +34,9 @@ from tascnet.config import (
     StuffHeadConfig,
     ThingsHeadConfig,
 )
-from tascnet.data.streets import STREETS, Streets
+from tascnet.data.formats.vistas import Vistas
+from tascnet.data.streets.dataset import STREETS, Streets
 from tascnet.data.transforms import Augment
-from tascnet.data.vistas import Vistas
 from tascnet.errors import InputError
 from tascnet.fusion import FusionOptions, fuse_jointly, fuse_mask_guided, fuse_unguided
 from tascnet.model.backbone import Backbone

@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the field's own abbreviation
 
 from tascnet.data.batch import collate
-from tascnet.data.coco import CocoPanoptic
+from tascnet.data.formats.coco import CocoPanoptic
 from tascnet.data.merged import group_categories
 from tascnet.data.sample import Sample
-from tascnet.data.streets import STREETS, Streets
+from tascnet.data.streets.dataset import STREETS, Streets
 from tascnet.data.transforms import resize_short_side
 from tascnet.fusion import FusionOptions, fuse_mask_guided, fuse_unguided
 from tascnet.metrics import PanopticQuality

@@ -13,9 +13,10 @@ import yaml
 from PIL import Image
 from said import Said
 
-from tascnet import cli, demo, training
+from tascnet import cli, training
+from tascnet.commands import demo
 from tascnet.config import Config
-from tascnet.data.coco import CocoPanoptic
+from tascnet.data.formats.coco import CocoPanoptic
 from tascnet.settings import to_dict
 
 VERBS = ["demo", "train", "evaluate", "metrics", "predict", "triage", "info"]

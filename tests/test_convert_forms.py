@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from stand_in_detections import StandInDetections
 
 from tascnet import convert
-from tascnet.data.coco import encode_ids
+from tascnet.data.formats.coco import encode_ids
 from tascnet.errors import InputError
 from tascnet.structures import Category, LabelSpace, PanopticSegmentation, Segment
 

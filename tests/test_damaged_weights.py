@@ -12,16 +12,16 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from tascnet.build import build_meta_model, build_model
-from tascnet.checkpoint import best_checkpoint, load_checkpoint, save_checkpoint, with_average
-from tascnet.checksum import checksum_of_tensors
+from tascnet.commands.info import told_facts
 from tascnet.config import Config
 from tascnet.errors import MAX_MESSAGE, InputError, shown
-from tascnet.info import told_facts
-from tascnet.network_files import write_tensors
-from tascnet.sharing import write_shared_file, write_shared_folder
+from tascnet.networks.checkpoint import best_checkpoint, load_checkpoint, save_checkpoint, with_average
+from tascnet.networks.checksum import checksum_of_tensors
+from tascnet.networks.files import write_tensors
+from tascnet.networks.foreign.foreign import read_foreign
+from tascnet.networks.foreign.state_file import read_state
+from tascnet.networks.sharing import write_shared_file, write_shared_folder
 from tascnet.structures import Category, LabelSpace
-from tascnet.weights.foreign import read_foreign
-from tascnet.weights.state_file import read_state
 
 SPACE = LabelSpace((Category(1, "car", True), Category(2, "sky", False)))
 
@@ -166,7 +166,7 @@ class TestMemory:
         values = yaml.safe_load((checkpoint / "config.yaml").read_text())
         values["model"]["pyramid_channels"] = 500_000  # convolutions of 9 TB
         (checkpoint / "config.yaml").write_text(yaml.safe_dump(values))
-        monkeypatch.setattr("tascnet.checkpoint.build_model", lambda *_: pytest.fail("it was built"))
+        monkeypatch.setattr("tascnet.networks.checkpoint.build_model", lambda *_: pytest.fail("it was built"))
         with pytest.raises(InputError, match=r"not those of the network that its settings describe"):
             load_checkpoint(checkpoint)
 

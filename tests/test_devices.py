@@ -17,14 +17,14 @@ from tascnet import fusion
 from tascnet.build import build_model, build_optimizer
 from tascnet.config import Config
 from tascnet.data.batch import Batch, collate
-from tascnet.data.streets import STREETS, Streets
+from tascnet.data.streets.dataset import STREETS, Streets
+from tascnet.inference.predictor import Prediction, Predictor
 from tascnet.model import roi_flatten, tascnet
 from tascnet.model.tascnet import TASCNet
-from tascnet.planes import Plane
-from tascnet.predictor import Prediction, Predictor
+from tascnet.planes.plane import Plane
 from tascnet.structures import Instances, Size
 from tascnet.training import total_loss
-from tascnet.triage import measure_doubt
+from tascnet.triage.ranking import measure_doubt
 
 WAITS_PER_STEP, WAITS_PER_TRAINING_IMAGE = 4, 21
 """So often, at most, the host waits for the device in a step of the optimiser, and for each of its images besides.

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tascnet.data.coco import write_coco_panoptic
-from tascnet.data.streets import Streets
+from tascnet.data.formats.coco import write_coco_panoptic
+from tascnet.data.streets.dataset import Streets
 from tascnet.structures import Size
 
 PAGE = (Path(__file__).parents[1] / "docs" / "metrics.md").read_text(encoding="utf-8")

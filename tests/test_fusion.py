@@ -12,7 +12,7 @@ from torchvision.ops import roi_align
 
 from tascnet import fusion
 from tascnet.data.batch import make_target
-from tascnet.data.coco import CocoPanoptic
+from tascnet.data.formats.coco import CocoPanoptic
 from tascnet.data.merged import group_categories
 from tascnet.errors import InputError
 from tascnet.fusion import Dropped, FusionOptions, rescored, semantic_from_stuff

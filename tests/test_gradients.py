@@ -9,7 +9,7 @@ import torch
 from tascnet.build import build_model, build_optimizer
 from tascnet.config import Config
 from tascnet.data.batch import Batch, collate
-from tascnet.data.streets import Streets
+from tascnet.data.streets.dataset import Streets
 from tascnet.structures import IGNORE, Size, Target
 from tascnet.training import total_loss
 

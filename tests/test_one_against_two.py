@@ -12,10 +12,10 @@ from torch import Tensor
 from tascnet.build import build_fusion, build_model
 from tascnet.config import Config
 from tascnet.data.batch import collate
-from tascnet.data.streets import STREETS, Streets
+from tascnet.data.streets.dataset import STREETS, Streets
+from tascnet.inference.predictor import Predictor
 from tascnet.model.cost import cost_by_part, cost_of_two_networks
 from tascnet.model.tascnet import TASCNet
-from tascnet.predictor import Predictor
 from tascnet.structures import Size
 from tascnet.training import total_loss
 

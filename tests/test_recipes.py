@@ -13,9 +13,9 @@ from PIL import Image
 from rich.console import Console
 from vistas_layout import BIRD, CAR, EGO, ROAD, SKY, Picture, write_vistas
 
-from tascnet.data.coco import write_coco_panoptic
-from tascnet.data.streets import Streets
-from tascnet.reports.report import Report
+from tascnet.data.formats.coco import write_coco_panoptic
+from tascnet.data.streets.dataset import Streets
+from tascnet.evaluation.report import Report
 from tascnet.settings import from_dict, to_dict
 from tascnet.structures import Size
 from tascnet.training import train

@@ -22,16 +22,16 @@ from rich.console import Console
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tascnet import network_files
-from tascnet.checkpoint import load_checkpoint
 from tascnet.config import Config, DatasetConfig
-from tascnet.data.coco import write_coco_panoptic
-from tascnet.data.streets import Streets
+from tascnet.data.formats.coco import write_coco_panoptic
+from tascnet.data.streets.dataset import Streets
 from tascnet.errors import InputError, Interrupted
-from tascnet.evaluation import evaluate_checkpoint
-from tascnet.origin import Origin
-from tascnet.reports.report import Report
-from tascnet.run_tools.state import RunState, State, read_state
+from tascnet.evaluation.evaluate import evaluate_checkpoint
+from tascnet.evaluation.report import Report
+from tascnet.networks import files as network_files
+from tascnet.networks.checkpoint import load_checkpoint
+from tascnet.networks.origin import Origin
+from tascnet.runs.state import RunState, State, read_state
 from tascnet.structures import PanopticSegmentation, Size
 from tascnet.training import Progress, loop, resume, total_loss, train
 from tascnet.training import run as module

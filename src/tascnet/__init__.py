@@ -7,12 +7,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tascnet.data.coco import CocoPanoptic
-    from tascnet.data.streets import Streets
+    from tascnet.data.formats.coco import CocoPanoptic
+    from tascnet.data.streets.dataset import Streets
     from tascnet.errors import InputError
+    from tascnet.inference.predictor import Predictor
     from tascnet.metrics import PanopticQuality
-    from tascnet.predictor import Predictor
-    from tascnet.pretrained import TASCNet
+    from tascnet.networks.pretrained import TASCNet
     from tascnet.structures import Category, LabelSpace, PanopticSegmentation, Segment
     from tascnet.visualize import draw_segmentation
 
@@ -34,15 +34,15 @@ __all__ = [
 
 _MODULE_OF = {
     "Category": "tascnet.structures",
-    "CocoPanoptic": "tascnet.data.coco",
+    "CocoPanoptic": "tascnet.data.formats.coco",
     "InputError": "tascnet.errors",
     "LabelSpace": "tascnet.structures",
     "PanopticQuality": "tascnet.metrics",
     "PanopticSegmentation": "tascnet.structures",
-    "Predictor": "tascnet.predictor",
+    "Predictor": "tascnet.inference.predictor",
     "Segment": "tascnet.structures",
-    "Streets": "tascnet.data.streets",
-    "TASCNet": "tascnet.pretrained",
+    "Streets": "tascnet.data.streets.dataset",
+    "TASCNet": "tascnet.networks.pretrained",
     "draw_segmentation": "tascnet.visualize",
 }
 

@@ -19,19 +19,19 @@ from tascnet.config import (
     StuffHeadConfig,
     ThingsHeadConfig,
 )
-from tascnet.data.cityscapes import Cityscapes
-from tascnet.data.coco import CocoPanoptic
-from tascnet.data.coco_instances import CocoInstances
+from tascnet.console import progress_bar
+from tascnet.data.formats.cityscapes import Cityscapes
+from tascnet.data.formats.coco import CocoPanoptic
+from tascnet.data.formats.coco_instances import CocoInstances
+from tascnet.data.formats.png_pairs import PngPairs
+from tascnet.data.formats.vistas import Vistas
 from tascnet.data.images import Exif
 from tascnet.data.merged import MergedCategories, group_categories
-from tascnet.data.png_pairs import PngPairs
 from tascnet.data.rare import categories_of_images, repeat_factors
 from tascnet.data.stream import PanopticDataset, TrainingStream
-from tascnet.data.streets import Streets
+from tascnet.data.streets.dataset import Streets
 from tascnet.data.subset import FirstImages
 from tascnet.data.transforms import Augment
-from tascnet.data.vistas import Vistas
-from tascnet.display import progress_bar
 from tascnet.errors import InputError, shorten
 from tascnet.files import at_home
 from tascnet.fusion import Fused, FusionOptions, fuse_jointly, fuse_mask_guided, fuse_unguided, rescored
@@ -42,7 +42,7 @@ from tascnet.model.stuff_head import LABEL_OFFSET, StuffHead, SummedStuffHead
 from tascnet.model.tasc_loss import TascForm
 from tascnet.model.tascnet import TASCNet
 from tascnet.model.things_head import RoISettings, ThingsHead
-from tascnet.planes import Plane
+from tascnet.planes.plane import Plane
 from tascnet.structures import Instances, LabelSpace, Size
 
 Fusion = Callable[[Plane | Tensor, Instances, Size], Fused]

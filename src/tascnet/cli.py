@@ -18,11 +18,10 @@ import yaml
 from jsonargparse import ActionConfigFile, Namespace, get_loader, set_loader
 
 from tascnet import __version__
+from tascnet.commands.last_resort import Output, complain, report, watch_threads
 from tascnet.config import Accelerator, Config, DatasetConfig, FusionConfig, InputConfig, OnBadSample
-from tascnet.errors import InputError, Interrupted, escape_controls, shorten
+from tascnet.errors import InputError, Interrupted, escape_controls, is_forbidden, sentence_of, shorten
 from tascnet.files import at_home, require_regular
-from tascnet.last_resort import Output, complain, report, watch_threads
-from tascnet.machine import is_forbidden, sentence_of
 from tascnet.place import Place
 from tascnet.settings import NETWORK, Use, check_file, from_dict
 
@@ -545,15 +544,15 @@ def _add_source(parser: ArgumentParser, skip: Set[str] = frozenset()) -> None:
 
 
 def _demo(options: Namespace, command: str) -> None:
-    from tascnet.demo import run_demo  # noqa: PLC0415 - imports torch
+    from tascnet.commands.demo import run_demo  # noqa: PLC0415 - imports torch
 
     run_demo(options.output, options.minutes, options.steps, command, _console())
 
 
 def _train(options: Namespace, command: str) -> None:
-    from tascnet.display import say  # noqa: PLC0415 - imports rich
-    from tascnet.reports.writing import print_report  # noqa: PLC0415 - imports torch
-    from tascnet.run_folder import new_run_path  # noqa: PLC0415
+    from tascnet.console import say  # noqa: PLC0415 - imports rich
+    from tascnet.evaluation.writing import print_report  # noqa: PLC0415 - imports torch
+    from tascnet.runs.folder import new_run_path  # noqa: PLC0415
     from tascnet.training import resume, train  # noqa: PLC0415
 
     console = _console()
@@ -569,22 +568,22 @@ def _train(options: Namespace, command: str) -> None:
 
 
 def _runs(options: Namespace, command: str) -> None:
-    from tascnet.run_tools.listing import print_runs  # noqa: PLC0415 - imports rich
+    from tascnet.runs.listing import print_runs  # noqa: PLC0415 - imports rich
 
     print_runs(options.folder, options.sort, options.json, _console())
 
 
 def _plot(options: Namespace, command: str) -> None:
-    from tascnet.run_tools.curves import plot_runs  # noqa: PLC0415 - imports rich
+    from tascnet.runs.curves import plot_runs  # noqa: PLC0415 - imports rich
 
     metrics = [name.strip() for name in options.metrics.split(",") if name.strip()]
     plot_runs(options.folders, metrics, options.output, _console())
 
 
 def _evaluate(options: Namespace, command: str) -> int:
-    from tascnet.display import say  # noqa: PLC0415 - imports rich
-    from tascnet.evaluation import evaluate_checkpoint  # noqa: PLC0415 - imports torch
-    from tascnet.reports.writing import print_report  # noqa: PLC0415
+    from tascnet.console import say  # noqa: PLC0415 - imports rich
+    from tascnet.evaluation.evaluate import evaluate_checkpoint  # noqa: PLC0415 - imports torch
+    from tascnet.evaluation.writing import print_report  # noqa: PLC0415
 
     console = _console()
     data, fusion = _given(options.data), _given(options.fusion)
@@ -605,10 +604,10 @@ def _evaluate(options: Namespace, command: str) -> int:
 
 
 def _metrics(options: Namespace, command: str) -> int:
-    from tascnet.display import say  # noqa: PLC0415 - imports rich
+    from tascnet.console import say  # noqa: PLC0415 - imports rich
+    from tascnet.evaluation.panoptic_files import compare_files  # noqa: PLC0415 - imports torch
+    from tascnet.evaluation.writing import print_report, write_report  # noqa: PLC0415
     from tascnet.files import check_writable  # noqa: PLC0415
-    from tascnet.reports.panoptic_files import compare_files  # noqa: PLC0415 - imports torch
-    from tascnet.reports.writing import print_report, write_report  # noqa: PLC0415
 
     console = _console()
     if options.output is not None:
@@ -629,8 +628,8 @@ def _metrics(options: Namespace, command: str) -> int:
 
 
 def _predict(options: Namespace, command: str) -> int:
-    from tascnet.bad_samples import LeftOut  # noqa: PLC0415
-    from tascnet.prediction import network_and_photos, predict_files  # noqa: PLC0415 - imports torch
+    from tascnet.commands.predict import network_and_photos, predict_files  # noqa: PLC0415 - imports torch
+    from tascnet.data.bad_samples import LeftOut  # noqa: PLC0415
 
     console, left_out = _console(), LeftOut(options.on_bad_sample)
     network, photos = network_and_photos(options.inputs, options.weights, console)
@@ -651,9 +650,9 @@ def _predict(options: Namespace, command: str) -> int:
 
 
 def _triage(options: Namespace, command: str) -> int:
-    from tascnet.bad_samples import LeftOut  # noqa: PLC0415
-    from tascnet.prediction import network_and_photos  # noqa: PLC0415 - imports torch
-    from tascnet.triage import triage_files  # noqa: PLC0415
+    from tascnet.commands.predict import network_and_photos  # noqa: PLC0415 - imports torch
+    from tascnet.data.bad_samples import LeftOut  # noqa: PLC0415
+    from tascnet.triage.ranking import triage_files  # noqa: PLC0415
 
     console, left_out = _console(), LeftOut(options.on_bad_sample)
     network, photos = network_and_photos(options.inputs, options.weights, console)
@@ -672,7 +671,7 @@ def _triage(options: Namespace, command: str) -> int:
 
 
 def _share(options: Namespace, command: str) -> None:
-    from tascnet.sharing import share  # noqa: PLC0415 - imports torch
+    from tascnet.networks.sharing import share  # noqa: PLC0415 - imports torch
 
     sharing = options.precision, options.licence, options.push
     share(options.checkpoint, options.output, *sharing, _console(), options.use)
@@ -682,11 +681,11 @@ def _info(options: Namespace, command: str) -> None:
     if options.environment == (options.path is not None):
         raise InputError("info takes either a network or config file, or --environment. Give one of them.")
     if options.environment:
-        from tascnet.environment import environment  # noqa: PLC0415 - imports torch
+        from tascnet.commands.environment import environment  # noqa: PLC0415 - imports torch
 
         print("\n".join(f"{name}: {text}" for name, text in environment().items()))
         return
-    from tascnet.info import print_info  # noqa: PLC0415 - imports torch
+    from tascnet.commands.info import print_info  # noqa: PLC0415 - imports torch
 
     print_info(options.path, options.height, options.width, options.stuff, options.things, _console(), options.use)
 
@@ -702,7 +701,7 @@ def _data(options: Namespace, command: str) -> int | None:
     known = {field.name for field in fields(DatasetConfig)} - {"format", "root"}
     settings = DatasetConfig(**{name: value for name, value in vars(chosen).items() if name in known})
     source = chosen.path, chosen.format, chosen.images
-    from tascnet.bad_samples import LeftOut  # noqa: PLC0415
+    from tascnet.data.bad_samples import LeftOut  # noqa: PLC0415
 
     console, left_out = _console(), LeftOut(chosen.on_bad_sample)
     if options.action == "check":
@@ -724,7 +723,7 @@ def _data(options: Namespace, command: str) -> int | None:
 def _weights(options: Namespace, command: str) -> None:
     from rich.console import Console  # noqa: PLC0415
 
-    from tascnet.weights.catalog import get, print_known  # noqa: PLC0415 - imports rich
+    from tascnet.networks.foreign.catalog import get, print_known  # noqa: PLC0415 - imports rich
 
     if options.action == "list":
         print_known(_console())
@@ -745,7 +744,7 @@ def _config(options: Namespace) -> Config:
 
 def _named(errors: Sequence[InputError], console: "Console") -> int:
     """Name the samples that were left out; the exit code that goes with them."""
-    from tascnet.display import say  # noqa: PLC0415 - imports rich
+    from tascnet.console import say  # noqa: PLC0415 - imports rich
 
     if not errors:
         return 0

@@ -14,8 +14,7 @@ from typing import Any, Literal, NoReturn
 
 import yaml
 
-from tascnet.errors import InputError, shown
-from tascnet.machine import is_disk_full
+from tascnet.errors import InputError, is_disk_full, shown
 
 _MARKS = {  # byte order mark -> encoding; that of UTF-32 begins like that of UTF-16
     codecs.BOM_UTF8: "utf-8-sig",

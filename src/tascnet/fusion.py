@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from tascnet.errors import InputError
-from tascnet.paste import PastedMask, paste_mask, paste_probabilities
-from tascnet.planes import Plane, as_plane, interpolated, interpolated_argmax
+from tascnet.planes.paste import PastedMask, paste_mask, paste_probabilities
+from tascnet.planes.plane import Plane, as_plane, interpolated, interpolated_argmax
 from tascnet.precision import full_precision
 from tascnet.structures import IGNORE, VOID, Instances, LabelSpace, PanopticSegmentation, Segment, Size
 

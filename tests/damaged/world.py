@@ -13,10 +13,10 @@ from PIL import Image
 from vistas_layout import CAR, ROAD, SKY, Picture, write_vistas
 from zoo_layout import detectron2_state
 
-from tascnet.data.coco import write_coco_panoptic
+from tascnet.data.formats.coco import write_coco_panoptic
 from tascnet.data.images import write_png
 from tascnet.data.sample import Sample
-from tascnet.data.streets import Streets
+from tascnet.data.streets.dataset import Streets
 from tascnet.structures import LabelSpace, Size
 
 SIZE = Size(64, 128)

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 from torchvision.ops import masks_to_boxes
 
 from tascnet.data.batch import Batch, collate, make_target, pad_to_stride, tight_boxes
-from tascnet.data.coco import CocoPanoptic
+from tascnet.data.formats.coco import CocoPanoptic
 from tascnet.data.sample import Sample
 from tascnet.errors import InputError
 from tascnet.structures import Category, LabelSpace, PanopticSegmentation, Segment, Size

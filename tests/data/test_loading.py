@@ -8,11 +8,11 @@ import pytest
 import torch
 from PIL import Image
 
-from tascnet.data.coco import CocoPanoptic, write_coco_panoptic
+from tascnet.data.formats.coco import CocoPanoptic, write_coco_panoptic
 from tascnet.data.images import read_image
 from tascnet.data.loading import load_sample, loading_size
 from tascnet.data.sample import Sample
-from tascnet.data.streets import Streets
+from tascnet.data.streets.dataset import Streets
 from tascnet.data.transforms import resize_short_side
 from tascnet.errors import InputError
 from tascnet.structures import PanopticSegmentation, Segment, Size

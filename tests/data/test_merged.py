@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from tascnet.data.coco import CocoPanoptic
+from tascnet.data.formats.coco import CocoPanoptic
 from tascnet.data.merged import MergedCategories, group_categories, merge_supercategories, read_groups
 from tascnet.data.sample import Sample
-from tascnet.data.streets import STREETS, Streets
+from tascnet.data.streets.dataset import STREETS, Streets
 from tascnet.errors import InputError
 from tascnet.structures import Category, LabelSpace, PanopticSegmentation, Segment, Size
 

@@ -11,13 +11,13 @@ from vistas_layout import BIRD, CAR, EGO, ROAD, SKY, Picture, write_vistas
 
 from tascnet.build import build_dataset
 from tascnet.config import DatasetConfig
-from tascnet.data.cityscapes import Cityscapes
-from tascnet.data.cityscapes_labels import CITYSCAPES
-from tascnet.data.coco import write_coco_panoptic
+from tascnet.data.formats.cityscapes import Cityscapes
+from tascnet.data.formats.cityscapes_labels import CITYSCAPES
+from tascnet.data.formats.coco import write_coco_panoptic
+from tascnet.data.formats.vistas import Vistas
 from tascnet.data.rare import categories_of_images, listed_categories, repeat_factors
 from tascnet.data.stream import PanopticDataset
-from tascnet.data.streets import Streets
-from tascnet.data.vistas import Vistas
+from tascnet.data.streets.dataset import Streets
 from tascnet.structures import Size
 
 

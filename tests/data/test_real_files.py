@@ -14,10 +14,10 @@ from rich.console import Console
 from tascnet import convert
 from tascnet.build import build_dataset
 from tascnet.config import DatasetConfig
-from tascnet.data.cityscapes import Cityscapes
-from tascnet.data.cityscapes_labels import CITYSCAPES
+from tascnet.data.formats.cityscapes import Cityscapes
+from tascnet.data.formats.cityscapes_labels import CITYSCAPES
+from tascnet.data.formats.label_png import read_numbers
 from tascnet.data.images import open_annotation, read_image
-from tascnet.data.number_png import read_numbers
 from tascnet.data.problems import Kind
 from tascnet.data_tools.check import check_source
 from tascnet.data_tools.convert import convert_data

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tascnet.data.streets import Streets
+from tascnet.data.streets.dataset import Streets
 from tascnet.data.subset import FirstImages
 from tascnet.errors import InputError
 from tascnet.structures import Size

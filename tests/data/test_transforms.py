@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from tascnet.data.batch import collate
-from tascnet.data.coco import CocoPanoptic
+from tascnet.data.formats.coco import CocoPanoptic
 from tascnet.data.sample import Sample
 from tascnet.data.transforms import Augment, resize_photo, resize_short_side
 from tascnet.structures import Category, LabelSpace, PanopticSegmentation, Segment, Size

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from tascnet.data.coco import write_coco_panoptic
+from tascnet.data.formats.coco import write_coco_panoptic
 from tascnet.structures import Category, LabelSpace, PanopticSegmentation, Segment
 
 SPACE = LabelSpace(

@@ -11,7 +11,7 @@ from said import Said
 from vistas_layout import CAR, ROAD, SKY, UNLABELED, Picture, write_vistas
 
 from tascnet.config import DatasetConfig
-from tascnet.data.coco import CocoPanoptic
+from tascnet.data.formats.coco import CocoPanoptic
 from tascnet.data_tools.sources import find_sources
 
 

@@ -14,8 +14,8 @@ from said import Said
 from small_sets import CATEGORIES, save_numbers, write_coco, write_pairs
 
 from tascnet.config import DatasetConfig
-from tascnet.data.coco import CocoPanoptic
-from tascnet.data.streets import Streets
+from tascnet.data.formats.coco import CocoPanoptic
+from tascnet.data.streets.dataset import Streets
 from tascnet.data_tools import sources
 from tascnet.data_tools.convert import convert_data
 from tascnet.data_tools.sources import find_sources

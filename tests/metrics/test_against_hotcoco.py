@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tascnet.data.coco import encode_ids
+from tascnet.data.formats.coco import encode_ids
 from tascnet.data.images import write_png
 from tascnet.metrics import PanopticQuality, PanopticQualityResult, match_segments
 from tascnet.structures import VOID, LabelSpace, PanopticSegmentation, Segment

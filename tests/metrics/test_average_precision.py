@@ -11,7 +11,7 @@ from faster_coco_eval.core import mask as rle
 
 from tascnet.errors import InputError
 from tascnet.metrics import AveragePrecision, AveragePrecisionResult
-from tascnet.paste import paste_mask
+from tascnet.planes.paste import paste_mask
 from tascnet.structures import Category, Instances, LabelSpace, PanopticSegmentation, Segment
 
 SKY, ROAD, CAR, PERSON = 7, 3, 0, 11

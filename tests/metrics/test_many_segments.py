@@ -19,6 +19,8 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from tascnet.errors import InputError
+from tascnet.evaluation.report import Report
+from tascnet.evaluation.writing import print_report, quality_rows
 from tascnet.metrics import (
     AveragePrecision,
     BoundaryMatcher,
@@ -31,8 +33,6 @@ from tascnet.metrics import (
 )
 from tascnet.metrics.boundary import band_width
 from tascnet.metrics.counting import FEW_KEYS, sum_by_index, tally
-from tascnet.reports.report import Report
-from tascnet.reports.writing import print_report, quality_rows
 from tascnet.structures import (
     IGNORE,
     MAX_SEGMENT_ID,
@@ -363,7 +363,7 @@ def test_average_precision_without_the_categories_that_are_not_annotated_is_the_
 
 
 def test_only_so_many_rows_are_printed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("tascnet.reports.writing.MAX_ROWS", 50)
+    monkeypatch.setattr("tascnet.evaluation.writing.MAX_ROWS", 50)
     space = many(150)
     board = tiles(13, 1, [category.id for category in space.categories])
     metrics = SegmentationMetrics(space)

@@ -15,7 +15,7 @@ from tascnet.model.stuff_head import StuffHead, SummedStuffHead, stuff_loss
 from tascnet.model.tasc_loss import TascForm, doubt, tasc_loss, things_probability
 from tascnet.model.tascnet import Outputs
 from tascnet.model.things_head import RoISettings, ThingsHead, mask_targets, roi_level
-from tascnet.paste import interpolation_weights, paste_mask, paste_probabilities
+from tascnet.planes.paste import interpolation_weights, paste_mask, paste_probabilities
 from tascnet.precision import full_precision
 from tascnet.structures import IGNORE, Instances, Size, Target
 

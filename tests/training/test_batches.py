@@ -10,7 +10,7 @@ import torch
 
 from tascnet.data.batch import Batch, collate
 from tascnet.data.sample import Sample
-from tascnet.data.streets import STREETS, Streets
+from tascnet.data.streets.dataset import STREETS, Streets
 from tascnet.errors import InputError
 from tascnet.structures import Size
 from tascnet.training import batches

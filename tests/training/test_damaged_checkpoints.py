@@ -11,9 +11,9 @@ import pytest
 import yaml
 from rich.console import Console
 
-from tascnet.checkpoint import load_checkpoint, save_checkpoint
 from tascnet.errors import InputError
 from tascnet.files import UNFINISHED
+from tascnet.networks.checkpoint import load_checkpoint, save_checkpoint
 from tascnet.training import resume
 from tascnet.training.run import _newest_usable
 

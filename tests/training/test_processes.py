@@ -23,8 +23,8 @@ from torch import distributed
 
 from tascnet.config import Config
 from tascnet.errors import InputError, Interrupted
-from tascnet.evaluation import evaluate_checkpoint
-from tascnet.reports.report import Report
+from tascnet.evaluation.evaluate import evaluate_checkpoint
+from tascnet.evaluation.report import Report
 from tascnet.settings import to_dict
 from tascnet.training import resume, train
 from tascnet.training.processes import start

@@ -7,7 +7,7 @@ import numpy as np
 from torch import Tensor
 
 from tascnet.convert.checks import integers, require_keys, segment_of, validated
-from tascnet.data.coco import decode_ids, segments_info
+from tascnet.data.formats.coco import decode_ids, segments_info
 from tascnet.structures import LabelSpace, PanopticSegmentation
 
 

@@ -13,9 +13,8 @@ from torch import Tensor
 
 from tascnet.data.png_rows import holds_all_rows
 from tascnet.data.problems import DataError, Kind
-from tascnet.errors import InputError
+from tascnet.errors import InputError, MemoryShortError, is_no_memory
 from tascnet.files import atomic_path, require_regular
-from tascnet.machine import MemoryShortError, is_no_memory
 from tascnet.structures import Size
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tascnet.data.cityscapes_labels import CITYSCAPES, INSTANCE_BASE
+from tascnet.data.formats.cityscapes_labels import CITYSCAPES, INSTANCE_BASE
 from tascnet.errors import InputError
 from tascnet.files import read_text
 from tascnet.structures import Category, LabelSpace, distinct_color

@@ -9,10 +9,10 @@ from rich.console import Console
 
 from tascnet.build import build_dataset, build_stream
 from tascnet.config import Config
+from tascnet.console import progress_bar, say
 from tascnet.data.images import write_png
 from tascnet.data.sample import Sample
 from tascnet.data.transforms import resize_short_side
-from tascnet.display import progress_bar, say
 from tascnet.errors import InputError
 from tascnet.files import read_yaml
 from tascnet.settings import check_file, from_dict

@@ -9,15 +9,15 @@ from rich.console import Console
 from rich.table import Table
 
 from tascnet.config import DatasetConfig, OnBadSample
-from tascnet.data.cityscapes import Cityscapes
-from tascnet.data.coco import CocoPanoptic
+from tascnet.console import progress_bar, say
+from tascnet.data.formats.cityscapes import Cityscapes
+from tascnet.data.formats.coco import CocoPanoptic
+from tascnet.data.formats.vistas import Vistas
 from tascnet.data.images import write_png
 from tascnet.data.problems import DataError, Kind
-from tascnet.data.vistas import Vistas
 from tascnet.data_tools.sheet import Sheet
 from tascnet.data_tools.sources import Source, find_sources, stray_files
 from tascnet.data_tools.walk import Finding, Findings, Looked, walk
-from tascnet.display import progress_bar, say
 from tascnet.errors import InputError
 from tascnet.files import check_writable, write_json
 from tascnet.structures import LabelSpace

@@ -11,14 +11,14 @@ from typing import Literal
 import torch
 from rich.console import Console
 
-from tascnet.bad_samples import LeftOut
 from tascnet.config import DatasetConfig
-from tascnet.data.coco import write_coco_panoptic
+from tascnet.console import Bar, progress_bar, say
+from tascnet.data.bad_samples import LeftOut
+from tascnet.data.formats.coco import write_coco_panoptic
 from tascnet.data.images import Exif, has_turn, read_image, write_png
 from tascnet.data.sample import Sample
 from tascnet.data.stream import PanopticDataset
 from tascnet.data_tools.sources import Source, find_sources
-from tascnet.display import Bar, progress_bar, say
 from tascnet.errors import InputError
 from tascnet.files import atomic_path, check_inside, check_writable, make_folder, valid_text
 

@@ -9,15 +9,15 @@ from typing import Any
 
 from tascnet.build import build_dataset, narrow, with_exif
 from tascnet.config import DatasetConfig
-from tascnet.data import cityscapes, vistas
-from tascnet.data.categories_file import FILE_NAME
-from tascnet.data.cityscapes import Cityscapes
-from tascnet.data.coco import CocoPanoptic
-from tascnet.data.coco_instances import CocoInstances
-from tascnet.data.png_pairs import CATEGORIES, IMAGES, PngPairs
+from tascnet.data.formats import cityscapes, vistas
+from tascnet.data.formats.categories_file import FILE_NAME
+from tascnet.data.formats.cityscapes import Cityscapes
+from tascnet.data.formats.coco import CocoPanoptic
+from tascnet.data.formats.coco_instances import CocoInstances
+from tascnet.data.formats.png_pairs import CATEGORIES, IMAGES, PngPairs
+from tascnet.data.formats.vistas import Vistas
 from tascnet.data.problems import DataError, Kind, OnProblem
 from tascnet.data.stream import PanopticDataset
-from tascnet.data.vistas import Vistas
 from tascnet.errors import InputError
 from tascnet.files import archive_kind, at_home, read_json, require_regular
 

@@ -9,11 +9,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from tascnet.bad_samples import LeftOut
 from tascnet.config import DatasetConfig
+from tascnet.console import MAX_ROWS, Bar, cell, progress_bar, say
+from tascnet.data.bad_samples import LeftOut
 from tascnet.data.stream import PanopticDataset
 from tascnet.data_tools.sources import find_sources
-from tascnet.display import MAX_ROWS, Bar, cell, progress_bar, say
 from tascnet.errors import InputError
 from tascnet.files import check_writable, write_json
 from tascnet.structures import LabelSpace, PanopticSegmentation

@@ -8,14 +8,14 @@ from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 import numpy as np
 from torch import Tensor
 
-from tascnet.data.cityscapes import Cityscapes
-from tascnet.data.coco import CocoPanoptic, join_stuff, read_id_map, wrong_area
-from tascnet.data.coco_instances import CocoInstances
-from tascnet.data.coco_json import AREA_NOT_GIVEN
+from tascnet.data.formats.cityscapes import Cityscapes
+from tascnet.data.formats.coco import CocoPanoptic, join_stuff, read_id_map, wrong_area
+from tascnet.data.formats.coco_instances import CocoInstances
+from tascnet.data.formats.coco_json import AREA_NOT_GIVEN
+from tascnet.data.formats.vistas import Vistas
 from tascnet.data.images import Exif, has_doubtful_turn, read_image, read_photo
 from tascnet.data.problems import WARNINGS, DataError, Kind, first_few
 from tascnet.data.stream import PanopticDataset
-from tascnet.data.vistas import Vistas
 from tascnet.errors import InputError
 from tascnet.structures import VOID, PanopticSegmentation, Segment, Size, run_starts
 

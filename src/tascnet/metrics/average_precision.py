@@ -8,7 +8,7 @@ from faster_coco_eval import COCO, COCOeval_faster
 from faster_coco_eval.core import mask as rle
 
 from tascnet.metrics.image_names import refuse_repeated
-from tascnet.paste import paste_instances
+from tascnet.planes.paste import paste_instances
 from tascnet.structures import Instances, LabelSpace, PanopticSegmentation, Size, run_starts
 
 _AT_50, _AT_75 = 0, 5  # positions among the IoU thresholds 0.50, 0.55, ..., 0.95

@@ -8,7 +8,7 @@ from torch import Tensor
 from tascnet.errors import InputError
 from tascnet.metrics.counting import tally
 from tascnet.metrics.image_names import refuse_repeated
-from tascnet.paste import PastedMask, paste_instances
+from tascnet.planes.paste import PastedMask, paste_instances
 from tascnet.structures import Instances, LabelSpace, PanopticSegmentation, Segment
 
 MIN_OBJECT_AREA = 100

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from tascnet.paste import covered_pixels, interpolation_weights
+from tascnet.planes.paste import covered_pixels, interpolation_weights
 from tascnet.precision import full_precision
 from tascnet.structures import Size
 

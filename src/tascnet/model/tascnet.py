@@ -14,7 +14,7 @@ from tascnet.model.roi_flatten import roi_flatten
 from tascnet.model.stuff_head import StuffHead, SummedStuffHead, semantic_labels, stuff_loss
 from tascnet.model.tasc_loss import TascForm, tasc_loss, things_probability
 from tascnet.model.things_head import PositiveRoIs, ThingsHead
-from tascnet.planes import Plane, interpolated
+from tascnet.planes.plane import Plane, interpolated
 from tascnet.structures import IGNORE, Instances, Size, Target
 
 PAD_MULTIPLE = 32  # sides of the padded images; the levels above stride 32 are rounded up

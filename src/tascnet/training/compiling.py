@@ -3,7 +3,7 @@
 import torch
 from rich.console import Console
 
-from tascnet.display import say
+from tascnet.console import say
 from tascnet.model.mode import evaluation_mode
 from tascnet.model.tascnet import TASCNet
 from tascnet.structures import Size

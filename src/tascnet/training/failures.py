@@ -7,9 +7,8 @@ from contextlib import contextmanager
 
 from torch import distributed
 
-from tascnet.errors import InputError, Interrupted
+from tascnet.errors import InputError, Interrupted, is_no_memory
 from tascnet.files import UnwritableError
-from tascnet.machine import is_no_memory
 
 _PEER_GONE = ("gloo", "Connection closed by peer", "Connection reset by peer", "Broken pipe", "NCCL", "TCPStore")
 

@@ -12,22 +12,21 @@ from rich.console import Console
 from torch import Tensor
 
 from tascnet.build import build_model, build_optimizer, build_stream, learning_rate_factor
-from tascnet.checkpoint import optimizer_tensors, save_checkpoint
 from tascnet.config import Config
+from tascnet.console import Bar, progress_bar, say
 from tascnet.data.batch import Batch
 from tascnet.data.stream import PanopticDataset
 from tascnet.device import peak_memory
-from tascnet.display import Bar, progress_bar, say
 from tascnet.errors import Interrupted
-from tascnet.evaluation import evaluate_part, fixed_cases, join_parts, write_cases
+from tascnet.evaluation.evaluate import evaluate_part, fixed_cases, join_parts, write_cases
+from tascnet.evaluation.report import Report
+from tascnet.evaluation.writing import write_report
+from tascnet.inference.predictor import Predictor
 from tascnet.model.tasc_loss import tasc_weight
 from tascnet.model.tascnet import TASCNet
-from tascnet.origin import Origin
-from tascnet.pace import Pace, describe
-from tascnet.predictor import Predictor
-from tascnet.reports.report import Report
-from tascnet.reports.writing import write_report
-from tascnet.run_folder import RunFolder
+from tascnet.networks.checkpoint import optimizer_tensors, save_checkpoint
+from tascnet.networks.origin import Origin
+from tascnet.runs.folder import RunFolder
 from tascnet.settings import told_settings
 from tascnet.structures import LabelSpace, Target
 from tascnet.training.batches import Loaded, Shares, by_step, image_seeds, load_batches
@@ -39,6 +38,7 @@ from tascnet.training.interrupts import Interrupts
 from tascnet.training.sharding import copy_whole, whole
 from tascnet.training.state import Progress, SavedState, write_state
 from tascnet.training.team import Team
+from tascnet.training.throughput import Pace, describe
 
 
 def total_loss(losses: dict[str, Tensor], stuff_weight: float, consistency_weight: float) -> Tensor:

@@ -10,19 +10,26 @@ import torch
 from rich.console import Console
 
 from tascnet.build import build_dataset, build_meta_model, build_model
-from tascnet.checkpoint import Checkpoint, check_label_space, find_checkpoints, load_checkpoint, remove_leftovers
 from tascnet.config import Config, TrainingConfig
+from tascnet.console import say
 from tascnet.data.stream import PanopticDataset
 from tascnet.device import choose_device
-from tascnet.display import say
-from tascnet.errors import InputError
-from tascnet.machine import is_no_memory
+from tascnet.errors import InputError, is_no_memory
+from tascnet.evaluation.report import Report
 from tascnet.model.tascnet import TASCNet
-from tascnet.opening import open_network
+from tascnet.networks.checkpoint import (
+    Checkpoint,
+    check_label_space,
+    find_checkpoints,
+    load_checkpoint,
+    remove_leftovers,
+)
+from tascnet.networks.foreign.imagenet import load_imagenet_weights
+from tascnet.networks.foreign.initialize import Network, initialize
+from tascnet.networks.history import with_what_its_run_knows
+from tascnet.networks.opening import open_network
 from tascnet.place import Place, restarts
-from tascnet.provenance import with_what_its_run_knows
-from tascnet.reports.report import Report
-from tascnet.run_folder import RunFolder
+from tascnet.runs.folder import RunFolder
 from tascnet.settings import check, first_difference, told_settings
 from tascnet.structures import LabelSpace
 from tascnet.training.batches import Shares
@@ -30,8 +37,6 @@ from tascnet.training.loop import Training
 from tascnet.training.processes import start
 from tascnet.training.state import SavedState, read_state
 from tascnet.training.team import Team
-from tascnet.weights.imagenet import load_imagenet_weights
-from tascnet.weights.initialize import Network, initialize
 
 
 def train(config: Config, folder: Path, command: str, console: Console) -> Report:

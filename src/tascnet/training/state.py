@@ -18,11 +18,11 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn, optim
 
-from tascnet.checkpoint import EMA_FILE, load_optimizer
 from tascnet.config import Config
 from tascnet.errors import InputError
 from tascnet.files import read_json
-from tascnet.network_files import load_weights, read_tensors, write_tensors
+from tascnet.networks.checkpoint import EMA_FILE, load_optimizer
+from tascnet.networks.files import load_weights, read_tensors, write_tensors
 
 STATE_FILE = "training.json"
 _CHUNK = 2**24  # bytes read at a time

@@ -1,0 +1,112 @@
+"""What a network is, where it comes from, and what it costs."""
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from tascnet.build import build_meta_model
+from tascnet.console import say
+from tascnet.errors import InputError
+from tascnet.model.backbone import Backbone
+from tascnet.model.cost import Cost, cost_by_part, cost_of_two_networks
+from tascnet.networks.checkpoint import Checkpoint
+from tascnet.networks.opening import open_network
+from tascnet.networks.origin import told
+from tascnet.settings import Use, read_config
+from tascnet.structures import Category, LabelSpace, Size
+
+_CONFIG_SUFFIXES = (".yaml", ".yml", ".json")
+
+MAX_SIDE = 100_000
+"""Height and width up to which the cost of a network is counted, pixels; PyTorch counts the bytes with 64 bits."""
+
+
+def print_info(
+    path: Path, height: int, width: int, num_stuff: int, num_things: int, console: Console, use: Use = "newest"
+) -> None:
+    """Print parameters and multiply-adds by part, and those of two separate networks; of a checkpoint also its past.
+
+    Args:
+        path: config file (YAML or JSON), or what `open_network` opens.
+        height: of the input, pixels.
+        width: of the input, pixels.
+        num_stuff: stuff categories, for a config file: it does not say how many the data has.
+        num_things: thing categories, likewise.
+        console: to print on.
+        use: which weights of a run, of which origin and figures are told.
+
+    Raises:
+        InputError: the path is none of these, or the numbers are not positive.
+    """
+    if min(height, width, num_stuff, num_things) < 1:
+        raise InputError("height, width, stuff and things must be at least 1.")
+    if max(height, width) > MAX_SIDE:
+        raise InputError(f"{height} x {width} pixels is too large; height and width are up to {MAX_SIDE:,}.")
+    if path.suffix in _CONFIG_SUFFIXES and not path.is_dir():
+        label_space = _numbered_label_space(num_stuff, num_things)
+        model = build_meta_model(read_config(path), label_space)  # its cost needs no values
+    else:
+        checkpoint = open_network(path, console, use)
+        model, label_space = checkpoint.model, checkpoint.label_space
+        steps = checkpoint.progress["step"]
+        say(console, f"{checkpoint.folder}{f': after {steps:.0f} steps' if steps else ''}")
+        for name, text in told_facts(checkpoint).items():
+            say(console, f"  {name:<13}{text}")
+    parts = cost_by_part(model, Size(height, width))
+    total = sum(parts.values(), start=Cost(0, 0))
+    two = cost_of_two_networks(parts)
+    both = sum(two.values(), start=Cost(0, 0))
+    rows = [*parts.items(), ("TASCNet", total), *two.items(), ("two networks", both)]
+    table = Table(
+        title=f"{len(label_space.stuff)} stuff + {len(label_space.things)} thing categories, {height} x {width} pixels",
+        title_justify="left",
+    )
+    for column in ("", "parameters, M", "multiply-adds, G", "share of two networks"):
+        table.add_column(column, justify="left" if not column else "right")
+    for name, cost in rows:
+        share = f"{cost.parameters / both.parameters:.0%} / {cost.multiply_adds / both.multiply_adds:.0%}"
+        table.add_row(
+            name,
+            f"{cost.parameters / 1e6:.2f}",
+            f"{cost.multiply_adds / 1e9:.2f}",
+            share if name in ("TASCNet", "two networks") else "",
+            style="bold" if name in ("TASCNet", "two networks") else "",
+            end_section=name in ("things head: masks", "TASCNet", "instance network"),
+        )
+    console.print(table)
+
+
+def told_facts(checkpoint: Checkpoint) -> dict[str, str]:
+    """What there is to say of a checkpoint: name -> text; "unknown" where its files do not say."""
+    space, origin, measured = checkpoint.label_space, checkpoint.origin, checkpoint.measured
+    figures = ", ".join(f"{name} {value:.1f}" for name, value in measured.figures.items())
+    pictures = f"{measured.images} pictures of " if measured.images else ""
+    facts = {
+        f"{len(space.things)} things": ", ".join(category.name for category in space.things),
+        f"{len(space.stuff)} stuff": ", ".join(category.name for category in space.stuff),
+        "measured": f"{figures}; on {pictures}{told(measured.data) or 'unknown data'}" if figures else "",
+        "weights from": "; ".join(origin.weights),
+        "trained on": told(origin.data),
+        "command": origin.command,
+        "started": origin.started,
+        "tascnet": origin.version(),
+        "input": _normalization(checkpoint.model.backbone),
+        "checksum": "right" if checkpoint.has_checksum else "none: an earlier version, or another program, wrote it",
+    }
+    return {name: text or "unknown" for name, text in facts.items()}
+
+
+def _normalization(backbone: Backbone) -> str:
+    mean, std = (
+        " ".join(f"{value:.4g}" for value in values.flatten().tolist())
+        for values in (backbone.pixel_mean, backbone.pixel_std)
+    )
+    return f"red, green, blue of 0-255, less {mean}, divided by {std}"
+
+
+def _numbered_label_space(num_stuff: int, num_things: int) -> LabelSpace:
+    """A stand-in with the right numbers of categories."""
+    stuff = [Category(number, f"stuff {number}", is_thing=False) for number in range(1, num_stuff + 1)]
+    things = [Category(num_stuff + number, f"thing {number}", is_thing=True) for number in range(1, num_things + 1)]
+    return LabelSpace((*stuff, *things))

@@ -1,0 +1,1 @@
+"""Data formats: files of one layout -> samples."""

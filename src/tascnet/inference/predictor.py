@@ -1,0 +1,353 @@
+"""Predictor: photos -> their panoptic segmentations, at the photos' own sizes. The only inference path."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Self, overload
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from tascnet.build import Fusion, build_fusion, build_scoring
+from tascnet.config import FusionConfig, InputConfig
+from tascnet.data.images import list_images, read_image, rgb_tensor
+from tascnet.data.read_ahead import read_ahead
+from tascnet.data.transforms import resize_photo, size_to_fit
+from tascnet.errors import InputError, MemoryShortError, is_no_memory
+from tascnet.fusion import Dropped, semantic_from_stuff
+from tascnet.model.mode import evaluation_mode
+from tascnet.model.roi_flatten import roi_flatten
+from tascnet.model.tasc_loss import confidence_mask, doubt, residual, things_probability
+from tascnet.model.tascnet import Outputs, TASCNet
+from tascnet.networks.opening import open_network
+from tascnet.networks.pretrained import described
+from tascnet.planes.plane import Plane
+from tascnet.settings import Use
+from tascnet.structures import Instances, LabelSpace, PanopticSegmentation, Size
+
+Photo = str | Path | Image.Image | np.ndarray | Tensor
+"""A path, a Pillow image, an array (H, W, 3) uint8 RGB, or a tensor (3, H, W) uint8 RGB."""
+
+Photos = list[Photo] | tuple[Photo, ...]
+
+OnError = Callable[[Path, InputError], None]
+"""Called with a photo that cannot be used, and why."""
+
+BATCHES_TO_CHOOSE_FROM = 4
+"""How many batches of photos are looked through for those that fit together."""
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """All that the network says of one photo, on the CPU.
+
+    Attributes:
+        image: (3, H, W) uint8, the photo as the network and the eye see it: upright, in colour.
+        segmentation: the fused result, at the photo's size.
+        instances: detections before fusion, boxes in pixels of the photo.
+        scored: the same, with the scores that fusion judges them by.
+        dropped: how many candidates each threshold of fusion dropped.
+        semantic: (H, W) int64, semantic index of each pixel from the stuff head, at the photo's size.
+        stuff_logits: (C, h, w) float, those of the stuff head, at stride 4 of the input; with `instances` they are what
+            `segmentation` was fused from, and can be fused in other ways.
+        residual: (h, w) float, 0-1: where the two things masks disagree (Figure 4), at stride 4 of the input.
+        doubt: mean residual over the pixels that either head calls things, 0-1; needs no annotation.
+    """
+
+    image: Tensor
+    segmentation: PanopticSegmentation
+    dropped: Dropped
+    instances: Instances
+    scored: Instances
+    semantic: Tensor
+    stuff_logits: Plane
+    residual: Plane
+    doubt: float
+
+
+class Predictor:
+    """A trained network with everything needed to apply it to photos."""
+
+    def __init__(
+        self,
+        model: TASCNet,
+        label_space: LabelSpace | None = None,
+        inputs: InputConfig | None = None,
+        fusion: FusionConfig | None = None,
+    ):
+        """Wrap a network; it stays on its device, and in its mode: it is in evaluation mode only while it predicts.
+
+        Args:
+            model: the network. One of `tascnet.TASCNet.from_pretrained` knows what else is needed.
+            label_space: its categories.
+            inputs: how photos become its input; only the sizes matter here.
+            fusion: how the outputs of its heads become one segmentation.
+
+        Raises:
+            InputError: something is left out, and the network does not know it.
+        """
+        if label_space is None or inputs is None or fusion is None:
+            own_space, own_config = described(model)
+            label_space, inputs = label_space or own_space, inputs or own_config.data.input
+            fusion = fusion or own_config.fusion
+        self.model = model
+        self.label_space = label_space
+        self._inputs = inputs
+        self.score_threshold = fusion.score_threshold
+        self._via_input = fusion.via_input
+        self._fuse: Fusion = build_fusion(fusion, label_space)
+        self._scored = build_scoring(fusion)
+
+    @classmethod
+    def from_checkpoint(
+        cls,
+        path: str | Path,
+        device: torch.device | str = "cpu",
+        fusion: FusionConfig | None = None,
+        use: Use = "newest",
+    ) -> Self:
+        """Load a network.
+
+        Args:
+            path: what `open_network` opens: a run folder (its newest checkpoint), a checkpoint folder, the folder or
+                the one file of a shared network, a file of weights made elsewhere, a name that `tascnet weights list`
+                shows, or hf:owner/name on Hugging Face's hub.
+            device: where to compute.
+            fusion: other fusion settings than those the checkpoint was trained with.
+            use: which weights of a run: "newest", "average" (of the newest checkpoint, where the training kept one), or
+                "best" (of the checkpoint with the best PQ: its weights or their average, whichever has it).
+
+        Raises:
+            InputError: there is no usable network, or it cannot be downloaded; or not with such weights.
+        """
+        checkpoint = open_network(path, use=use)
+        model = checkpoint.model.to(device)
+        return cls(model, checkpoint.label_space, checkpoint.config.data.input, fusion or checkpoint.config.fusion)
+
+    @overload
+    def __call__(self, photo: Photo) -> PanopticSegmentation: ...
+
+    @overload
+    def __call__(self, photo: Photos, batch_size: int = 1) -> list[PanopticSegmentation]: ...
+
+    def __call__(self, photo: Photo | Photos, batch_size: int = 1) -> PanopticSegmentation | list[PanopticSegmentation]:
+        """The panoptic segmentation of a photo, at its own size; of a list of photos, a list in the same order.
+
+        Args:
+            photo: one photo, or a list or tuple of them.
+            batch_size: photos of a list that go through the network together; see `predict_batch`.
+
+        Raises:
+            InputError: a photo cannot be read.
+        """
+        if isinstance(photo, list | tuple):
+            return [prediction.segmentation for prediction in self.predict_batch(photo, batch_size)]
+        return self.predict(photo).segmentation
+
+    def predict(self, photo: Photo) -> Prediction:
+        """The segmentation of a photo, and what it was made from.
+
+        Raises:
+            InputError: the photo cannot be read, or the memory is too small for it.
+        """
+        (prediction,) = self._predict_or_error([_read(photo)])
+        if isinstance(prediction, InputError):
+            raise prediction
+        return prediction
+
+    def predict_batch(self, photos: Iterable[Photo], batch_size: int = 1) -> list[Prediction]:
+        """Predict several photos, as many as `batch_size` at a time in the network.
+
+        Only photos that are of one size as the network gets them share a batch, in whatever order they come: padding
+        a smaller one would change its result, because the group norms see the padding. Photos of a batch
+        have the results that they have by themselves, but for rounding in the last digits.
+
+        Args:
+            photos: any number; all their predictions are held at once, which `stream` avoids.
+            batch_size: at least 1; more takes more memory, and time is only won where a photo by itself does not
+                keep the device busy.
+
+        Returns:
+            A prediction for each photo, in their order.
+
+        Raises:
+            InputError: a photo cannot be read, or `batch_size` is less than 1.
+        """
+        if not isinstance(photos, Iterable) or isinstance(photos, str | Path | Image.Image):
+            raise InputError(f"several photos come as a list; got one {type(photos).__name__}. Put it in a list.")
+        _check_batch_size(batch_size)
+        predictions = []
+        for number, prediction in enumerate(self._predict_each(map(_read_or_error, photos), batch_size)):
+            if isinstance(prediction, InputError):
+                raise InputError(f"photo {number} of the list, counted from 0: {prediction}") from prediction
+            predictions.append(prediction)
+        return predictions
+
+    def stream(
+        self,
+        paths: str | Path | Iterable[str | Path],
+        batch_size: int = 1,
+        on_error: OnError | None = None,
+        read: Callable[[Path], Tensor] = read_image,
+    ) -> Iterator[tuple[Path, Prediction]]:
+        """Predict the photos of folders one after the other, in memory that does not grow with their number.
+
+        Files are read in threads while the network computes. At most 5 photos, or their predictions, are held
+        for each photo of a batch.
+
+        Args:
+            paths: a folder, a file, or several of them; `data.images.list_images` says what is taken of a folder.
+            batch_size: photos that go through the network together where their sizes allow it; see `predict_batch`.
+            on_error: called for a photo that cannot be read, or that the memory is too small for, which is then left
+                out; None raises the error when it is the photo's turn.
+            read: reads a photo, (3, H, W) uint8; the default turns it as its EXIF tag wants it.
+
+        Returns:
+            An iterator over the path and the prediction of each photo, in the order of `list_images`.
+
+        Raises:
+            InputError: at once where there is no photo, a path does not exist, or `batch_size` is less than 1.
+        """
+        _check_batch_size(batch_size)
+        photos = list_images([paths] if isinstance(paths, str | Path) else paths)
+        return self._stream(photos, batch_size, on_error, read)
+
+    def _stream(
+        self,
+        photos: Sequence[Path],
+        batch_size: int,
+        on_error: OnError | None,
+        read: Callable[[Path], Tensor],
+    ) -> Iterator[tuple[Path, Prediction]]:
+        with closing(read_ahead(photos, batch_size, read)) as images:
+            for path, prediction in zip(photos, self._predict_each(images, batch_size), strict=True):
+                if not isinstance(prediction, InputError):
+                    yield path, prediction
+                elif on_error is None:
+                    raise _naming(path, prediction)
+                else:
+                    on_error(path, _naming(path, prediction))
+
+    def _predict_each(
+        self, images: Iterable[Tensor | InputError], batch_size: int
+    ) -> Iterator[Prediction | InputError]:
+        """The prediction of each image, in their order; an error takes its place in the order.
+
+        The next image goes into a batch with those behind it that have its size. As many are looked through as make
+        a few batches.
+        """
+        images = iter(images)
+        most = 1 + (batch_size - 1) * BATCHES_TO_CHOOSE_FROM
+        window: deque[Tensor | Prediction | InputError] = deque()
+        while True:
+            window.extend(islice(images, most - len(window)))
+            if not window:
+                return
+            if isinstance(window[0], Tensor):
+                self._predict_first(window, batch_size)
+            yield window.popleft()  # type: ignore[misc]  # the first is no Tensor any more
+
+    def _predict_first(self, window: deque[Tensor | Prediction | InputError], batch_size: int) -> None:
+        """Put predictions in the places of the first image of a window and of those that fit to it."""
+        images = {place: image for place, image in enumerate(window) if isinstance(image, Tensor)}
+        size = self._input_size(images[0])
+        places = [place for place, image in images.items() if self._input_size(image) == size][:batch_size]
+        predictions = self._predict_or_error([images[place] for place in places])
+        for place, prediction in zip(places, predictions, strict=True):
+            window[place] = prediction
+
+    def _predict_or_error(self, images: Sequence[Tensor]) -> Sequence[Prediction | InputError]:
+        """As `_predict_together`; images that memory is too small for are tried one by one, then become errors."""
+        try:
+            return self._predict_together(images)
+        except (MemoryError, RuntimeError) as error:
+            if not is_no_memory(error):
+                raise
+            if len(images) == 1:
+                return [_too_large_to_predict(images[0], error)]
+        # here the error is gone, and with it what its frames held
+        return [prediction for image in images for prediction in self._predict_or_error([image])]
+
+    def _input_size(self, image: Tensor) -> Size:
+        """The size that an image has when it enters the network."""
+        return size_to_fit(Size(*image.shape[1:]), self._inputs.short_side or None, self._inputs.max_long_side)
+
+    def _resized(self, image: Tensor, size: Size) -> Tensor:
+        return image if size == tuple(image.shape[1:]) else resize_photo(image, size, self._inputs.resize_with)
+
+    @torch.no_grad()  # not inference_mode, whose tensors can be neither changed nor trained on
+    def _predict_together(self, images: Sequence[Tensor]) -> list[Prediction]:
+        """The predictions of images (3, H, W) uint8 that enter the network at one size."""
+        input_size = self._input_size(images[0])
+        device = self.model.backbone.pixel_mean.device
+        # cat, not stack, which would change the layout of the pixels in memory
+        inputs = torch.cat([self._resized(image, input_size)[None].to(device) for image in images])
+        with evaluation_mode(self.model):
+            outputs = self.model(inputs)
+        assert isinstance(outputs, Outputs)  # for the type checker: no targets were given
+        return [self._prediction(image, outputs, index, input_size) for index, image in enumerate(images)]
+
+    def _prediction(self, image: Tensor, outputs: Outputs, index: int, input_size: Size) -> Prediction:
+        """What the outputs of the network for an image that entered it at `input_size`, `index` of its batch, say."""
+        stuff_logits, instances = outputs.stuff_logits_of(index, input_size), outputs.instances[index]
+        size = Size(*image.shape[1:])
+        in_photo = instances.resized(size.width / input_size.width, size.height / input_size.height)
+        scored = self._scored(instances)
+        stuff_mask, things_mask = self._things_masks(stuff_logits, scored, outputs)
+        on_host = in_photo.to("cpu")  # once: fusion needs it there, too
+        read = outputs.stuff_logits_at_input(index, input_size) if self._via_input else stuff_logits
+        segmentation, dropped = self._fuse(read, on_host, size)
+        return Prediction(
+            image=image.cpu(),
+            segmentation=segmentation,
+            dropped=dropped,
+            instances=on_host,
+            scored=replace(on_host, scores=scored.scores.cpu()),
+            semantic=semantic_from_stuff(read, on_host, self.label_space, size),
+            stuff_logits=stuff_logits.cpu(),
+            residual=stuff_logits.with_values(residual(stuff_mask, things_mask)).cpu(),
+            doubt=float(doubt(stuff_mask, things_mask)),
+        )
+
+    def _things_masks(self, stuff_logits: Plane, scored: Instances, outputs: Outputs) -> tuple[Tensor, Tensor]:
+        """M_st, and M_th of the detections that fusion would use."""
+        sure = scored[scored.scores >= self.score_threshold]
+        things_mask = roi_flatten(sure.masks, sure.boxes - outputs.offset, stuff_logits.grid, outputs.stride)
+        stuff_mask = confidence_mask(things_probability(stuff_logits.values, self.model.num_stuff))
+        return stuff_mask, things_mask
+
+
+def _read(photo: Photo) -> Tensor:
+    return read_image(photo) if isinstance(photo, str | Path) else rgb_tensor(photo)
+
+
+def _read_or_error(photo: Photo) -> Tensor | InputError:
+    try:
+        return _read(photo)
+    except InputError as error:
+        return error
+
+
+def _too_large_to_predict(image: Tensor, error: BaseException) -> InputError:
+    height, width = image.shape[1:]
+    problem = MemoryShortError(
+        f"memory ran out while a photo of {height} x {width} pixels (height x width) was segmented. Make it smaller, "
+        "or close other programs."
+    )
+    problem.__cause__ = error.with_traceback(None)  # its frames would hold the memory
+    return problem
+
+
+def _naming(path: Path, error: InputError) -> InputError:
+    """The error of a photo, which names its file; errors of readers do so already."""
+    return error if str(path) in str(error) else MemoryShortError(f"{path}: {error}")
+
+
+def _check_batch_size(batch_size: int) -> None:
+    if not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1:
+        raise InputError(f"batch_size is a number of photos, 1 or more; got {batch_size!r}.")

@@ -1,0 +1,1 @@
+"""A network on disk, by name or from elsewhere: opened, saved, shared."""

@@ -1,0 +1,1 @@
+"""Coarse planes and masks in boxes over an image: where they lie, interpolated at its pixels."""

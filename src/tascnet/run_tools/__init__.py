@@ -1,1 +1,0 @@
-"""Runs as they are seen from outside: their metrics, their state, a list of them, their curves."""

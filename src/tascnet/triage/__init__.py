@@ -1,0 +1,1 @@
+"""Images ranked by the quality to expect, without annotation."""
