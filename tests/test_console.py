@@ -9,6 +9,7 @@ from rich.table import Table
 from tascnet import console as display
 from tascnet.console import cell, duration, progress_bar
 from tascnet.errors import escape_controls
+from tascnet.progress import SILENT
 
 SHOW_CURSOR, HIDE_CURSOR = "\x1b[?25h", "\x1b[?25l"
 
@@ -86,3 +87,20 @@ def test_cells_show_text_as_it_is_without_its_commands(text: str):
     console = Console(file=StringIO(), width=80)
     console.print(table)
     assert shown(console).strip() == escape_controls(text)
+
+
+def test_an_observer_prints_messages_as_they_are_and_opens_bars(pipe: Console, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(display, "SECONDS_BETWEEN_LINES", 0)
+    observer = display.ConsoleObserver(pipe)
+    observer.message("a/long/path [red] \x1b[31m")
+    with observer.job("reading", 2) as job:
+        job.update(2)
+    assert shown(pipe) == "a/long/path [red] \\x1b[31m\nreading 2/2\n"
+
+
+def test_silence_takes_the_same_calls(capsys: pytest.CaptureFixture[str]):
+    SILENT.message("text")
+    with SILENT.job("reading", 2, done=1) as job:
+        job.update(1, "note", seconds_left=3.0)
+        job.move(2)
+    assert capsys.readouterr() == ("", "")

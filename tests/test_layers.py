@@ -11,6 +11,7 @@ LAYERS = {
     "config": 0,
     "errors": 0,
     "precision": 0,
+    "progress": 0,
     "values": 0,
     "console": 1,
     "device": 1,

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from rich.console import Console, RenderableType
 from rich.markup import escape
@@ -19,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tascnet.errors import escape_controls
+from tascnet.progress import Job
 
 SECONDS_BETWEEN_LINES = 15
 
@@ -55,6 +56,21 @@ class Bar:
     def move(self, done: int) -> None:
         """Move the bar on a terminal; what is noted beside it stays."""
         self._progress.update(self._task, completed=done)
+
+
+class ConsoleObserver:
+    """Prints messages, and shows jobs as progress bars: an `Observer` (see `tascnet.progress`)."""
+
+    def __init__(self, console: Console):
+        self._console = console
+
+    def message(self, text: str) -> None:
+        """Print a message as it is."""
+        say(self._console, text)
+
+    def job(self, name: str, total: int, done: int = 0) -> AbstractContextManager[Job]:
+        """Show a progress bar while the context lasts."""
+        return progress_bar(self._console, name, total, done)
 
 
 class _Remaining(TimeRemainingColumn):
