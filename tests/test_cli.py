@@ -19,7 +19,7 @@ from tascnet.config import Config
 from tascnet.data.formats.coco import CocoPanoptic
 from tascnet.settings import to_dict
 
-VERBS = ["demo", "train", "evaluate", "metrics", "predict", "triage", "info"]
+VERBS = ["demo", "train", "runs", "plot", "evaluate", "metrics", "predict", "triage", "share", "info"]
 
 EVALUATION_FILES = ["best.png", "report.json", "report.md", "worst.png"]
 
@@ -60,7 +60,7 @@ class TestHelp:
     def test_every_option_is_described(self, tascnet: Callable[..., Said], verb: str):
         said = tascnet(verb, "--help")
         assert said.code == 0
-        parser = getattr(cli, f"_{verb}_parser")()
+        parser = cli.VERBS[verb].parser()
         for action in parser._actions:
             name = action.option_strings[0] if action.option_strings else str(action.metavar or action.dest)
             assert name in said.out

@@ -12,6 +12,9 @@ from said import Said
 
 import tascnet as package
 from tascnet import cli
+from tascnet.commands.arguments import ArgumentParser
+from tascnet.commands.train import config_of
+from tascnet.commands.verbs import build_parser
 
 ROOT = Path(__file__).parents[1]
 
@@ -19,9 +22,9 @@ NOT_SHARED = {"output"}
 """Named alike in all verbs, but a folder in some and a file in others, with a default in some."""
 
 
-def parsers() -> Iterator[tuple[str, cli.ArgumentParser]]:
+def parsers() -> Iterator[tuple[str, ArgumentParser]]:
     """Every verb and action of a verb, with its parser."""
-    waiting = [("tascnet", cli._parser())]
+    waiting = [("tascnet", build_parser(cli.VERBS))]
     while waiting:
         name, parser = waiting.pop()
         inner = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
@@ -33,7 +36,7 @@ def parsers() -> Iterator[tuple[str, cli.ArgumentParser]]:
 PARSERS = dict(parsers())
 
 
-def flags(parser: cli.ArgumentParser) -> Iterator[tuple[str, argparse.Action]]:
+def flags(parser: ArgumentParser) -> Iterator[tuple[str, argparse.Action]]:
     for action in parser._actions:
         for option in action.option_strings:
             if option.startswith("--"):
@@ -41,7 +44,7 @@ def flags(parser: cli.ArgumentParser) -> Iterator[tuple[str, argparse.Action]]:
 
 
 def parsed(*arguments: str) -> dict[str, object]:
-    return cli._parser().parse_args(list(arguments)).as_dict()
+    return build_parser(cli.VERBS).parse_args(list(arguments)).as_dict()
 
 
 def test_all_verbs_and_actions_are_found():
@@ -162,8 +165,8 @@ def test_a_flag_has_one_meaning_in_all_verbs():
 def test_device_of_a_training_is_its_accelerator():
     streets = ["train", "--data.train.num_images=1", "--data.val.num_images=1", "--training.accelerator=cpu"]
     for flags_of_train, accelerator in ((streets, "cpu"), ([*streets, "--device", "mps"], "mps")):
-        options = cli._parser().parse_args(flags_of_train)
-        assert cli._config(options.train).training.accelerator == accelerator
+        options = build_parser(cli.VERBS).parse_args(flags_of_train)
+        assert config_of(options.train).training.accelerator == accelerator
 
 
 class TestVersion:

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,11 @@ def raising(error: BaseException) -> Callable[..., None]:
         raise error
 
     return verb
+
+
+def replace_runs(monkeypatch: pytest.MonkeyPatch, run: Callable[..., None]) -> None:
+    """Let `tascnet runs` do something else."""
+    monkeypatch.setitem(cli.VERBS, "runs", replace(cli.VERBS["runs"], run=run))
 
 
 @pytest.mark.parametrize(
@@ -43,7 +49,7 @@ def raising(error: BaseException) -> Callable[..., None]:
 def test_one_sentence_and_a_log(
     tascnet: Callable[..., Said], own_logs: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, words: str
 ):
-    monkeypatch.setattr(cli, "_runs", raising(error))
+    replace_runs(monkeypatch, raising(error))
     said = tascnet("runs", "some where")
     assert (said.code, said.out) == (70, "")
     assert said.err.startswith("tascnet: error: ")
@@ -61,7 +67,7 @@ def test_one_sentence_and_a_log(
 def test_logs_do_not_pile_up_and_are_private(
     tascnet: Callable[..., Said], own_logs: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(cli, "_runs", raising(ValueError("x")))
+    replace_runs(monkeypatch, raising(ValueError("x")))
     for _ in range(23):
         assert tascnet("runs").code == 70
     assert len(list(own_logs.iterdir())) == 20
@@ -74,14 +80,14 @@ def test_without_a_folder_of_ones_own_the_temporary_one_is_used(
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    monkeypatch.setattr(cli, "_runs", raising(ValueError("x")))
+    replace_runs(monkeypatch, raising(ValueError("x")))
     said = tascnet("runs")
     (log,) = tmp_path.glob("*.log")
     assert f"The details are in {log}." in said.err
 
 
 def test_terminal_codes_are_printed_as_escapes(tascnet: Callable[..., Said], monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(cli, "_runs", raising(InputError("\x1b[2J\udcff.png cannot be read.")))
+    replace_runs(monkeypatch, raising(InputError("\x1b[2J\udcff.png cannot be read.")))
     assert tascnet("runs").err == "tascnet: error: \\x1b[2J\\udcff.png cannot be read.\n"
 
 
@@ -119,7 +125,7 @@ def test_closed_streams_do_no_harm(closed: str):
 
 def test_threads_finalizers_and_exit_leave_no_traceback(own_logs: Path):
     code = (
-        "import atexit, sys, threading\n"
+        "import atexit, dataclasses, sys, threading\n"
         "from tascnet import cli\n"
         "class Broken:\n"
         "    def __del__(self): {}['finalizer']\n"
@@ -127,7 +133,7 @@ def test_threads_finalizers_and_exit_leave_no_traceback(own_logs: Path):
         "    thread = threading.Thread(target=lambda: {}['thread']); thread.start(); thread.join()\n"
         "    Broken()\n"
         "atexit.register(lambda: {}['exit'])\n"
-        "cli._runs = verb\n"
+        "cli.VERBS['runs'] = dataclasses.replace(cli.VERBS['runs'], run=verb)\n"
         "sys.argv = ['tascnet', 'runs']\n"
         "sys.exit(cli.main())\n"
     )

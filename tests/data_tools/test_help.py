@@ -7,14 +7,14 @@ from collections.abc import Callable
 import pytest
 from said import Said
 
-from tascnet import cli
+from tascnet.commands.data import ACTIONS
 
 
 @pytest.mark.parametrize("action", ["check", "stats", "convert", "augment"])
 def test_every_option_is_described(tascnet: Callable[..., Said], action: str) -> None:
     said = tascnet("data", action, "--help")
     assert said.code == 0
-    for option in getattr(cli, f"_{action}_parser")()._actions:
+    for option in ACTIONS[action].parser()._actions:
         assert (option.option_strings[0] if option.option_strings else option.dest) in said.out
         assert option.help, f"{action} {option.dest} has no description"
 

@@ -3,8 +3,9 @@
 import shutil
 from pathlib import Path
 
-from rich.console import Console
+from jsonargparse import Namespace
 
+from tascnet.commands.arguments import ArgumentParser
 from tascnet.config import (
     BackboneConfig,
     Config,
@@ -19,16 +20,28 @@ from tascnet.config import (
     TrainingConfig,
 )
 from tascnet.errors import InputError
-from tascnet.evaluation.writing import print_report
 from tascnet.files import read_json
 from tascnet.runs.lock import HOLDER, LOCK, RunLock
 from tascnet.settings import check
-from tascnet.training import train
 
 NUM_TRAINING_SCENES = 800
 NUM_UNSEEN_SCENES = 50
 FIRST_UNSEEN_SCENE = 1_000_000  # far from any scene that trains
 STEPS = 1500
+
+
+def parser() -> ArgumentParser:
+    """Build the parser of `tascnet demo`."""
+    parser = ArgumentParser(
+        description="Train a small network on generated street scenes, evaluate it on 50 unseen ones, draw pictures. "
+        "Needs no data and no download; takes about 7 minutes on two cores."
+    )
+    parser.add_argument(
+        "--output", type=Path, default=Path("runs/demo"), help="run folder; an earlier demo in it is replaced"
+    )
+    parser.add_argument("--minutes", type=float, default=5.0, help="upper bound of the training time, minutes")
+    parser.add_argument("--steps", type=int, default=0, help="upper bound of the training steps; 0 for the demo's own")
+    return parser
 
 
 def demo_config(minutes: float, steps: int) -> Config:
@@ -81,18 +94,25 @@ def small_model() -> ModelConfig:
     )
 
 
-def run_demo(output: Path, minutes: float, steps: int, command: str, console: Console) -> None:
-    """Train, evaluate on unseen scenes, draw, and say what to open.
+def run(options: Namespace, command: str) -> None:
+    """Train, evaluate on unseen scenes, draw, and print which files to open.
 
     Raises:
-        InputError: `output` holds something that is not an earlier demo, or cannot be written to.
+        InputError: the output folder holds something that is not an earlier demo, or cannot be written to.
     """
-    config = check(demo_config(minutes, steps))
+    from tascnet.commands.console import standard_console
+    from tascnet.evaluation.writing import print_report
+    from tascnet.training import train
+
+    console, output = standard_console(), options.output
+    config = check(demo_config(options.minutes, options.steps))
     if output.exists():
         if not _is_replaceable(output):
             raise InputError(f"{output} exists and is not an earlier demo; choose another --output.")
         _empty(output, command)
-    console.print(f"Training on {NUM_TRAINING_SCENES} generated street scenes, for at most {minutes:g} minutes.")
+    console.print(
+        f"Training on {NUM_TRAINING_SCENES} generated street scenes, for at most {options.minutes:g} minutes."
+    )
     report = train(config, output, command, console)
     print_report(report, console)
     console.print(

@@ -1,20 +1,20 @@
 """What a network is, where it comes from, and what it costs."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.table import Table
+from jsonargparse import Namespace
 
-from tascnet.build import build_meta_model
-from tascnet.console import say
+from tascnet.commands.arguments import ArgumentParser, add_use
 from tascnet.errors import InputError
-from tascnet.model.backbone import Backbone
-from tascnet.model.cost import Cost, cost_by_part, cost_of_two_networks
-from tascnet.networks.checkpoint import Checkpoint
-from tascnet.networks.opening import open_network
-from tascnet.networks.origin import told
-from tascnet.settings import Use, read_config
-from tascnet.structures import Category, LabelSpace, Size
+from tascnet.settings import NETWORK, Use, read_config
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from tascnet.model.backbone import Backbone
+    from tascnet.networks.checkpoint import Checkpoint
+    from tascnet.structures import LabelSpace
 
 _CONFIG_SUFFIXES = (".yaml", ".yml", ".json")
 
@@ -22,8 +22,52 @@ MAX_SIDE = 100_000
 """Height and width up to which the cost of a network is counted, pixels; PyTorch counts the bytes with 64 bits."""
 
 
+def parser() -> ArgumentParser:
+    """Build the parser of `tascnet info`."""
+    parser = ArgumentParser(
+        usage="tascnet info NETWORK [--use WEIGHTS] [--height PIXELS] [--width PIXELS] [--stuff NUMBER] "
+        "[--things NUMBER]\n       tascnet info --environment",
+        description="Parameters and multiply-adds of a network by part, beside two separate networks of the same "
+        "parts; of a checkpoint also its categories, figures and origin. Or, with --environment, this machine.",
+    )
+    parser.add_argument(
+        "path", metavar="NETWORK", type=Path | None, nargs="?", default=None, help=f"a config file (YAML), {NETWORK}"
+    )
+    parser.add_argument(
+        "--environment",
+        action="store_true",
+        help="print versions, processor, memory and GPUs of this machine, as a bug report needs them",
+    )
+    add_use(parser)
+    parser.add_argument("--height", type=int, default=512, help="of the input, pixels")
+    parser.add_argument("--width", type=int, default=1024, help="of the input, pixels")
+    parser.add_argument("--stuff", type=int, default=11, help="stuff categories, where the config alone does not tell")
+    parser.add_argument("--things", type=int, default=8, help="thing categories, where the config alone does not tell")
+    return parser
+
+
+def run(options: Namespace, command: str) -> None:
+    """Describe a network or this machine.
+
+    Raises:
+        InputError: neither or both are named, or the network cannot be used.
+    """
+    if options.environment == (options.path is not None):
+        raise InputError("info takes either a network or config file, or --environment. Give one of them.")
+    if options.environment:
+        from tascnet.commands.environment import environment
+
+        print("\n".join(f"{name}: {text}" for name, text in environment().items()))
+        return
+    from tascnet.commands.console import standard_console
+
+    print_info(
+        options.path, options.height, options.width, options.stuff, options.things, standard_console(), options.use
+    )
+
+
 def print_info(
-    path: Path, height: int, width: int, num_stuff: int, num_things: int, console: Console, use: Use = "newest"
+    path: Path, height: int, width: int, num_stuff: int, num_things: int, console: "Console", use: Use = "newest"
 ) -> None:
     """Print parameters and multiply-adds by part, and those of two separate networks; of a checkpoint also its past.
 
@@ -39,6 +83,14 @@ def print_info(
     Raises:
         InputError: the path is none of these, or the numbers are not positive.
     """
+    from rich.table import Table
+
+    from tascnet.build import build_meta_model
+    from tascnet.console import say
+    from tascnet.model.cost import Cost, cost_by_part, cost_of_two_networks
+    from tascnet.networks.opening import open_network
+    from tascnet.structures import Size
+
     if min(height, width, num_stuff, num_things) < 1:
         raise InputError("height, width, stuff and things must be at least 1.")
     if max(height, width) > MAX_SIDE:
@@ -77,8 +129,10 @@ def print_info(
     console.print(table)
 
 
-def told_facts(checkpoint: Checkpoint) -> dict[str, str]:
+def told_facts(checkpoint: "Checkpoint") -> dict[str, str]:
     """What there is to say of a checkpoint: name -> text; "unknown" where its files do not say."""
+    from tascnet.networks.origin import told
+
     space, origin, measured = checkpoint.label_space, checkpoint.origin, checkpoint.measured
     figures = ", ".join(f"{name} {value:.1f}" for name, value in measured.figures.items())
     pictures = f"{measured.images} pictures of " if measured.images else ""
@@ -97,7 +151,7 @@ def told_facts(checkpoint: Checkpoint) -> dict[str, str]:
     return {name: text or "unknown" for name, text in facts.items()}
 
 
-def _normalization(backbone: Backbone) -> str:
+def _normalization(backbone: "Backbone") -> str:
     mean, std = (
         " ".join(f"{value:.4g}" for value in values.flatten().tolist())
         for values in (backbone.pixel_mean, backbone.pixel_std)
@@ -105,8 +159,10 @@ def _normalization(backbone: Backbone) -> str:
     return f"red, green, blue of 0-255, less {mean}, divided by {std}"
 
 
-def _numbered_label_space(num_stuff: int, num_things: int) -> LabelSpace:
+def _numbered_label_space(num_stuff: int, num_things: int) -> "LabelSpace":
     """A stand-in with the right numbers of categories."""
+    from tascnet.structures import Category, LabelSpace
+
     stuff = [Category(number, f"stuff {number}", is_thing=False) for number in range(1, num_stuff + 1)]
     things = [Category(num_stuff + number, f"thing {number}", is_thing=True) for number in range(1, num_things + 1)]
     return LabelSpace((*stuff, *things))
