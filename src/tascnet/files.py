@@ -334,7 +334,7 @@ def read_yaml(path: str | Path) -> Any:
         ) from error
 
 
-class _Loader(_SAFE_LOADER):
+class _Loader(_SAFE_LOADER):  # type: ignore[misc]  # one of two classes, by what is installed
     """PyYAML's safe loader, with a bound on integers."""
 
 

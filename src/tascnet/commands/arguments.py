@@ -41,8 +41,8 @@ class ArgumentParser(jsonargparse.ArgumentParser):
         name, equals, value = arg_string.partition("=")
         known = f"--{name[2:].replace('-', '_')}"
         if name.startswith("--") and name not in self._option_string_actions and known in self._option_string_actions:
-            return super()._parse_optional(known + equals + value)
-        return super()._parse_optional(arg_string)
+            return super()._parse_optional(known + equals + value)  # type: ignore[no-untyped-call]
+        return super()._parse_optional(arg_string)  # type: ignore[no-untyped-call]
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print a message with the usage, for an unknown flag also the one most like it, and exit."""
@@ -60,7 +60,7 @@ class ConfigFile(ActionConfigFile):
         """Check the file, then let the parser read it."""
         path = str(at_home(str(values)))
         check_file(path, also=SHORT_FORMS)
-        super().__call__(parser, namespace, path, option_string)
+        super().__call__(parser, namespace, path, option_string)  # type: ignore[no-untyped-call]
 
 
 def refuse_pipes(arguments: Sequence[str]) -> None:
