@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import fields
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import jsonargparse
 import yaml
@@ -528,10 +528,11 @@ def _add_changes(parser: ArgumentParser, groups: Mapping[str, type]) -> None:
 
 def _add_source(parser: ArgumentParser, skip: Set[str] = frozenset()) -> None:
     """What names a data set: its path, its format, and those settings of a data set that have to do with files."""
-    formats = [name for name in get_args(get_type_hints(DatasetConfig)["format"]) if name != "streets"]
     parser.add_argument("path", type=Path, help="root of the data set, or a JSON file in one of COCO's formats")
     parser.add_argument(
-        "--format", default="auto", choices=["auto", *formats], help="how it is stored; auto looks at the files"
+        "--format",
+        default="auto",
+        help="how it is stored: coco, cityscapes, vistas, png_pairs or coco_instances; auto looks at the files",
     )
     parser.add_argument(
         "--images",
