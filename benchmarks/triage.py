@@ -25,6 +25,7 @@ from rich.console import Console
 from tascnet.build import build_dataset
 from tascnet.config import DatasetConfig
 from tascnet.console import progress_bar
+from tascnet.data.formats.table import check_dataset
 from tascnet.data.stream import PanopticDataset
 from tascnet.device import choose_device
 from tascnet.files import atomic_path
@@ -32,7 +33,6 @@ from tascnet.inference.predictor import Predictor
 from tascnet.metrics import PanopticQuality
 from tascnet.networks.checkpoint import check_label_space
 from tascnet.networks.opening import open_network
-from tascnet.settings import check_dataset
 from tascnet.triage.ranking import MEASURES, measure_doubt
 
 RIVALS = ("detection", "entropy")

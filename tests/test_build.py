@@ -34,6 +34,7 @@ from tascnet.config import (
     StuffHeadConfig,
     ThingsHeadConfig,
 )
+from tascnet.data.formats.table import check_dataset
 from tascnet.data.formats.vistas import Vistas
 from tascnet.data.streets.dataset import STREETS, Streets
 from tascnet.data.transforms import Augment
@@ -45,7 +46,6 @@ from tascnet.model.rpn import RPNSettings
 from tascnet.model.tasc_loss import TascForm
 from tascnet.model.tascnet import TASCNet
 from tascnet.model.things_head import RoISettings
-from tascnet.settings import check_dataset
 from tascnet.structures import Category, Instances, LabelSpace, Size
 from tascnet.training.run import _open_data as open_data
 

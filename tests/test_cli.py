@@ -176,7 +176,7 @@ class TestTrain:
         assert "Traceback" not in said.err
 
     def test_no_data_at_all(self, tascnet: Callable[..., Said]):
-        assert_refused(tascnet("train"), "data.train.num_images is 0")
+        assert_refused(tascnet("train"), "format streets and needs data.train.num_images; give it")
 
     def test_a_data_set_that_is_not_there(self, tascnet: Callable[..., Said], config_file: Path, tmp_path: Path):
         flags = ["--data.train.format", "coco", "--data.train.root", tmp_path / "none", "--data.train.split", "train"]

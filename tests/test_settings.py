@@ -8,8 +8,9 @@ import pytest
 import yaml
 
 from tascnet.config import Config, DatasetConfig, FusionConfig
+from tascnet.data.formats.table import check_dataset
 from tascnet.errors import InputError
-from tascnet.settings import change_fusion, check, check_dataset, check_file, first_difference, from_dict, to_dict
+from tascnet.settings import change_fusion, check, check_file, first_difference, from_dict, to_dict
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 STREETS = {"format": "streets", "num_images": 3}

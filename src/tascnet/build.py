@@ -20,7 +20,8 @@ from tascnet.config import (
     ThingsHeadConfig,
 )
 from tascnet.console import progress_bar
-from tascnet.data.formats.table import FORMATS
+from tascnet.data.formats.dataset import FormatDataset, PhotoDataset
+from tascnet.data.formats.table import format_of
 from tascnet.data.images import Exif
 from tascnet.data.merged import MergedCategories, group_categories
 from tascnet.data.problems import stop
@@ -54,14 +55,14 @@ def build_dataset(config: DatasetConfig, load_short_side: int = 0) -> PanopticDa
             measuring wants. Generated streets have the size that the config says.
 
     Raises:
-        InputError: files are missing or are not what they should be.
+        InputError: there is no such format, or files are missing or are not what they should be.
     """
     return narrow(_open_dataset(config, load_short_side), config)
 
 
-def with_exif(dataset: PanopticDataset, exif: Exif) -> PanopticDataset:
+def with_exif(dataset: FormatDataset, exif: Exif) -> FormatDataset:
     """Set whether EXIF tags turn the photos of a data set, where it has files of photos."""
-    if hasattr(dataset, "exif"):
+    if isinstance(dataset, PhotoDataset):
         dataset.exif = exif
     return dataset
 
@@ -73,7 +74,7 @@ def narrow(dataset: PanopticDataset, config: DatasetConfig) -> PanopticDataset:
         InputError: the categories cannot be merged so, or there are fewer images.
     """
     dataset = group_categories(dataset, config.group_by)
-    if config.num_images and config.format != "streets":
+    if config.num_images and config.num_images != len(dataset):
         return FirstImages(dataset, config.num_images)
     return dataset
 
@@ -85,9 +86,9 @@ def innermost(dataset: PanopticDataset) -> PanopticDataset:
     return dataset
 
 
-def _open_dataset(config: DatasetConfig, load_short_side: int) -> PanopticDataset:
+def _open_dataset(config: DatasetConfig, load_short_side: int) -> FormatDataset:
     config = replace(config, root=str(at_home(config.root)))
-    return with_exif(FORMATS[config.format].open(config, load_short_side, stop), config.exif)
+    return with_exif(format_of(config.format).open(config, load_short_side, stop), config.exif)
 
 
 def build_stream(

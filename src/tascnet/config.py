@@ -190,8 +190,8 @@ class DatasetConfig:
     """One data set.
 
     Args:
-        format: generated street scenes, or files: COCO panoptic, Cityscapes, Mapillary Vistas, pairs of PNGs, COCO
-            instances with semantic PNGs.
+        format: streets (generated scenes), or files: coco (COCO panoptic), cityscapes, vistas (Mapillary Vistas),
+            png_pairs, or coco_instances (with semantic PNGs).
         root: folder of the data set (all but streets); docs/data_formats.md shows what it holds.
         split: name of the split, such as train2017 (png_pairs: a folder in root; empty for root itself).
         version: of the annotation (vistas).
@@ -211,7 +211,7 @@ class DatasetConfig:
             looks like things.
     """
 
-    format: Literal["streets", "coco", "cityscapes", "vistas", "png_pairs", "coco_instances"] = "streets"
+    format: str = "streets"
     root: str = ""
     split: str = ""
     version: Literal["v1.2", "v2.0"] = "v1.2"

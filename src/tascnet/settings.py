@@ -109,6 +109,8 @@ def check(config: Config) -> Config:
     Raises:
         InputError: naming the field, its value, and what it must be.
     """
+    from tascnet.data.formats.table import check_dataset  # noqa: PLC0415 - imports torch
+
     _check_all_but_data_sets(config)
     check_dataset(config.data.train, "data.train")
     check_dataset(config.data.val, "data.val")
@@ -137,35 +139,6 @@ def _check_all_but_data_sets(config: Config) -> Config:
         _require("a number in optimizer.milestones", milestone, 0 <= milestone <= 1, "from 0 to 1")
     _check_training(config)
     return config
-
-
-def check_dataset(dataset: DatasetConfig, name: str) -> DatasetConfig:
-    """Check what types alone cannot in the settings of one data set; return them.
-
-    Args:
-        dataset: the settings.
-        name: what the user calls them, such as data.val.
-
-    Raises:
-        InputError: naming the field, its value, and what it must be.
-    """
-    for field_name in ("num_images", "seed", "first"):
-        value = getattr(dataset, field_name)
-        _require(f"{name}.{field_name}", value, value >= 0, "0 or more")
-    if dataset.format == "streets" and dataset.num_images < 1:
-        raise InputError(
-            f"{name}.num_images is {dataset.num_images}; streets are generated, so say how many (1 or more)."
-        )
-    if dataset.format != "streets" and dataset.difficulty != "normal":
-        raise InputError(
-            f"{name}.difficulty is {dataset.difficulty}, but {name}.format is {dataset.format}; only generated streets "
-            "have a difficulty. Leave it out."
-        )
-    needed = {"streets": (), "png_pairs": ("root",)}.get(dataset.format, ("root", "split"))
-    missing = [f"{name}.{field_name}" for field_name in needed if not getattr(dataset, field_name)]
-    if missing:
-        raise InputError(f"{name} has format {dataset.format} and needs {' and '.join(missing)}; give it.")
-    return dataset
 
 
 def change_fusion(fusion: FusionConfig, changes: Mapping[str, Any]) -> FusionConfig:

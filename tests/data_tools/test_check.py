@@ -17,13 +17,15 @@ from said import Said
 from small_sets import CATEGORIES, SPACE, save_numbers, segmentation, write_coco, write_pairs
 
 from tascnet.config import DatasetConfig
+from tascnet.data.formats.coco_disagreements import count_ids
+from tascnet.data.formats.dataset import FormatDataset
 from tascnet.data.formats.table import FORMATS, Format
 from tascnet.data.problems import Kind
 from tascnet.data.sample import Sample
 from tascnet.data_tools.check import check_data, check_source
 from tascnet.data_tools.sheet import GREEN, RED, THUMBNAIL, Sheet
 from tascnet.data_tools.sources import find_sources
-from tascnet.data_tools.walk import Findings, count_ids, walk
+from tascnet.data_tools.walk import Findings, walk
 from tascnet.errors import InputError
 from tascnet.files import read_json
 from tascnet.structures import Segment
@@ -313,7 +315,7 @@ def test_instances_with_semantic_pngs(tmp_path: Path) -> None:
     assert check(root, overlaps="smaller-in-front")[1]["splits"][0]["kinds"] == wanted
 
 
-class OtherFormat:
+class OtherFormat(FormatDataset):
     """Three pictures of a reader that knows nothing of checks; the second is broken."""
 
     label_space = SPACE

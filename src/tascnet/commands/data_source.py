@@ -3,7 +3,7 @@
 from collections.abc import Set
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any
 
 from jsonargparse import Namespace
 
@@ -13,10 +13,11 @@ from tascnet.config import DatasetConfig
 
 def add_source(parser: ArgumentParser, skip: Set[str] = frozenset()) -> None:
     """Add the arguments that name a data set: its path, its format, and those of its settings that concern files."""
-    formats = [name for name in get_args(get_type_hints(DatasetConfig)["format"]) if name != "streets"]
     parser.add_argument("path", type=Path, help="root of the data set, or a JSON file in one of COCO's formats")
     parser.add_argument(
-        "--format", default="auto", choices=["auto", *formats], help="how it is stored; auto looks at the files"
+        "--format",
+        default="auto",
+        help="how it is stored: coco, cityscapes, vistas, png_pairs or coco_instances; auto looks at the files",
     )
     parser.add_argument(
         "--images",

@@ -10,14 +10,13 @@ from rich.table import Table
 
 from tascnet.config import DatasetConfig, OnBadSample
 from tascnet.console import progress_bar, say
-from tascnet.data.formats.coco import CocoPanoptic
 from tascnet.data.formats.coco_layout import stray_files
-from tascnet.data.formats.vistas import Vistas
+from tascnet.data.formats.dataset import Inspected
 from tascnet.data.images import write_png
 from tascnet.data.problems import DataError, Kind
 from tascnet.data_tools.sheet import Sheet
 from tascnet.data_tools.sources import Source, find_sources
-from tascnet.data_tools.walk import Finding, Findings, Looked, walk
+from tascnet.data_tools.walk import Finding, Findings, walk
 from tascnet.errors import InputError
 from tascnet.files import check_writable, write_json
 from tascnet.structures import LabelSpace
@@ -73,15 +72,15 @@ class _Seen:
     objects: Counter[int] = field(default_factory=Counter)
     crowds: Counter[int] = field(default_factory=Counter)
 
-    def look(self, looked: Looked, findings: Findings) -> None:
+    def look(self, inspected: Inspected, findings: Findings) -> None:
         """Count one picture."""
-        if looked.segmentation is None:
+        if inspected.segmentation is None:
             return
-        segments = looked.segmentation.segments
+        segments = inspected.segmentation.segments
         if not segments:
-            findings(DataError(f"{looked.name} has no labelled pixel; nothing is learned from it.", Kind.ALL_VOID))
+            findings(DataError(f"{inspected.name} has no labelled pixel; nothing is learned from it.", Kind.ALL_VOID))
         elif not any(self.label_space[s.category_id].is_thing and not s.is_crowd for s in segments):
-            findings(DataError(f"{looked.name} has stuff only: no object to learn from.", Kind.NO_THINGS))
+            findings(DataError(f"{inspected.name} has stuff only: no object to learn from.", Kind.NO_THINGS))
         for segment in segments:
             (self.crowds if segment.is_crowd else self.objects)[segment.category_id] += 1
 
@@ -158,40 +157,23 @@ def check_source(source: Source, sheet: Sheet, console: Console, on_bad_sample: 
     """
     findings = Findings()
     dataset = source.open_leniently(findings)
-    with_photos = getattr(dataset, "has_photos", True)
-    files = dataset.panoptic_files if isinstance(dataset, Vistas) else dataset
-    if isinstance(files, CocoPanoptic):
-        _check_coco_files(files, findings)
+    for problem in dataset.inspect_files():
+        findings(problem)
     about = {finding.picture for finding in findings.all}
     seen = _Seen(dataset.label_space)
     with progress_bar(console, f"check {source.name}", len(dataset)) as bar:
         before = len(findings.all)
-        for number, looked in enumerate(walk(dataset, findings), start=1):
+        for number, inspected in enumerate(walk(dataset, findings), start=1):
             errors = [finding for finding in findings.all[before:] if finding.is_error]
             if errors and on_bad_sample == "fail":
                 raise DataError(errors[0].text, errors[0].kind)
-            has_errors = bool(errors) or looked.name in about
-            sheet.add(looked, dataset.label_space, has_errors)
-            seen.look(looked, findings)
+            has_errors = bool(errors) or inspected.name in about
+            sheet.add(inspected, dataset.label_space, has_errors)
+            seen.look(inspected, findings)
             before = len(findings.all)
-            bar.update(number, looked.name)
+            bar.update(number, inspected.name)
     seen.finish(findings)
-    return Check(source, len(dataset), with_photos, findings.all)
-
-
-def _check_coco_files(dataset: CocoPanoptic, findings: Findings) -> None:
-    """Files and images that nothing refers to."""
-    for file in dataset.unannotated():
-        text = f"{dataset.json_path}: image {file} has no annotation; it is left out."
-        findings(DataError(text, Kind.NO_ANNOTATION))
-    used = Counter(dataset.annotation_path(index) for index in range(len(dataset)))
-    for path, number in used.items():
-        if number > 1:
-            text = f"{path} is the annotation of {number} images in {dataset.json_path}. Give each its own."
-            findings(DataError(text, Kind.SHARED_PNG))
-    for path in sorted(dataset.annotation_folder.rglob("*.png")):
-        if path not in used:
-            findings(DataError(f"{path}: no annotation in {dataset.json_path} refers to it.", Kind.UNUSED_FILE))
+    return Check(source, len(dataset), dataset.has_photos, findings.all)
 
 
 def _print(check: Check, console: Console) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from tascnet import visualize
-from tascnet.data_tools.walk import Looked
+from tascnet.data.formats.dataset import Inspected
 from tascnet.structures import LabelSpace, PanopticSegmentation, Size
 
 THUMBNAIL = Size(180, 240)  # pixels
@@ -22,11 +22,11 @@ class Sheet:
         self._with_errors: list[visualize.Picture] = []
         self._clean: list[visualize.Picture] = []
 
-    def add(self, looked: Looked, label_space: LabelSpace, has_errors: bool) -> None:
+    def add(self, inspected: Inspected, label_space: LabelSpace, has_errors: bool) -> None:
         """Add a picture, unless there are enough of its sort."""
         thumbnails = self._with_errors if has_errors else self._clean
         if len(thumbnails) < MOST:
-            thumbnails.append(_thumbnail(looked, label_space, RED if has_errors else GREEN))
+            thumbnails.append(_thumbnail(inspected, label_space, RED if has_errors else GREEN))
 
     def draw(self) -> visualize.Picture:
         """(H, W, 3) uint8."""
@@ -37,13 +37,13 @@ class Sheet:
         return visualize.grid(rows)
 
 
-def _thumbnail(looked: Looked, label_space: LabelSpace, color: visualize.Color) -> visualize.Picture:
-    return visualize.card(_overlay(looked, label_space), looked.name[-36:], THUMBNAIL, color)
+def _thumbnail(inspected: Inspected, label_space: LabelSpace, color: visualize.Color) -> visualize.Picture:
+    return visualize.card(_overlay(inspected, label_space), inspected.name[-36:], THUMBNAIL, color)
 
 
-def _overlay(looked: Looked, label_space: LabelSpace) -> visualize.Picture:
+def _overlay(inspected: Inspected, label_space: LabelSpace) -> visualize.Picture:
     """As much of a picture as could be read."""
-    image, segmentation = looked.image, looked.segmentation
+    image, segmentation = inspected.image, inspected.segmentation
     if segmentation is None:
         if image is None:
             return np.full((*THUMBNAIL, 3), GREY, dtype=np.uint8)

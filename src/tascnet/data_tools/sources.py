@@ -8,8 +8,9 @@ from tascnet.build import build_dataset, narrow, with_exif
 from tascnet.config import DatasetConfig
 from tascnet.data.formats.categories_file import FILE_NAME
 from tascnet.data.formats.coco import CocoPanoptic
+from tascnet.data.formats.dataset import FormatDataset
 from tascnet.data.formats.png_pairs import CATEGORIES, IMAGES
-from tascnet.data.formats.table import FORMATS
+from tascnet.data.formats.table import FORMATS, format_of
 from tascnet.data.problems import DataError, Kind, OnProblem
 from tascnet.data.stream import PanopticDataset
 from tascnet.errors import InputError
@@ -52,7 +53,7 @@ class Source:
         files = CocoPanoptic(self.json_path, self.image_folder if with_photos else None)
         return narrow(with_exif(files, self.settings.exif), self.settings)
 
-    def open_leniently(self, on_problem: OnProblem) -> PanopticDataset:
+    def open_leniently(self, on_problem: OnProblem) -> FormatDataset:
         """Open it for a check: entries that break a rule are told to `on_problem` and left out.
 
         Raises:
@@ -60,7 +61,7 @@ class Source:
         """
         return with_exif(self._open_files(on_problem), self.settings.exif)
 
-    def _open_files(self, on_problem: OnProblem) -> PanopticDataset:
+    def _open_files(self, on_problem: OnProblem) -> FormatDataset:
         settings = self.settings
         if self.json_path is not None:
             dataset = CocoPanoptic(self.json_path, self._existing_photos(), on_problem=on_problem)
@@ -92,6 +93,8 @@ def find_sources(path: Path, data_format: str, images: Path | None, settings: Da
         InputError: there is no data set, or it may be of several formats.
     """
     path = at_home(path)
+    if data_format != AUTO:
+        format_of(data_format, "--format")
     if not path.exists():
         raise InputError(f"{path} does not exist. Name the root of a data set, or a JSON file.")
     require_regular(path)
@@ -112,8 +115,7 @@ def find_sources(path: Path, data_format: str, images: Path | None, settings: Da
     splits = [settings.split] if settings.split or find_splits is None else find_splits(path)
     if not splits:
         raise InputError(f"{path} holds no split of format {data_format}. Check the path, or name a --split.")
-    checked: Any = data_format  # one of the literals of `DatasetConfig.format`: argparse sees to it
-    of_format = replace(settings, format=checked, root=str(path))
+    of_format = replace(settings, format=data_format, root=str(path))
     return [_of_split(path, replace(of_format, split=split)) for split in splits]
 
 

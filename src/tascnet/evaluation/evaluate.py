@@ -12,10 +12,9 @@ from tascnet import visualize
 from tascnet.build import build_dataset, innermost
 from tascnet.config import OnBadSample
 from tascnet.console import progress_bar
-from tascnet.data.formats.cityscapes import Cityscapes
 from tascnet.data.formats.cityscapes_labels import CITYSCAPES
-from tascnet.data.formats.coco import CocoPanoptic
-from tascnet.data.formats.vistas import Vistas
+from tascnet.data.formats.dataset import FormatDataset
+from tascnet.data.formats.table import check_dataset
 from tascnet.data.images import write_png
 from tascnet.data.sample import Sample
 from tascnet.data.stream import PanopticDataset
@@ -35,7 +34,7 @@ from tascnet.metrics import (
 )
 from tascnet.networks.checkpoint import check_label_space
 from tascnet.networks.opening import open_network
-from tascnet.settings import Use, change_fusion, check_dataset, told_settings
+from tascnet.settings import Use, change_fusion, told_settings
 from tascnet.structures import LabelSpace, Size
 
 FIXED_CASE_SIDE = 256
@@ -131,7 +130,7 @@ def evaluate_part(
         found.miou.update(prediction.semantic, sample.segmentation.semantic_map(label_space))
         found.ap.update(prediction.instances, sample.segmentation, sample.name)
         if found.cityscapes_ap is not None:
-            void = source.excusing_void(index) if isinstance(source, Cityscapes) else None
+            void = source.excusing_void(index) if isinstance(source, FormatDataset) else None
             found.cityscapes_ap.update(prediction.instances, sample.segmentation, sample.name, void)
         found.doubts.append(prediction.doubt)
         found.dropped = found.dropped.plus(prediction.dropped)
@@ -186,9 +185,8 @@ def _notes(dataset: PanopticDataset, source: PanopticDataset) -> tuple[str, ...]
     notes = []
     if len(dataset) < len(source):
         notes.append(f"Only the first {len(dataset)} of {len(source)} pictures were measured.")
-    files = source.panoptic_files if isinstance(source, Vistas) else source
-    if isinstance(files, CocoPanoptic) and files.unannotated():
-        notes.append(unannotated_note(files.unannotated(), len(files)))
+    if isinstance(source, FormatDataset) and (unannotated := source.unannotated()):
+        notes.append(unannotated_note(unannotated, len(source)))
     return tuple(notes)
 
 

@@ -6,13 +6,13 @@ from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from tascnet.data import own_labels
 from tascnet.data.formats.cityscapes_ids import excusing_void, from_instance_ids, read_instance_ids
 from tascnet.data.formats.cityscapes_labels import CITYSCAPES, NUM_LABELS
 from tascnet.data.formats.coco import CocoPanoptic
-from tascnet.data.images import IMAGE_SUFFIXES, Exif
+from tascnet.data.formats.dataset import PhotoDataset
+from tascnet.data.images import IMAGE_SUFFIXES
 from tascnet.data.loading import load_sample
 from tascnet.data.problems import DataError, Kind, OnProblem, stop
 from tascnet.data.sample import Sample
@@ -24,7 +24,7 @@ PHOTO_SUFFIX = f"{PHOTO_ENDING}.png"
 INSTANCE_IDS_ENDING = "_gtFine_instanceIds"
 
 
-class Cityscapes(Dataset[Sample]):
+class Cityscapes(PhotoDataset):
     """A split of Cityscapes with fine annotation.
 
     The official folders, as they are unpacked:
@@ -44,11 +44,7 @@ class Cityscapes(Dataset[Sample]):
     Attributes:
         label_space: the 19 evaluated categories, all else is VOID; or those of label_colors.txt.
         has_photos: whether there is a folder of photos.
-        exif: whether EXIF tags turn photos, "apply" or "ignore"; may be set.
     """
-
-    label_space: LabelSpace
-    exif: Exif = "apply"
 
     def __init__(
         self,

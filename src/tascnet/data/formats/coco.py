@@ -1,23 +1,25 @@
 """COCO panoptic JSON + PNG files <-> PanopticSegmentation."""
 
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePath
 from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from tascnet.data.batch import tight_boxes
 from tascnet.data.file_names import find_file, leads_out, unique_names
+from tascnet.data.formats.coco_disagreements import count_ids, disagreements
 from tascnet.data.formats.coco_json import AREA_NOT_GIVEN, check_files, read_coco_json
-from tascnet.data.images import Exif, open_annotation, write_png
+from tascnet.data.formats.dataset import Inspected, PhotoDataset, Problems
+from tascnet.data.images import open_annotation, write_png
 from tascnet.data.loading import load_sample
 from tascnet.data.problems import DataError, Kind, OnProblem, stop
 from tascnet.data.sample import Sample
 from tascnet.errors import InputError
 from tascnet.files import check_inside, make_folder, write_json
-from tascnet.structures import MAX_SEGMENT_ID, CategoryMerge, LabelSpace, PanopticSegmentation, Segment, Size
+from tascnet.structures import MAX_SEGMENT_ID, VOID, CategoryMerge, LabelSpace, PanopticSegmentation, Segment, Size
 
 
 class NamedSegmentation(Protocol):
@@ -36,7 +38,7 @@ class NamedSegmentation(Protocol):
         """Annotation or prediction."""
 
 
-class CocoPanoptic(Dataset[Sample]):
+class CocoPanoptic(PhotoDataset):
     """A data set in COCO's panoptic format: one JSON file, a folder of PNG files, a folder of photos.
 
     The JSON is checked as a whole when it is read; each PNG and photo when it is asked for.
@@ -45,11 +47,8 @@ class CocoPanoptic(Dataset[Sample]):
         label_space: the categories.
         json_path: the JSON file.
         annotation_folder: holds the PNG files.
-        exif: whether EXIF tags turn photos, "apply" or "ignore"; may be set.
+        has_photos: whether the data set was opened with a folder of photos.
     """
-
-    label_space: LabelSpace
-    exif: Exif = "apply"
 
     def __init__(
         self,
@@ -75,6 +74,7 @@ class CocoPanoptic(Dataset[Sample]):
         self.json_path = Path(annotation_json)
         self.annotation_folder = Path(annotation_folder or self.json_path.with_suffix(""))
         self._image_folder = None if image_folder is None else Path(image_folder)
+        self.has_photos = image_folder is not None
         self._load_short_side = load_short_side
         self._content = read_coco_json(self.json_path, on_problem)
         for folder in filter(None, (self.annotation_folder, self._image_folder)):
@@ -142,11 +142,6 @@ class CocoPanoptic(Dataset[Sample]):
         """The photo's id in the JSON file."""
         return self._content.pictures[index].image_id
 
-    @property
-    def has_photos(self) -> bool:
-        """Whether the data set was opened with a folder of photos."""
-        return self._image_folder is not None
-
     def photo_path(self, index: int) -> Path:
         """The photo.
 
@@ -175,6 +170,53 @@ class CocoPanoptic(Dataset[Sample]):
     def unannotated(self) -> list[str]:
         """The photos that the JSON lists and does not annotate."""
         return self._content.unannotated
+
+    def inspect(self, index: int) -> Inspected:
+        """Read both files, each also where the other is broken; the JSON gives the size of both."""
+        problems = Problems()
+        segmentation = self.inspect_annotation(index, problems)
+        image = self.inspect_photo(index, self._content.pictures[index].size, self.json_path, problems)
+        return Inspected(self.sample_name(index), image, segmentation, problems)
+
+    def inspect_annotation(self, index: int, problems: Problems) -> PanopticSegmentation | None:
+        """The annotation as far as PNG and JSON agree; every disagreement is a problem."""
+        path, (size, listed) = self.annotation_path(index), self.listed(index)
+        id_map = problems.attempt(read_id_map, path, size, self.json_path)
+        if id_map is None:
+            return None
+        areas = count_ids(id_map)
+        problems.extend(disagreements(path, self.json_path, areas, listed))
+        usable = []
+        for segment in listed:
+            if segment.id in areas and segment.category_id in self.label_space:
+                is_thing = self.label_space[segment.category_id].is_thing
+                usable.append(Segment(segment.id, segment.category_id, 0, segment.is_crowd and is_thing))
+        if len(usable) < len(areas.keys() - {VOID}):
+            id_map = np.where(np.isin(id_map, [segment.id for segment in usable]), id_map, VOID)
+        segmentation = PanopticSegmentation.from_id_map(id_map, usable)
+        joined = join_stuff(segmentation, self.label_space)
+        pieces = len(segmentation.segments) - len(joined.segments)
+        if pieces:
+            text = (
+                f"{path}: {pieces} more segments of stuff than categories of stuff; the format has one segment of a "
+                "stuff category in an image. They are joined on reading."
+            )
+            problems(DataError(text, Kind.STUFF_IN_PIECES))
+        return joined
+
+    def inspect_files(self) -> Iterator[DataError]:
+        """Images without annotation, PNGs of several images, and PNGs that the JSON does not refer to."""
+        for file in self.unannotated():
+            text = f"{self.json_path}: image {file} has no annotation; it is left out."
+            yield DataError(text, Kind.NO_ANNOTATION)
+        used = Counter(self.annotation_path(index) for index in range(len(self)))
+        for path, number in used.items():
+            if number > 1:
+                text = f"{path} is the annotation of {number} images in {self.json_path}. Give each its own."
+                yield DataError(text, Kind.SHARED_PNG)
+        for path in sorted(self.annotation_folder.rglob("*.png")):
+            if path not in used:
+                yield DataError(f"{path}: no annotation in {self.json_path} refers to it.", Kind.UNUSED_FILE)
 
 
 def read_segmentation(path: Path, json_path: Path, size: Size, segments: Iterable[Segment]) -> PanopticSegmentation:
@@ -359,12 +401,3 @@ def read_id_map(path: Path, size: Size, source: str | Path) -> np.ndarray:
             Kind.OTHER_SIZE,
         )
     return decode_ids(np.asarray(picture if picture.mode == "RGB" else picture.convert("RGB")))
-
-
-def wrong_area(path: Path, json_path: Path, listed: Segment, area: int) -> DataError:
-    """The problem of a segment whose listed area is not its number of pixels."""
-    return DataError(
-        f"{path} disagrees with {json_path}: segment {listed.id} has {area} pixels in the PNG, but area "
-        f"{listed.area} in the JSON. The pixels count; make sure that the PNG belongs to this JSON file.",
-        Kind.AREA,
-    )

@@ -5,14 +5,13 @@ from pathlib import Path, PurePath
 from typing import Any, NamedTuple, Self
 
 import numpy as np
-from torch.utils.data import Dataset
 
 from tascnet.data.file_names import find_file
 from tascnet.data.formats.categories_file import FILE_NAME, CategoriesFile, read_categories
 from tascnet.data.formats.coco_json import check_files, other_kind, read_images, read_lists, require_keys, wrong_value
+from tascnet.data.formats.dataset import PhotoDataset, Problems
 from tascnet.data.formats.label_png import read_numbers
 from tascnet.data.formats.png_pairs import join_numbers
-from tascnet.data.images import Exif
 from tascnet.data.loading import load_sample
 from tascnet.data.masks import ERROR, Mask, Overlaps, encode_mask, paint
 from tascnet.data.problems import DataError, Kind, OnProblem, stop
@@ -29,7 +28,7 @@ class _Picture(NamedTuple):
     annotations: list[dict[str, Any]]
 
 
-class CocoInstances(Dataset[Sample]):
+class CocoInstances(PhotoDataset):
     """A data set of COCO's instances format, with a PNG of category numbers for each picture.
 
     Where an instance is, it counts, and the PNG's number is not looked at. Elsewhere a stuff number is stuff, and a
@@ -38,11 +37,7 @@ class CocoInstances(Dataset[Sample]):
 
     Attributes:
         label_space: the categories of categories.yaml.
-        exif: whether EXIF tags turn photos, "apply" or "ignore"; may be set.
     """
-
-    label_space: LabelSpace
-    exif: Exif = "apply"
 
     def __init__(
         self,
@@ -161,6 +156,16 @@ class CocoInstances(Dataset[Sample]):
         areas = PanopticSegmentation(below.id_map, tuple(segments)).count_areas()
         seen = tuple(replace(segment, area=areas[segment.id]) for segment in segments if areas[segment.id])
         return PanopticSegmentation(below.id_map, seen), [mask.name for mask in masks if not areas[mask.id]]
+
+    def inspect_annotation(self, index: int, problems: Problems) -> PanopticSegmentation | None:
+        """The annotation of all instances that can be painted; those without a visible pixel are problems, too."""
+        composed = problems.attempt(self.compose, index, problems)
+        if composed is None:
+            return None
+        segmentation, hidden = composed
+        for name in hidden:
+            problems(DataError(f"{name} has no visible pixel; the others cover it, or it is too small.", Kind.HIDDEN))
+        return segmentation
 
     def sample_name(self, index: int) -> str:
         """Name of the photo without its suffix."""

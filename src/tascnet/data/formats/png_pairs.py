@@ -6,17 +6,17 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from torch.utils.data import Dataset
 
 from tascnet.data.file_names import find_file
 from tascnet.data.formats.categories_file import FILE_NAME, CategoriesFile, read_categories
+from tascnet.data.formats.dataset import PhotoDataset
 from tascnet.data.formats.label_png import read_numbers
-from tascnet.data.images import Exif, list_images
+from tascnet.data.images import list_images
 from tascnet.data.loading import load_sample
 from tascnet.data.problems import DataError, Kind, OnProblem, stop
 from tascnet.data.sample import Sample
 from tascnet.errors import InputError
-from tascnet.structures import VOID, LabelSpace, PanopticSegmentation, Segment, run_starts
+from tascnet.structures import VOID, PanopticSegmentation, Segment, run_starts
 
 IMAGES, CATEGORIES, INSTANCES = "images", "categories", "instances"
 """The three folders; the files of one picture have one stem in all of them."""
@@ -32,7 +32,7 @@ class Pair(NamedTuple):
     instances: Path
 
 
-class PngPairs(Dataset[Sample]):
+class PngPairs(PhotoDataset):
     """A data set of photos with two PNGs each: the category of every pixel, and the instance.
 
         root/categories.yaml
@@ -43,11 +43,7 @@ class PngPairs(Dataset[Sample]):
 
     Attributes:
         label_space: the categories of categories.yaml.
-        exif: whether EXIF tags turn photos, "apply" or "ignore"; may be set.
     """
-
-    label_space: LabelSpace
-    exif: Exif = "apply"
 
     def __init__(self, root: str | Path, split: str = "", load_short_side: int = 0, on_problem: OnProblem = stop):
         """List the files; each is read when it is asked for.

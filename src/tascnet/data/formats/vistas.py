@@ -1,23 +1,23 @@
 """Mapillary Vistas folders -> PanopticSegmentation: its panoptic files, or its 16-bit PNGs of instances."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import Literal
 
 import numpy as np
-from torch.utils.data import Dataset
 
 from tascnet.data.file_names import find_file
 from tascnet.data.formats.coco import CocoPanoptic
+from tascnet.data.formats.dataset import Inspected, PhotoDataset
 from tascnet.data.formats.vistas_config import VistasConfig, read_vistas_config
 from tascnet.data.images import Exif, open_annotation
 from tascnet.data.loading import load_sample
 from tascnet.data.problems import DataError, Kind, OnProblem, stop
 from tascnet.data.sample import Sample
 from tascnet.errors import InputError
-from tascnet.structures import VOID, LabelSpace, PanopticSegmentation, Segment, run_starts
+from tascnet.structures import VOID, PanopticSegmentation, Segment, run_starts
 
 Version = Literal["v1.2", "v2.0"]
 Form = Literal["panoptic", "instances"]
@@ -30,7 +30,7 @@ INSTANCES = 256
 """Instances that a label can have in one picture: a pixel of the 16-bit PNGs is 256 * label + instance."""
 
 
-class Vistas(Dataset[Sample]):
+class Vistas(PhotoDataset):
     """A split of Mapillary Vistas in its official folders, v1.2 or v2.0.
 
     Categories, colours, things and what is ignored come from the config file; a category's id is the position of its
@@ -39,8 +39,6 @@ class Vistas(Dataset[Sample]):
     Attributes:
         label_space: the categories of the labels that are evaluated; the others are VOID.
     """
-
-    label_space: LabelSpace
 
     def __init__(
         self,
@@ -128,10 +126,22 @@ class Vistas(Dataset[Sample]):
         """The photo."""
         return self._reader.photo_path(index)
 
-    @property
-    def panoptic_files(self) -> CocoPanoptic | None:
-        """What is read, with the categories of its JSON; None for the form "instances"."""
-        return self._reader if isinstance(self._reader, CocoPanoptic) else None
+    def inspect(self, index: int) -> Inspected:
+        """Read image and annotation, each also where the other is broken."""
+        if not isinstance(self._reader, CocoPanoptic):
+            return super().inspect(index)
+        inspected = self._reader.inspect(index)
+        if inspected.segmentation is None:
+            return inspected
+        return inspected._replace(segmentation=self.renamed(inspected.segmentation))
+
+    def inspect_files(self) -> Iterator[DataError]:
+        """Those of the panoptic form, as `CocoPanoptic` finds them."""
+        return self._reader.inspect_files() if isinstance(self._reader, CocoPanoptic) else iter(())
+
+    def unannotated(self) -> list[str]:
+        """Images that the panoptic JSON lists and does not annotate."""
+        return self._reader.unannotated() if isinstance(self._reader, CocoPanoptic) else []
 
     def renamed(self, segmentation: PanopticSegmentation) -> PanopticSegmentation:
         """A segmentation as the files have it, in the categories of `label_space`."""

@@ -10,8 +10,8 @@ from typing import get_args
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
+from tascnet.data.formats.dataset import FormatDataset
 from tascnet.data.sample import Sample
 from tascnet.data.streets.canvas import Canvas
 from tascnet.data.streets.categories import STREETS
@@ -31,7 +31,7 @@ MIN_THING_AREA = 64
 """Pixels: a thing of which less can be seen is VOID, because nobody could annotate it."""
 
 
-class Streets(Dataset[Sample]):
+class Streets(FormatDataset):
     """Generated street scenes, any number of them: the same on every machine, in every process, in any order.
 
     Scene i is made of (seed, first + i) alone, so ranges that do not overlap are independent sets of scenes:
