@@ -86,7 +86,7 @@ def work(folder: Path, training: str, seed: int, config: Config, fusions: Sequen
     run = folder / f"{training} {seed}".replace(", ", " ").replace(" ", "_")
     if not (run / "report.json").is_file():
         quick = replace(config, data=replace(config.data, val=replace(config.data.val, num_images=1)))
-        train(quick, run, f"ablation: {training}, seed {seed}", Console(quiet=True))
+        train(quick, run, f"ablation: {training}, seed {seed}")
     samples, space = unseen(json.dumps(asdict(config.data.val)))
     said = predictions(run, samples)
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]

@@ -30,7 +30,6 @@ from tascnet.training import resume, train
 TENSORS = ("model.safetensors", "ema.safetensors", "training.safetensors")
 COMPARED = ("step", "loss/", "lr", "val/", "val_ema/")
 """Beginnings of the names of metrics that a resumed run must repeat; others tell of time and memory."""
-QUIET = Console(quiet=True)
 TOO_LATE = "the end"
 """The run had ended before it was killed; this does not count."""
 
@@ -93,9 +92,9 @@ def in_process(folder: Path, config: Config) -> multiprocessing.context.ForkProc
 def train_or_resume(folder: Path, config: Config) -> None:
     os.setpgrp()  # so that the processes that load data are killed with it
     if RunFolder.holds_checkpoints(folder):
-        resume(folder, QUIET)
+        resume(folder)
     else:
-        train(config, folder, "kill_test", QUIET)
+        train(config, folder, "kill_test")
 
 
 def kill(folder: Path, config: Config, step: int, seconds: float) -> str:

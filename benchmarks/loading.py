@@ -20,7 +20,6 @@ import numpy as np
 import torch
 from measure import Call, measure
 from PIL import Image
-from rich.console import Console
 from torch.utils.data import DataLoader
 
 from tascnet.build import build_augmentation, build_dataset, build_stream
@@ -132,7 +131,7 @@ def timed(call: Callable[[], Any]) -> tuple[Any, float]:
 
 def time_loader(data: DataConfig, dataset: PanopticDataset, images: int, workers: int) -> float:
     """Images a second of one core, from files to batches in the process that trains, all included."""
-    stream = build_stream(data, dataset, images, 0, Console(quiet=True))
+    stream = build_stream(data, dataset, images, 0)
     collate_fn = partial(collate, label_space=dataset.label_space)
     before = computed()
     for _ in DataLoader(stream, BATCH, num_workers=workers, collate_fn=collate_fn):

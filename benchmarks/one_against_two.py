@@ -33,7 +33,7 @@ from torch import nn
 from tascnet.build import build_dataset, build_model, build_optimizer
 from tascnet.commands.demo import FIRST_UNSEEN_SCENE, demo_config
 from tascnet.config import Config, DatasetConfig
-from tascnet.console import progress_bar, say
+from tascnet.console import ConsoleObserver, progress_bar, say
 from tascnet.data.batch import Batch, collate
 from tascnet.data.stream import PanopticDataset
 from tascnet.device import choose_device
@@ -174,7 +174,9 @@ class Trials:
             team, shares = Team(config.training, Place()), Shares(config.data.batch_size, 1, 1, 0)
             origin, space = run.origin(weights, told_settings(config.data.train)), self.train_set.label_space
             sets = (self.train_set, self.unseen)
-            Training(config, run, self.console, team, *sets, space, network, shares, origin, saved).run_to_the_end()
+            Training(
+                config, run, ConsoleObserver(self.console), team, *sets, space, network, shares, origin, saved
+            ).run_to_the_end()
         layout = torch.channels_last if config.training.channels_last else torch.contiguous_format
         return network.to(self.device, memory_format=layout)
 

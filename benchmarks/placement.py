@@ -26,6 +26,7 @@ from torch import Tensor
 
 from tascnet.build import build_dataset
 from tascnet.commands.demo import demo_config
+from tascnet.console import ConsoleObserver
 from tascnet.data.streets.dataset import Streets
 from tascnet.evaluation.evaluate import evaluate
 from tascnet.inference.predictor import Predictor
@@ -138,7 +139,7 @@ def trained(folder: Path, seed: int) -> Path:
     config.model.things_head.anchor_sizes = [8, 16, 32, 64, 128]
     config.training.seed, config.training.accelerator = seed, "cpu"
     config.training.resume_if_exists = True
-    train(check(config), folder, "benchmarks/placement.py", Console())
+    train(check(config), folder, "benchmarks/placement.py", ConsoleObserver(Console()))
     return folder
 
 

@@ -61,12 +61,12 @@ def trained_norm(steps: int, lr: float, validate_every: int, folder: Path) -> di
     config.model.backbone.norm, config.model.backbone.freeze_stem = "bn", False
     config.data.workers, config.training.ema_decay = 2, 0.9
     config.training.validate_every = validate_every
-    train(config, folder, "two_processes", Console(quiet=True))
+    train(config, folder, "two_processes")
     return {file.name: file.read_bytes() for file in sorted(find_checkpoint(folder).glob("*.safetensors"))}
 
 
 def losses(config: Config, folder: Path) -> list[dict[str, float]]:
-    train(config, folder, "two_processes", Console(quiet=True))
+    train(config, folder, "two_processes")
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     return [
         {name.removeprefix("loss/"): value for name, value in line.items() if name.startswith("loss/")}

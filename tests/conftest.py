@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from rich.console import Console
 from said import Said
 from zoo_layout import detectron2_state
 
@@ -97,7 +96,7 @@ def tiny_config() -> Callable[[], Config]:
 def tiny_run(tiny_config: Callable[[], Config], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run of two steps on tiny streets. Read it, do not write into it."""
     folder = tmp_path_factory.mktemp("tiny") / "run"
-    train(tiny_config(), folder, "tascnet train --config tiny.yaml", Console(quiet=True))
+    train(tiny_config(), folder, "tascnet train --config tiny.yaml")
     return folder
 
 

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import torch
 from cityscapes_layout import write_cityscapes_layout
-from rich.console import Console
 
 from tascnet.build import build_dataset, build_stream
 from tascnet.config import Config, DataConfig, DatasetConfig, InputConfig
@@ -24,7 +23,7 @@ def data_of(root: Path, **settings: Any) -> DataConfig:
 
 
 def open_stream(data: DataConfig, num_samples: int) -> TrainingStream:
-    return build_stream(data, build_dataset(data.train), num_samples, 3, Console(quiet=True))
+    return build_stream(data, build_dataset(data.train), num_samples, 3)
 
 
 def test_images_with_rare_categories_come_more_often(tiny_coco: Path) -> None:
@@ -76,5 +75,5 @@ def test_a_training_with_everything_on(tiny_config: Callable[[], Config], tmp_pa
         color_jitter=0.2,
     )
     config.data.repeat_threshold, config.data.workers, config.training.steps = 0.9, 2, 3
-    report = train(config, tmp_path / "run", "tascnet train", Console(quiet=True))
+    report = train(config, tmp_path / "run", "tascnet train")
     assert report.num_images == 2

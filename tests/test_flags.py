@@ -43,6 +43,28 @@ def flags(parser: ArgumentParser) -> Iterator[tuple[str, argparse.Action]]:
                 yield option, action
 
 
+FLAGS = {
+    "tascnet data augment": "output samples",
+    "tascnet data check": "exif form format images on_bad_sample output overlaps split version",
+    "tascnet data convert": "exif form format group_by images num_images on_bad_sample output overlaps photos split "
+    "version",
+    "tascnet data stats": "exif form format group_by images num_images on_bad_sample output overlaps split version",
+    "tascnet demo": "minutes output steps",
+    "tascnet evaluate": "device on_bad_sample output use",
+    "tascnet info": "environment height stuff things use width",
+    "tascnet metrics": "annotation_folder missing on_bad_sample output prediction_folder workers",
+    "tascnet plot": "metrics output",
+    "tascnet predict": "batch_size benchmark device image_info names on_bad_sample output use weights",
+    "tascnet runs": "json sort",
+    "tascnet share": "licence precision push use",
+    "tascnet train": "config device devices init output print_config resume",
+    "tascnet triage": "batch_size device on_bad_sample output shown use weights",
+    "tascnet weights get": "",
+    "tascnet weights list": "",
+}
+"""All flags but those of settings, which have the names of the settings."""
+
+
 def parsed(*arguments: str) -> dict[str, object]:
     return build_parser(cli.VERBS).parse_args(list(arguments)).as_dict()
 
@@ -50,6 +72,13 @@ def parsed(*arguments: str) -> dict[str, object]:
 def test_all_verbs_and_actions_are_found():
     assert {"tascnet train", "tascnet triage", "tascnet data convert", "tascnet weights get"} <= set(PARSERS)
     assert len(PARSERS) == 16
+
+
+@pytest.mark.parametrize("name", sorted(PARSERS))
+def test_each_verb_has_these_flags(name: str):
+    groups = {flag[2:].partition(".")[0] for flag, _ in flags(PARSERS[name]) if "." in flag}  # --data FILE, and so on
+    found = {flag[2:] for flag, _ in flags(PARSERS[name]) if "." not in flag} - groups - {"help"}
+    assert sorted(found) == FLAGS[name].split()
 
 
 @pytest.mark.parametrize("name", sorted(PARSERS))
@@ -145,19 +174,20 @@ def test_abbreviations_are_refused(tascnet: Callable[..., Said], arguments: list
     assert (f"; is {near} meant?" if near else "error: ") in said.err
 
 
-def test_a_flag_has_one_meaning_in_all_verbs():
+def test_a_flag_has_one_meaning_one_default_and_one_help_in_all_verbs():
     meanings = defaultdict(dict)
     for name, parser in PARSERS.items():
         for flag, action in flags(parser):
             if "." not in flag and flag[2:] not in NOT_SHARED:
                 kind = getattr(action, "_typehint", None) or action.type or type(action)
                 choices = tuple(action.choices or ())
-                meanings[flag][name] = (str(kind), choices, action.default)
+                meanings[flag][name] = (str(kind), choices, action.default, action.help)
     shared = {flag: by_verb for flag, by_verb in meanings.items() if len(by_verb) > 1}
     assert {"--use", "--weights", "--batch_size", "--on_bad_sample", "--device"} <= set(shared)
     # the one flag of a training that is a setting, and so has the setting's names and no default of its own
     by_training = shared["--device"].pop("tascnet train")
     assert "auto" in by_training[0]
+    assert by_training[3].endswith(f": {shared['--device']['tascnet predict'][3]}")
     for flag, by_verb in shared.items():
         assert len(set(map(repr, by_verb.values()))) == 1, f"{flag}: {by_verb}"
 

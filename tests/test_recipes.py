@@ -10,7 +10,6 @@ import pytest
 import yaml
 from cityscapes_layout import write_cityscapes_layout
 from PIL import Image
-from rich.console import Console
 from vistas_layout import BIRD, CAR, EGO, ROAD, SKY, Picture, write_vistas
 
 from tascnet.data.formats.coco import write_coco_panoptic
@@ -79,7 +78,7 @@ def train_three_steps(
         "model": to_dict(tiny_config())["model"],
         "training": {"steps": 3, "accelerator": "cpu"},
     }
-    return train(from_dict(merged(values, changes)), run, "tascnet train", Console(quiet=True))
+    return train(from_dict(merged(values, changes)), run, "tascnet train")
 
 
 @pytest.mark.parametrize("variant", ["r50", "r50_1gpu"])

@@ -23,6 +23,7 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tascnet.config import Config, DatasetConfig
+from tascnet.console import ConsoleObserver
 from tascnet.data.formats.coco import write_coco_panoptic
 from tascnet.data.streets.dataset import Streets
 from tascnet.errors import InputError, Interrupted
@@ -41,7 +42,7 @@ LOSSES = {"rpn_cls", "rpn_box", "cls", "box", "mask", "stuff", "tasc", "total"}
 
 
 def run(config: Config, folder: Path) -> Path:
-    train(config, folder, "tascnet train", QUIET)
+    train(config, folder, "tascnet train")
     return folder
 
 
@@ -152,7 +153,7 @@ def test_the_origin_of_the_weights_is_told_and_kept(
     config.model.backbone.weights = "imagenet"
     config.training.steps = 1
     console = Console(file=StringIO(), width=200)
-    train(config, tmp_path / "run", "tascnet train", console)
+    train(config, tmp_path / "run", "tascnet train", ConsoleObserver(console))
     told = "backbone test_efficientnet: pretrained weights from a shelf with test_efficientnet"
     assert told in console.file.getvalue()  # type: ignore[attr-defined]
     assert load_checkpoint(tmp_path / "run").origin.weights == (told,)
@@ -171,7 +172,7 @@ class TestResuming:
         shutil.rmtree(interrupted / "checkpoints" / "step_000004")
         (interrupted / "report.json").unlink()
 
-        resume(interrupted, QUIET)
+        resume(interrupted)
 
         for name in ("model.safetensors", "training.safetensors"):
             assert_same(tensors(interrupted, name), tensors(straight, name))
@@ -197,14 +198,14 @@ class TestResuming:
         facts = json.loads(file.read_text())
         facts["progress"]["seconds"] = 1000.0
         file.write_text(json.dumps(facts))
-        resume(folder, QUIET)
+        resume(folder)
         assert 1000 < load_checkpoint(folder).progress["seconds"] < 1100
         assert load_checkpoint(folder).origin == load_checkpoint(tiny_run).origin != Origin()
 
     def test_a_finished_run_takes_no_step(self, tiny_run: Path, tmp_path: Path):
         folder = tmp_path / "run"
         shutil.copytree(tiny_run, folder)
-        resume(folder, QUIET)
+        resume(folder)
         assert_same(tensors(folder), tensors(tiny_run))
         assert [line["step"] for line in metrics(folder) if "loss/total" in line] == [1, 2]
 
@@ -212,7 +213,7 @@ class TestResuming:
         checkpoint = tiny_run / "checkpoints" / "step_000002"
         before = sorted(checkpoint.iterdir())
         with pytest.raises(InputError, match="step_000002 is not a run folder"):
-            resume(checkpoint, QUIET)
+            resume(checkpoint)
         assert sorted(checkpoint.iterdir()) == before
 
     def test_a_run_whose_checkpoints_are_gone(self, tiny_run: Path, tmp_path: Path):
@@ -220,7 +221,7 @@ class TestResuming:
         shutil.rmtree(tmp_path / "run" / "checkpoints")
         before = metrics(tmp_path / "run")
         with pytest.raises(InputError, match="holds no checkpoint"):
-            resume(tmp_path / "run", QUIET)
+            resume(tmp_path / "run")
         assert metrics(tmp_path / "run") == before
 
     def test_the_network_keeps_its_order_of_categories(
@@ -241,7 +242,7 @@ class TestResuming:
         content["categories"].reverse()
         file.write_text(json.dumps(content))
 
-        resume(interrupted, QUIET)
+        resume(interrupted)
 
         assert load_checkpoint(interrupted).label_space == load_checkpoint(straight).label_space
         assert_same(tensors(interrupted), tensors(straight))
@@ -317,7 +318,7 @@ class TestBadSteps:
         with pytest.raises(InputError, match="3 steps in a row"):
             run(config, tmp_path)  # the checkpoint of step 3 knows of two
         with pytest.raises(InputError, match="3 steps in a row"):
-            resume(tmp_path, QUIET)
+            resume(tmp_path)
 
 
 class TestStopping:
@@ -334,7 +335,7 @@ class TestStopping:
             with pytest.raises(Interrupted, match=rf"step 2 is saved. Go on with: tascnet train --resume {stopped}"):
                 run(config, stopped)
         assert [path.name for path in (stopped / "checkpoints").iterdir()] == ["step_000002"]
-        resume(stopped, QUIET)
+        resume(stopped)
         assert_same(tensors(stopped), tensors(straight))
 
     def test_a_signal_during_a_validation(
@@ -350,7 +351,7 @@ class TestStopping:
             )
             with pytest.raises(Interrupted, match=r"step 2 is saved"):
                 run(config, tmp_path)
-        resume(tmp_path, QUIET)
+        resume(tmp_path)
         assert [line["step"] for line in metrics(tmp_path) if "val/pq" in line] == [2, 3]
 
     def test_on_the_command_line(self, tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tascnet: Any):
@@ -373,7 +374,7 @@ class TestCheckpoints:
         content[-9] ^= 4
         file.write_bytes(content)
         console = Console(file=StringIO(), width=500)
-        resume(folder, console)
+        resume(folder, ConsoleObserver(console))
         shown = console.file.getvalue()  # type: ignore[attr-defined]
         assert re.search(r"not usable, and the one before is taken: .*step_000002\S+ is not what was written", shown)
         assert "going on from step 1" in shown
@@ -431,7 +432,7 @@ class TestCheckpoints:
         folder = shutil.copytree(tiny_run, tmp_path / "run")
         (folder / "checkpoints" / ".writing-abc").mkdir()
         (folder / "checkpoints" / ".writing-abc" / "model.safetensors").write_bytes(b"half")
-        resume(folder, QUIET)
+        resume(folder)
         assert not list((folder / "checkpoints").glob(".*"))
 
 
@@ -489,7 +490,7 @@ class TestSkipping:
         # the same again after an interruption, whoever loads
         interrupted = shutil.copytree(straight, tmp_path / "interrupted")
         shutil.rmtree(interrupted / "checkpoints" / "step_000004")
-        resume(interrupted, QUIET)
+        resume(interrupted)
         assert_same(tensors(interrupted), tensors(straight))
         assert json.loads((interrupted / "report.json").read_text())["notes"] == [note]
 
@@ -502,9 +503,9 @@ class TestSkipping:
         if not skip:
             config.data.on_bad_sample = "fail"
             with pytest.raises(InputError, match=r"picture .*000000.png is broken"):
-                train(config, tmp_path / "run", "tascnet train", console)
+                train(config, tmp_path / "run", "tascnet train", ConsoleObserver(console))
             return
-        train(config, tmp_path / "run", "tascnet train", console)
+        train(config, tmp_path / "run", "tascnet train", ConsoleObserver(console))
         report = json.loads((tmp_path / "run" / "report.json").read_text())
         assert report["images"] == 2
         assert re.match(r"1 of 3 pictures could not be read and were left out .*: .*000000.png is ", report["notes"][0])
@@ -544,7 +545,7 @@ class TestTheAverage:
         straight = run(config, tmp_path / "straight")
         interrupted = shutil.copytree(straight, tmp_path / "interrupted")
         shutil.rmtree(interrupted / "checkpoints" / "step_000003")
-        resume(interrupted, QUIET)
+        resume(interrupted)
         assert_same(tensors(interrupted, "ema.safetensors"), tensors(straight, "ema.safetensors"))
 
 
@@ -565,7 +566,7 @@ class TestOneTrainingAtATime:
         def try_others(step: int) -> None:
             monkeypatch.undo()
             before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-            for other in (lambda: train(config, tmp_path, "theirs", QUIET), lambda: resume(tmp_path, QUIET)):
+            for other in (lambda: train(config, tmp_path, "theirs"), lambda: resume(tmp_path)):
                 with pytest.raises(InputError) as error:
                     other()
                 refused.append(str(error.value))
@@ -586,13 +587,13 @@ class TestOneTrainingAtATime:
         def try_to_resume(step: int) -> None:
             if step == 1:
                 with pytest.raises(InputError) as error:
-                    resume(tmp_path, QUIET)
+                    resume(tmp_path)
                 refused.append(str(error.value))
 
         patch_step(monkeypatch, try_to_resume)
         run(tiny_config(), tmp_path)
         assert refused[0].startswith(f"{tmp_path} is in use: process {os.getpid()} on ")
-        resume(tmp_path, QUIET)  # it has ended
+        resume(tmp_path)  # it has ended
 
     def test_one_that_failed_lets_others_in(
         self, tiny_config: Callable[[], Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -615,7 +616,7 @@ class TestEditedSettings:
         file = folder / "config.yaml"
         file.write_text(file.read_text().replace("steps: 2", "steps: 7"))
         console = Console(file=StringIO(), width=1000)
-        resume(folder, console)
+        resume(folder, ConsoleObserver(console))
         shown = console.file.getvalue()  # type: ignore[attr-defined]
         assert re.search(
             rf"{file} was edited and is not used \(training.steps is 7, there it is 2 in step_000002", shown
@@ -629,7 +630,7 @@ class TestEditedSettings:
         values = yaml.safe_load(file.read_text())
         file.write_text("# a comment\n" + yaml.safe_dump(values, sort_keys=True, default_flow_style=True))
         console = Console(file=StringIO(), width=1000)
-        resume(folder, console)
+        resume(folder, ConsoleObserver(console))
         assert "edited" not in console.file.getvalue()  # type: ignore[attr-defined]
 
 
@@ -676,7 +677,7 @@ class TestValidationsLeaveNoTrace:
         shutil.rmtree(interrupted / "checkpoints" / "step_000006")
         kept = [line for line in metrics(interrupted) if line["step"] < 4 or "loss/total" in line]
         (interrupted / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in kept))
-        resume(interrupted, QUIET)
+        resume(interrupted)
         assert {line["step"] for line in metrics(interrupted) if "val/pq" in line} == {2, 4, 6}
         for name in ("model", "ema", "training"):
             assert_same(tensors(interrupted, f"{name}.safetensors"), tensors(straight, f"{name}.safetensors"))
@@ -763,7 +764,7 @@ class TestKinds:
         config = tiny_config()
         config.training.validate_every = 1
         console = Console(force_terminal=True, file=StringIO(), width=200)
-        train(config, tmp_path, "tascnet train", console)
+        train(config, tmp_path, "tascnet train", ConsoleObserver(console))
         shown = console.file.getvalue()  # type: ignore[attr-defined]
         assert "training" in shown
         assert "validation" in shown
@@ -806,7 +807,7 @@ class TestKinds:
         config = tiny_config()
         config.training.compile = True
         console = Console(file=StringIO(), width=500)
-        train(config, tmp_path, "tascnet train", console)
+        train(config, tmp_path, "tascnet train", ConsoleObserver(console))
         shown = console.file.getvalue()  # type: ignore[attr-defined]
         message = "torch.compile failed (RuntimeError: no C++ compiler was found); training goes on without it."
         assert (message in shown) is fails
@@ -930,5 +931,5 @@ def test_a_network_that_does_not_fit_into_the_memory(
 
     monkeypatch.setattr(module, "build_model", build)
     with pytest.raises(InputError, match=r"memory ran out while the network was built: .* 0\.0 GB.*of channels"):
-        train(tiny_config(), tmp_path / "run", "tascnet train", Console(quiet=True))
+        train(tiny_config(), tmp_path / "run", "tascnet train")
     assert not (tmp_path / "run").exists()

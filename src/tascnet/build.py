@@ -6,7 +6,6 @@ from dataclasses import replace
 from functools import partial
 
 import torch
-from rich.console import Console
 from torch import Tensor, nn, optim
 
 from tascnet.config import (
@@ -19,7 +18,6 @@ from tascnet.config import (
     StuffHeadConfig,
     ThingsHeadConfig,
 )
-from tascnet.console import progress_bar
 from tascnet.data.formats.dataset import FormatDataset, PhotoDataset
 from tascnet.data.formats.table import format_of
 from tascnet.data.images import Exif
@@ -40,6 +38,7 @@ from tascnet.model.tasc_loss import TascForm
 from tascnet.model.tascnet import TASCNet
 from tascnet.model.things_head import RoISettings, ThingsHead
 from tascnet.planes.plane import Plane
+from tascnet.progress import SILENT, Observer
 from tascnet.structures import Instances, LabelSpace, Size
 
 Fusion = Callable[[Plane | Tensor, Instances, Size], Fused]
@@ -92,7 +91,7 @@ def _open_dataset(config: DatasetConfig, load_short_side: int) -> FormatDataset:
 
 
 def build_stream(
-    config: DataConfig, dataset: PanopticDataset, num_samples: int, seed: int, console: Console
+    config: DataConfig, dataset: PanopticDataset, num_samples: int, seed: int, observer: Observer = SILENT
 ) -> TrainingStream:
     """The samples of a training, in order, augmented. What must be read before the first of them is read now.
 
@@ -101,20 +100,20 @@ def build_stream(
         dataset: the training set.
         num_samples: length of the stream.
         seed: of order and augmentation.
-        console: shows the progress of reading.
+        observer: receives the progress of reading.
 
     Raises:
         InputError: the data set is too small, or a file of it cannot be read.
     """
     factors = None
     if config.repeat_threshold:
-        with progress_bar(console, "counting categories", len(dataset)) as bar:
-            factors = repeat_factors(categories_of_images(dataset, bar.update), config.repeat_threshold)
+        with observer.job("counting categories", len(dataset)) as job:
+            factors = repeat_factors(categories_of_images(dataset, job.update), config.repeat_threshold)
     augment = build_augmentation(config.input, dataset.label_space)
     stream = TrainingStream(dataset, augment, num_samples, seed, config.input.copy_paste, factors)
     if config.keep_in_memory:
-        with progress_bar(console, "reading", len(dataset)) as bar:
-            stream.keep_in_memory(bar.update)
+        with observer.job("reading", len(dataset)) as job:
+            stream.keep_in_memory(job.update)
     return stream
 
 

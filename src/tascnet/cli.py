@@ -7,20 +7,7 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 
-from tascnet.commands import (
-    data,
-    demo,
-    evaluate,
-    info,
-    metrics,
-    plot,
-    predict_verb,
-    runs,
-    share,
-    train,
-    triage,
-    weights,
-)
+from tascnet.commands import data, demo, evaluate, info, metrics, plot, predict_cli, runs, share, train, triage, weights
 from tascnet.commands.arguments import refuse_pipes, with_homes
 from tascnet.commands.last_resort import Output, complain, report, watch_threads
 from tascnet.commands.verbs import Verb, build_parser
@@ -33,7 +20,7 @@ VERBS: Mapping[str, Verb] = {
     "plot": Verb("draw the curves of training runs", plot.parser, plot.run),
     "evaluate": Verb("measure a network on a data set", evaluate.parser, evaluate.run),
     "metrics": Verb("measure predictions that exist as files", metrics.parser, metrics.run),
-    "predict": Verb("segment photos", predict_verb.parser, predict_verb.run),
+    "predict": Verb("segment photos", predict_cli.parser, predict_cli.run),
     "triage": Verb("rank photos by expected quality, the worst first", triage.parser, triage.run),
     "share": Verb("write a trained network for others, or send it to the hub", share.parser, share.run),
     "info": Verb("parameters, origin and figures of a network", info.parser, info.run),

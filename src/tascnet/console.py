@@ -1,7 +1,7 @@
 """What a person sees while a long job runs: a live progress bar on a terminal, a line now and then elsewhere."""
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 
 from rich.console import Console, RenderableType
@@ -64,6 +64,10 @@ class ConsoleObserver:
     def __init__(self, console: Console):
         self._console = console
 
+    def __reduce__(self) -> tuple[Callable[[bool], "ConsoleObserver"], tuple[bool]]:
+        """In another process, it prints on that one's standard output."""
+        return _on_standard_output, (self._console.quiet,)
+
     def message(self, text: str) -> None:
         """Print a message as it is."""
         say(self._console, text)
@@ -71,6 +75,10 @@ class ConsoleObserver:
     def job(self, name: str, total: int, done: int = 0) -> AbstractContextManager[Job]:
         """Show a progress bar while the context lasts."""
         return progress_bar(self._console, name, total, done)
+
+
+def _on_standard_output(quiet: bool) -> ConsoleObserver:
+    return ConsoleObserver(Console(quiet=quiet))
 
 
 class _Remaining(TimeRemainingColumn):

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -216,7 +217,7 @@ def test_what_the_user_may_not_read_is_bad_input(
     def forbidden(*arguments: object) -> None:
         raise OSError(number, os.strerror(number), "some/file")
 
-    monkeypatch.setattr("tascnet.runs.listing.print_runs", forbidden)
+    monkeypatch.setattr("tascnet.commands.runs.print_runs", forbidden)
     said = tascnet("runs", str(tmp_path))
     assert said.code == 2
     reason = os.strerror(number)
@@ -226,3 +227,32 @@ def test_what_the_user_may_not_read_is_bad_input(
 
 def test_a_long_name_is_not_printed_whole():
     assert len(sentence_of(OSError(errno.ENAMETOOLONG, "File name too long", "x" * 5000))) < 400
+
+
+class TestResourceTracker:
+    """A process that is killed leaves shared memory behind; multiprocessing's tracker frees it, and warns."""
+
+    CODE = (
+        "import os, signal, sys\n"
+        "from multiprocessing.shared_memory import SharedMemory\n"
+        "from tascnet.commands.last_resort import watch_threads\n"
+        "if sys.argv[1] == 'own': watch_threads([])\n"
+        "memory = SharedMemory(create=True, size=8)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+
+    def warnings(self, kind: str, **variables: str) -> str:
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONWARNINGS"} | variables
+        command = [sys.executable, "-c", self.CODE, kind]
+        done = subprocess.run(command, capture_output=True, check=False, text=True, timeout=60, env=environment)
+        assert done.returncode == -signal.SIGKILL
+        return done.stderr  # complete: the tracker, which has inherited it, has ended
+
+    def test_is_silent_below_a_command(self):
+        assert self.warnings("own") == ""
+
+    def test_warns_below_other_programs(self):
+        assert "leaked shared_memory" in self.warnings("other")
+
+    def test_a_user_s_own_filter_counts(self):
+        assert "leaked shared_memory" in self.warnings("own", PYTHONWARNINGS="default")

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from rich.console import Console
 
 from tascnet import convert
 from tascnet.build import build_dataset
@@ -26,7 +25,6 @@ from tascnet.data_tools.sources import find_sources
 from tascnet.errors import InputError
 from tascnet.files import read_json, read_yaml
 
-QUIET = Console(quiet=True)
 CATEGORIES = "categories: [{id: 1, name: sky, isthing: 0}, {id: 2, name: car, isthing: 1}]\nvoid: [0]\n"
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 9, 3), dtype=np.uint8)
 
@@ -45,7 +43,7 @@ def write_pairs(root: Path, photo: str, orientation: int = 1, annotation: str = 
 
 def kinds(root: Path, **settings: str) -> set[Kind]:
     (source,) = find_sources(root, "auto", None, DatasetConfig(**settings))
-    return {finding.kind for finding in check_source(source, Sheet(), QUIET).findings} - {
+    return {finding.kind for finding in check_source(source, Sheet()).findings} - {
         Kind.NO_THINGS,
         Kind.NEVER_SEEN,
     }
@@ -69,7 +67,7 @@ def test_exif_can_be_ignored(tmp_path: Path, photo: str, orientation: int) -> No
 
 def test_a_converted_photo_needs_no_setting(tmp_path: Path) -> None:
     root = write_pairs(tmp_path / "set", "a.png", 3)
-    convert_data(root, tmp_path / "new", "auto", None, "copy", DatasetConfig(exif="ignore"), QUIET)
+    convert_data(root, tmp_path / "new", "auto", None, "copy", DatasetConfig(exif="ignore"))
     (source,) = find_sources(tmp_path / "new", "auto", None, DatasetConfig())
     assert torch.equal(source.open()[0].image, torch.from_numpy(PIXELS).permute(2, 0, 1))
     assert kinds(tmp_path / "new") == set()

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image
-from rich.console import Console
 from said import Said
 
 from tascnet.build import build_dataset, build_stream
@@ -55,7 +54,7 @@ def test_the_samples_are_those_that_training_sees(
     assert f"the first 4 samples of the training, with their annotation: {tmp_path / 'sheet.png'}" in said.out
     drawn = cells(tmp_path / "sheet.png", columns=4)
     assert len(drawn) == 8
-    stream = build_stream(config.data, build_dataset(config.data.train), 4, config.training.seed, Console(quiet=True))
+    stream = build_stream(config.data, build_dataset(config.data.train), 4, config.training.seed)
     for position in range(4):
         image = stream[position].image.permute(1, 2, 0).numpy()
         assert np.array_equal(drawn[2 * position], image)

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from rich.console import Console
 from said import Said
 from small_sets import CATEGORIES, SPACE, save_numbers, segmentation, write_coco, write_pairs
 
@@ -31,13 +30,12 @@ from tascnet.files import read_json
 from tascnet.structures import Segment
 from tascnet.visualize import CARD_STRIP
 
-QUIET = Console(quiet=True)
 STEP_X, STEP_Y = THUMBNAIL.width + 8, THUMBNAIL.height + CARD_STRIP + 8  # pixels from card to card
 
 
 def check(path: Path, **settings: str) -> tuple[bool, dict]:
     """Whether it is clean, and what check.json says."""
-    clean = check_data(path, "auto", None, DatasetConfig(**settings), path.parent / "out", QUIET)
+    clean = check_data(path, "auto", None, DatasetConfig(**settings), path.parent / "out")
     return clean, json.loads((path.parent / "out" / "check.json").read_text())
 
 
@@ -341,7 +339,7 @@ def test_any_other_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     settings = DatasetConfig(split="val")
     (source,) = find_sources(tmp_path, "streets", None, settings)  # stands for a format that cannot be found out
     assert source.settings == replace(settings, format="streets", root=str(tmp_path))
-    assert check_source(source, Sheet(), QUIET).num_errors == 1
+    assert check_source(source, Sheet()).num_errors == 1
 
 
 def test_pixels_of_ids_are_counted_as_numpy_counts_them() -> None:
@@ -463,7 +461,7 @@ class TestWhatIsThere:
 def test_real_pictures_are_clean(shared_data: Path) -> None:
     settings = DatasetConfig(split="val2017")
     (source,) = find_sources(shared_data / "coco_mini", "auto", None, settings)
-    result = check_source(source, Sheet(), QUIET)
+    result = check_source(source, Sheet())
     assert (result.num_errors, result.num_pictures) == (0, 50)
     assert {finding.kind for finding in result.findings} == {Kind.NEVER_SEEN}
 

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from rich.console import Console
 from said import Said
 from small_sets import CATEGORIES, save_numbers, write_coco, write_pairs
 
@@ -20,8 +19,6 @@ from tascnet.data_tools import sources
 from tascnet.data_tools.convert import convert_data
 from tascnet.data_tools.sources import find_sources
 from tascnet.structures import Size
-
-QUIET = Console(quiet=True)
 
 
 def write_instances(root: Path) -> Path:
@@ -74,7 +71,7 @@ def test_it_reads_back_equal(tmp_path: Path, tascnet: Callable[..., Said], form:
 def test_numbers_of_images_are_kept_and_names_become_numbers(tmp_path: Path) -> None:
     for form, ids in (("coco", [100, 101]), ("png_pairs", [1, 2]), ("coco_instances", [41])):
         root, output = WRITERS[form](tmp_path / form), tmp_path / "to" / form
-        convert_data(root, output, "auto", None, "copy", DatasetConfig(overlaps="car"), QUIET)
+        convert_data(root, output, "auto", None, "copy", DatasetConfig(overlaps="car"))
         (json_path,) = output.glob("annotations/*.json")
         assert [image["id"] for image in json.loads(json_path.read_text())["images"]] == ids
 
@@ -89,7 +86,7 @@ def test_links_in_place_of_copies(tmp_path: Path, tascnet: Callable[..., Said]) 
 def test_images_of_no_file_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     streets = Streets(2, Size(64, 128))
     monkeypatch.setattr(sources, "build_dataset", lambda settings: streets)
-    convert_data(tmp_path, tmp_path / "to", "streets", None, "copy", DatasetConfig(split="val"), QUIET)
+    convert_data(tmp_path, tmp_path / "to", "streets", None, "copy", DatasetConfig(split="val"))
     after = CocoPanoptic.from_layout(tmp_path / "to", "val")
     assert np.array_equal(after[1].image, streets[1].image)
     assert torch.equal(after.annotation(1).id_map, streets.annotation(1).id_map)

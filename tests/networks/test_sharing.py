@@ -10,7 +10,6 @@ import torch
 import yaml
 from huggingface_hub import HfApi
 from huggingface_hub.hf_api import RepoUrl
-from rich.console import Console
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from said import Said
@@ -345,5 +344,5 @@ def test_a_network_in_half_precision_computes_as_one_whose_weights_were_rounded(
 @pytest.mark.parametrize("licence", ["\x1b[31m", "", "  ", "a\nb", "x" * 101, "\u202egpl"])
 def test_a_licence_that_is_no_name(tiny_run: Path, tmp_path: Path, licence: str):
     with pytest.raises(InputError, match=r"--licence is .*; it is a name"):
-        share(tiny_run, tmp_path / "out", "float32", licence, None, Console(quiet=True))
+        share(tiny_run, tmp_path / "out", "float32", licence, None)
     assert not (tmp_path / "out").exists()

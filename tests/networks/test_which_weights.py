@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from rich.console import Console
 from safetensors.torch import load_file
 from said import Said
 
@@ -27,7 +26,7 @@ def averaged_run(tiny_config: Callable[[], Config], tmp_path_factory: pytest.Tem
     folder = tmp_path_factory.mktemp("averaged") / "run"
     config = tiny_config()
     config.training.steps, config.training.ema_decay = 3, 0.9
-    train(config, folder, "tascnet train", Console(quiet=True))
+    train(config, folder, "tascnet train")
     return folder
 
 

@@ -11,6 +11,7 @@ import pytest
 import yaml
 from rich.console import Console
 
+from tascnet.console import ConsoleObserver
 from tascnet.errors import InputError
 from tascnet.files import UNFINISHED
 from tascnet.networks.checkpoint import load_checkpoint, save_checkpoint
@@ -50,7 +51,7 @@ def taken(run: Path) -> str:
     """The checkpoint that a resumed run would go on from."""
     console = Console(file=StringIO(), width=10_000)
     newest = max((run / "checkpoints").glob("step_*"))
-    checkpoint, saved = _newest_usable(run, console)
+    checkpoint, saved = _newest_usable(run, ConsoleObserver(console))
     assert checkpoint.progress["step"] == saved.progress.step
     shown = console.file.getvalue()  # type: ignore[attr-defined]
     assert ("a checkpoint is not usable" in shown) is (checkpoint.folder != newest)
@@ -93,7 +94,7 @@ def test_a_value_of_the_wrong_kind(run: Path, name: str):
         for value in VALUES:
             file.write_text(json.dumps(changed(values, path, value)))
             try:
-                _newest_usable(run, Console(quiet=True))
+                _newest_usable(run)
             except InputError as error:
                 refused.append(str(error))
     assert len(refused) > 20
@@ -122,7 +123,7 @@ def test_a_checkpoint_that_is_a_link(run: Path, tmp_path: Path):
     newest.symlink_to(tmp_path / "elsewhere")
     (run / "checkpoints" / "step_000003").symlink_to("nowhere")
     assert taken(run) == "step_000002"
-    resume(run, Console(quiet=True))
+    resume(run)
     assert (tmp_path / "elsewhere" / "checkpoint.json").exists()
 
 

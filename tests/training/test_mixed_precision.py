@@ -8,14 +8,11 @@ import pytest
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.precision.amp import MixedPrecision
-from rich.console import Console
 from safetensors.torch import load_file
 
 from tascnet.build import build_optimizer
 from tascnet.config import Config, OptimizerConfig
 from tascnet.training import run, team, train
-
-QUIET = Console(quiet=True)
 
 
 @pytest.fixture
@@ -36,7 +33,7 @@ def trained(config: Config, folder: Path, optimizer: str, clip: float = 0.0) -> 
     """The weights after one step and after two."""
     config.training.precision = "16-mixed"
     config.optimizer = OptimizerConfig(name=optimizer, lr=0.001, warmup_steps=1, clip_norm=clip)  # type: ignore[arg-type]
-    train(config, folder, "tascnet train", QUIET)
+    train(config, folder, "tascnet train")
     assert not list(folder.glob("bad_batches/*"))
     return [load_file(folder / "checkpoints" / f"step_{step:06d}" / "model.safetensors") for step in (1, 2)]
 

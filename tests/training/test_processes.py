@@ -22,9 +22,11 @@ from safetensors.torch import load_file
 from torch import distributed
 
 from tascnet.config import Config
+from tascnet.console import ConsoleObserver
 from tascnet.errors import InputError, Interrupted
 from tascnet.evaluation.evaluate import evaluate_checkpoint
 from tascnet.evaluation.report import Report
+from tascnet.progress import Observer
 from tascnet.settings import to_dict
 from tascnet.training import resume, train
 from tascnet.training.processes import start
@@ -100,14 +102,17 @@ def copied_up_to_step_5(run: Path, folder: Path, strategy: str = "") -> Path:
     return folder
 
 
-def in_turn(runs: list[tuple[Config | None, Path]], console: Console) -> tuple[dict[str, Report], str]:
+def in_turn(runs: list[tuple[Config | None, Path]], observer: Observer) -> tuple[dict[str, Report], str]:
     """Trainings one after the other in the same processes; without a config, one that has begun goes on."""
     reports = {}
     for config, folder in runs:
-        reports[folder.name] = train(config, folder, "x", console) if config else resume(folder, console)
+        reports[folder.name] = train(config, folder, "x", observer) if config else resume(folder, observer)
         distributed.destroy_process_group()
         os.environ["MASTER_PORT"] = str(int(os.environ["MASTER_PORT"]) + 1)  # this one may be taken for a while
-    return reports, f"process {os.environ['RANK']}, quiet {console.quiet}" + " " * 100_000  # more than a pipe holds
+    return (
+        reports,
+        f"process {os.environ['RANK']}, {type(observer).__name__}" + " " * 100_000,
+    )  # more than a pipe holds
 
 
 def trained_norm_config(config: Config, validate_every: int) -> Config:
@@ -140,9 +145,9 @@ def runs(
     folder = tmp_path_factory.mktemp("runs")
     config = calm_config()
     config.training.devices, config.training.validate_every, config.data.batch_size = 1, 0, 4
-    train(config, folder / "one", "x", QUIET)
+    train(config, folder / "one", "x")
     config.data.batch_size, config.training.accumulate = 2, 2
-    train(config, folder / "accumulated", "x", QUIET)
+    train(config, folder / "accumulated", "x")
     sharded = calm_config()
     sharded.training.strategy = "fsdp"
     together = [
@@ -154,7 +159,7 @@ def runs(
         (trained_norm_config(calm_config(), validate_every=0), folder / "unwatched"),
         (trained_norm_config(calm_config(), validate_every=2), folder / "watched"),
     ]
-    return Runs(folder, *start(in_turn, (together,), 2, quiet=False))
+    return Runs(folder, *start(in_turn, (together,), 2, ConsoleObserver(Console())))
 
 
 def assert_close(run: Path, reference: Path) -> None:
@@ -203,17 +208,17 @@ def test_what_was_split_goes_on_in_one_process(runs: Runs, tmp_path: Path, monke
     for name, value in {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": 1, "LOCAL_WORLD_SIZE": 1}.items():
         monkeypatch.setenv(name, str(value))  # as torchrun does
     for run in ("ddp", "fsdp"):
-        resume(copied_up_to_step_5(runs.folder / run, tmp_path / run), QUIET)
+        resume(copied_up_to_step_5(runs.folder / run, tmp_path / run))
     assert_close(tmp_path / "fsdp", tmp_path / "ddp")
     assert losses(tmp_path / "fsdp")[:5] == losses(runs.folder / "fsdp")[:5]
     assert losses(tmp_path / "fsdp")[5:] != losses(runs.folder / "fsdp")[5:]  # it did take the steps
 
 
 def test_the_first_process_answers(runs: Runs):
-    assert runs.said == "process 0, quiet False" + " " * 100_000
+    assert runs.said == "process 0, ConsoleObserver" + " " * 100_000
 
 
-def wait_without_end(told: Path, console: Console) -> None:
+def wait_without_end(told: Path, observer: Observer) -> None:
     told.touch()
     time.sleep(600)
 
@@ -229,18 +234,18 @@ def test_ctrl_c_before_a_process_can_answer_it(tmp_path: Path):
     finger = threading.Thread(target=press, daemon=True)
     finger.start()
     with pytest.raises(Interrupted, match="have taken no step"):
-        start(wait_without_end, (told,), 1, quiet=True)
+        start(wait_without_end, (told,), 1)
     finger.join()
 
 
-def refuse(value: str, console: Console) -> None:
+def refuse(value: str, observer: Observer) -> None:
     if os.environ["RANK"] == "1":
         raise InputError(f"picture {value} is broken")
 
 
 def test_an_error_of_one_is_the_error_of_all():
     with pytest.raises(InputError, match=r"^picture 7 is broken$"):
-        start(refuse, ("7",), 2, quiet=True)
+        start(refuse, ("7",), 2)
 
 
 def write(config: Config, folder: Path) -> Path:

@@ -2,8 +2,21 @@
 
 from rich.console import Console
 
+from tascnet.console import MAX_ROWS, ConsoleObserver, cell, duration, progress_bar, quality_table
+from tascnet.console import say as print_plain
 from tascnet.errors import InputError
 from tascnet.place import Place
+
+__all__ = [
+    "MAX_ROWS",
+    "ConsoleObserver",
+    "cell",
+    "duration",
+    "print_plain",
+    "progress_bar",
+    "quality_table",
+    "standard_console",
+]
 
 
 def standard_console() -> Console:

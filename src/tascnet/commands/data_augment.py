@@ -25,8 +25,8 @@ def parser() -> ArgumentParser:
 
 def run(options: Namespace, command: str) -> None:
     """Draw augmented samples."""
-    from tascnet.commands.console import standard_console
+    from tascnet.commands.console import ConsoleObserver, standard_console
     from tascnet.data_tools.augmented import draw_augmented
 
     changes = {"train": given(options.data.train), "input": given(options.data.input)}
-    draw_augmented(options.path, changes, options.samples, options.output, standard_console())
+    draw_augmented(options.path, changes, options.samples, options.output, ConsoleObserver(standard_console()))

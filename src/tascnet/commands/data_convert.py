@@ -25,11 +25,13 @@ def parser() -> ArgumentParser:
 
 def run(options: Namespace, command: str) -> int:
     """Convert a data set."""
-    from tascnet.commands.console import standard_console
+    from tascnet.commands.console import ConsoleObserver, standard_console
     from tascnet.commands.left_out import name_left_out
     from tascnet.data.bad_samples import LeftOut
     from tascnet.data_tools.convert import convert_data
 
-    console, left_out = standard_console(), LeftOut(options.on_bad_sample)
-    convert_data(**source_of(options), output=options.output, photos=options.photos, console=console, left_out=left_out)
-    return name_left_out(left_out.errors, console)
+    observer, left_out = ConsoleObserver(standard_console()), LeftOut(options.on_bad_sample)
+    convert_data(
+        **source_of(options), output=options.output, photos=options.photos, observer=observer, left_out=left_out
+    )
+    return name_left_out(left_out.errors, observer)

@@ -100,7 +100,7 @@ def run(options: Namespace, command: str) -> None:
     Raises:
         InputError: the output folder holds something that is not an earlier demo, or cannot be written to.
     """
-    from tascnet.commands.console import standard_console
+    from tascnet.commands.console import ConsoleObserver, standard_console
     from tascnet.evaluation.writing import print_report
     from tascnet.training import train
 
@@ -113,7 +113,7 @@ def run(options: Namespace, command: str) -> None:
     console.print(
         f"Training on {NUM_TRAINING_SCENES} generated street scenes, for at most {options.minutes:g} minutes."
     )
-    report = train(config, output, command, console)
+    report = train(config, output, command, ConsoleObserver(console))
     print_report(report, console)
     console.print(
         f"Open {output}/pictures/best.png and worst.png: picture, annotation, prediction, matches, residual.\n"

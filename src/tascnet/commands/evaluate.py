@@ -33,9 +33,8 @@ def parser() -> ArgumentParser:
 
 def run(options: Namespace, command: str) -> int:
     """Measure a network on a data set."""
-    from tascnet.commands.console import standard_console
+    from tascnet.commands.console import print_plain, standard_console
     from tascnet.commands.left_out import EXIT_PROBLEMS
-    from tascnet.console import say
     from tascnet.evaluation.evaluate import evaluate_checkpoint
     from tascnet.evaluation.writing import print_report
 
@@ -53,5 +52,5 @@ def run(options: Namespace, command: str) -> int:
         options.on_bad_sample,
     )
     print_report(report, console)
-    say(console, f"report.json, report.md and pictures are in {folder}")
+    print_plain(console, f"report.json, report.md and pictures are in {folder}")
     return EXIT_PROBLEMS if report.left_out else 0

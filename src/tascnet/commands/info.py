@@ -86,7 +86,7 @@ def print_info(
     from rich.table import Table
 
     from tascnet.build import build_meta_model
-    from tascnet.console import say
+    from tascnet.commands.console import ConsoleObserver, print_plain
     from tascnet.model.cost import Cost, cost_by_part, cost_of_two_networks
     from tascnet.networks.opening import open_network
     from tascnet.structures import Size
@@ -99,12 +99,12 @@ def print_info(
         label_space = _numbered_label_space(num_stuff, num_things)
         model = build_meta_model(read_config(path), label_space)  # its cost needs no values
     else:
-        checkpoint = open_network(path, console, use)
+        checkpoint = open_network(path, ConsoleObserver(console), use)
         model, label_space = checkpoint.model, checkpoint.label_space
         steps = checkpoint.progress["step"]
-        say(console, f"{checkpoint.folder}{f': after {steps:.0f} steps' if steps else ''}")
+        print_plain(console, f"{checkpoint.folder}{f': after {steps:.0f} steps' if steps else ''}")
         for name, text in told_facts(checkpoint).items():
-            say(console, f"  {name:<13}{text}")
+            print_plain(console, f"  {name:<13}{text}")
     parts = cost_by_part(model, Size(height, width))
     total = sum(parts.values(), start=Cost(0, 0))
     two = cost_of_two_networks(parts)

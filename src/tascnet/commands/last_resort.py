@@ -21,6 +21,9 @@ from typing import Any, TextIO
 
 from tascnet.errors import sentence_of
 
+TRACKER_IS_SILENT = "ignore::UserWarning:multiprocessing.resource_tracker"
+"""The filter of Python's warnings, as PYTHONWARNINGS takes it."""
+
 MAX_LOGS = 20
 """Log files that are kept; the oldest make room."""
 
@@ -106,7 +109,8 @@ def _details(error: BaseException, arguments: Sequence[str]) -> str:
 def watch_threads(arguments: Sequence[str]) -> None:
     """From now on, errors in threads, in finalizers and at exit are noted in a log file instead of on the screen.
 
-    For the process of a command only: the hooks of the interpreter stay replaced until it ends.
+    For the process of a command only: the hooks of the interpreter stay replaced until it ends, and the processes that
+    it starts inherit its filter of warnings.
     """
 
     def note(error: BaseException | None, where: str) -> None:
@@ -125,6 +129,8 @@ def watch_threads(arguments: Sequence[str]) -> None:
     sys.unraisablehook = in_finalizer
     # of damaged metadata in a photo, which is read all the same; at most two lines of Python code would be shown
     warnings.filterwarnings("ignore", module=r"PIL\.")
+    # where a worker was killed, the tracker (a process of its own) warns of what it cleans up; the error says enough
+    os.environ.setdefault("PYTHONWARNINGS", TRACKER_IS_SILENT)
 
 
 class _Patient(io.RawIOBase):

@@ -2,23 +2,22 @@
 
 from collections.abc import Sequence
 
-from rich.console import Console
-
-from tascnet.console import say
 from tascnet.errors import InputError
+from tascnet.progress import Observer
 
 EXIT_PROBLEMS = 1
+"""Done, but something is wrong with the data."""
 
 
-def name_left_out(errors: Sequence[InputError], console: Console) -> int:
-    """Print why samples were left out.
+def name_left_out(errors: Sequence[InputError], observer: Observer) -> int:
+    """Report which samples were left out, and why.
 
     Returns:
         The exit code.
     """
     if not errors:
         return 0
-    say(console, f"left out, because they cannot be used: {len(errors)}")
+    observer.message(f"left out, because they cannot be used: {len(errors)}")
     for error in errors:
-        say(console, f"  {error}")
+        observer.message(f"  {error}")
     return EXIT_PROBLEMS

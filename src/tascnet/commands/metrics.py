@@ -40,9 +40,8 @@ def parser() -> ArgumentParser:
 
 def run(options: Namespace, command: str) -> int:
     """Measure predictions that exist as files."""
-    from tascnet.commands.console import standard_console
+    from tascnet.commands.console import print_plain, standard_console
     from tascnet.commands.left_out import EXIT_PROBLEMS
-    from tascnet.console import say
     from tascnet.evaluation.panoptic_files import compare_files
     from tascnet.evaluation.writing import print_report, write_report
     from tascnet.files import check_writable
@@ -61,5 +60,5 @@ def run(options: Namespace, command: str) -> int:
     print_report(report, console)
     if options.output is not None:
         write_report(report, options.output, command, {name: str(path or "") for name, path in files.items()})
-        say(console, f"report.json and report.md are in {options.output}")
+        print_plain(console, f"report.json and report.md are in {options.output}")
     return EXIT_PROBLEMS if report.left_out else 0

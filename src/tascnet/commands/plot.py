@@ -25,8 +25,8 @@ def parser() -> ArgumentParser:
 
 def run(options: Namespace, command: str) -> None:
     """Draw the curves of training runs."""
-    from tascnet.commands.console import standard_console
+    from tascnet.commands.console import ConsoleObserver, standard_console
     from tascnet.runs.curves import plot_runs
 
     metrics = [name.strip() for name in options.metrics.split(",") if name.strip()]
-    plot_runs(options.folders, metrics, options.output, standard_console())
+    plot_runs(options.folders, metrics, options.output, ConsoleObserver(standard_console()))

@@ -13,7 +13,7 @@ from rich.console import Console
 from torch import Tensor
 
 from tascnet import visualize
-from tascnet.console import Bar, progress_bar, say
+from tascnet.console import Bar, ConsoleObserver, progress_bar, say
 from tascnet.data.bad_samples import LeftOut
 from tascnet.data.file_names import unique_names
 from tascnet.data.formats.cityscapes import PHOTO_ENDING
@@ -148,7 +148,7 @@ def predict_files(
         id_of = {name: image.image_id for name, image in listed.items()}
         size_of = {photo_of[name]: image.size for name, image in listed.items()}
         read = partial(_read_listed, size_of=size_of, image_info=image_info)
-    predictor = Predictor.from_checkpoint(checkpoint, choose_device(device), use=use)
+    predictor = Predictor.from_checkpoint(checkpoint, choose_device(device), None, use, ConsoleObserver(console))
     left_out = LeftOut() if left_out is None else left_out
     predictions = predictor.stream(photos, batch_size, lambda _, error: left_out(error), read)
     first = list(islice(predictions, 1))  # photos that cannot be used, all of them, leave nothing behind

@@ -43,8 +43,9 @@ def parser() -> ArgumentParser:
 
 def run(options: Namespace, command: str) -> None:
     """Write a trained network for others, or send it to the hub."""
-    from tascnet.commands.console import standard_console
+    from tascnet.commands.console import ConsoleObserver, standard_console
     from tascnet.networks.sharing import share
 
+    observer = ConsoleObserver(standard_console())
     sharing = options.precision, options.licence, options.push
-    share(options.checkpoint, options.output, *sharing, standard_console(), options.use)
+    share(options.checkpoint, options.output, *sharing, observer, options.use)

@@ -39,22 +39,22 @@ def parser() -> ArgumentParser:
 
 def run(options: Namespace, command: str) -> None:
     """Train a network, or resume a run."""
-    from tascnet.commands.console import standard_console
-    from tascnet.console import say
+    from tascnet.commands.console import ConsoleObserver, print_plain, standard_console
     from tascnet.evaluation.writing import print_report
     from tascnet.runs.folder import new_run_path
     from tascnet.training import resume, train
 
     console = standard_console()
+    observer = ConsoleObserver(console)
     if options.resume is not None:
-        folder, report = options.resume, resume(options.resume, console)
+        folder, report = options.resume, resume(options.resume, observer)
     else:
         config_files = [Path(str(file)) for file in options.get("config") or []]
         name = config_files[0].stem if config_files else "train"
         folder = options.output or new_run_path(name)
-        report = train(config_of(options), folder, command, console)
+        report = train(config_of(options), folder, command, observer)
     print_report(report, console)
-    say(console, f"checkpoint, report.json and pictures are in {folder}")
+    print_plain(console, f"checkpoint, report.json and pictures are in {folder}")
 
 
 def config_of(options: Namespace) -> Config:

@@ -40,7 +40,7 @@ def parser() -> ArgumentParser:
 
 def run(options: Namespace, command: str) -> int:
     """Rank photos by expected quality."""
-    from tascnet.commands.console import standard_console
+    from tascnet.commands.console import ConsoleObserver, standard_console
     from tascnet.commands.left_out import name_left_out
     from tascnet.commands.predict import network_and_photos
     from tascnet.data.bad_samples import LeftOut
@@ -59,4 +59,4 @@ def run(options: Namespace, command: str) -> int:
         left_out,
         options.use,
     )
-    return name_left_out(left_out.errors, console)
+    return name_left_out(left_out.errors, ConsoleObserver(console))

@@ -1,9 +1,14 @@
 """Weights that others have trained, by name: `tascnet weights`."""
 
+from typing import TYPE_CHECKING
+
 from jsonargparse import Namespace
 
 from tascnet.commands.arguments import ArgumentParser
 from tascnet.commands.verbs import Verb
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 def parser() -> ArgumentParser:
@@ -26,7 +31,6 @@ def list_parser() -> ArgumentParser:
 def run_list(options: Namespace, command: str) -> None:
     """Print a table of known weights."""
     from tascnet.commands.console import standard_console
-    from tascnet.networks.foreign.catalog import print_known
 
     print_known(standard_console())
 
@@ -45,9 +49,34 @@ def run_get(options: Namespace, command: str) -> None:
     """Download known weights and print their path alone, for $(tascnet weights get NAME)."""
     from rich.console import Console
 
+    from tascnet.commands.console import ConsoleObserver
     from tascnet.networks.foreign.catalog import get
 
-    print(get(options.name, Console(stderr=True)))
+    print(get(options.name, ConsoleObserver(Console(stderr=True))))
+
+
+def print_known(console: "Console") -> None:
+    """Print a table of known weights; those that have been downloaded are marked."""
+    from rich import box
+    from rich.table import Table
+
+    from tascnet.commands.console import print_plain
+    from tascnet.networks.foreign.catalog import KNOWN, cached
+    from tascnet.networks.foreign.download import cache_folder
+
+    table = Table(box=box.SIMPLE_HEAD, padding=0)
+    table.add_column("name, source, data, categories, licence")
+    for column in ("MB", "PQ", "AP", "here"):
+        table.add_column(column, justify="right")
+    for name, weights in KNOWN.items():
+        origin = f"  {weights.source}, {weights.data}, {weights.categories}, {weights.licence}"
+        measured = ("-" if value is None else f"{value:.1f}" for value in (weights.pq, weights.mask_ap))
+        table.add_row(
+            f"[bold]{name}[/bold]\n{origin}", f"{weights.megabytes}", *measured, "yes" if cached(name) else ""
+        )
+    console.print(table)
+    print_plain(console, "PQ and mask AP, in percent, are those that the sources publish for COCO val2017.")
+    print_plain(console, f"Downloads go to {cache_folder() / 'weights'}.")
 
 
 ACTIONS = {

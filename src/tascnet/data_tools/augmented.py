@@ -5,16 +5,14 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from tascnet.build import build_dataset, build_stream
 from tascnet.config import Config
-from tascnet.console import progress_bar, say
 from tascnet.data.images import write_png
 from tascnet.data.sample import Sample
 from tascnet.data.transforms import resize_short_side
 from tascnet.errors import InputError
 from tascnet.files import read_yaml
+from tascnet.progress import SILENT, Observer
 from tascnet.settings import check_file, from_dict
 from tascnet.structures import LabelSpace
 from tascnet.visualize import Picture, draw_segmentation, grid, to_picture
@@ -28,7 +26,7 @@ LONG_SIDE = 480
 
 
 def draw_augmented(
-    path: Path, changes: Mapping[str, Mapping[str, Any]], number: int, output: Path, console: Console
+    path: Path, changes: Mapping[str, Mapping[str, Any]], number: int, output: Path, observer: Observer = SILENT
 ) -> None:
     """Draw the samples with which the training of a configuration begins: the same ones, in the same order.
 
@@ -37,7 +35,7 @@ def draw_augmented(
         changes: name of a group in `data` -> settings in it that differ from the file's.
         number: of samples.
         output: PNG file.
-        console: to report on.
+        observer: receives messages and progress.
 
     Raises:
         InputError: the configuration cannot be used, a sample cannot be read, or the file cannot be written.
@@ -49,15 +47,15 @@ def draw_augmented(
     config = _read_config(path / "config.yaml" if path.is_dir() else path, changes)
     dataset = build_dataset(config.data.train, config.data.input.load_short_side)
     data = replace(config.data, keep_in_memory=False)  # a few are wanted, not all
-    stream = build_stream(data, dataset, number, config.training.seed, console)
+    stream = build_stream(data, dataset, number, config.training.seed, observer)
     cells = []
-    with progress_bar(console, "drawing", number) as bar:
+    with observer.job("drawing", number) as job:
         for position in range(number):
             cells.append(_draw(stream[position], dataset.label_space))
-            bar.update(position + 1)
+            job.update(position + 1)
     rows = [cells[first : first + SAMPLES_A_ROW] for first in range(0, number, SAMPLES_A_ROW)]
     write_png(output, grid([[picture for cell in row for picture in cell] for row in rows]))
-    say(console, f"the first {number} samples of the training, with their annotation: {output}")
+    observer.message(f"the first {number} samples of the training, with their annotation: {output}")
 
 
 def _draw(sample: Sample, label_space: LabelSpace) -> tuple[Picture, Picture]:

@@ -1,15 +1,12 @@
 """A data set -> all that is wrong with it, counted by kind, with examples; and a contact sheet."""
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
 from tascnet.config import DatasetConfig, OnBadSample
-from tascnet.console import progress_bar, say
 from tascnet.data.formats.coco_layout import stray_files
 from tascnet.data.formats.dataset import Inspected
 from tascnet.data.images import write_png
@@ -19,10 +16,8 @@ from tascnet.data_tools.sources import Source, find_sources
 from tascnet.data_tools.walk import Finding, Findings, walk
 from tascnet.errors import InputError
 from tascnet.files import check_writable, write_json
+from tascnet.progress import SILENT, Observer
 from tascnet.structures import LabelSpace
-
-EXAMPLES = 3
-"""Sentences a kind that are printed; check.json holds all."""
 
 
 @dataclass(frozen=True)
@@ -101,55 +96,59 @@ def check_data(
     images: Path | None,
     settings: DatasetConfig,
     output: Path | None,
-    console: Console,
+    observer: Observer = SILENT,
     on_bad_sample: OnBadSample = "skip",
+    on_checked: Callable[[Check], object] = lambda check: None,
 ) -> bool:
-    """Check a data set, print what is wrong, and write check.json and contact_sheet.png.
+    """Check a data set, and write check.json and contact_sheet.png.
 
     Args:
         path, data_format, images, settings: see `find_sources`.
         output: folder for the two files; None to write none.
-        console: to print on.
+        observer: receives messages and progress.
         on_bad_sample: "fail" ends the check of a split at its first picture with an error.
+        on_checked: called with the check of each split when all are checked, before anything is written.
 
     Returns:
         Whether there are no errors; warnings may be there.
 
     Raises:
-        InputError: a split cannot be read at all; what there is of the others is printed and written before.
+        InputError: a split cannot be read at all; the checks of the others are handed over and written before.
     """
     sources = find_sources(path, data_format, images, settings)
     if sources[0].settings.format == "coco" and path.is_dir() and not settings.split:
         for stray in stray_files(path):
-            say(console, f"{stray} is left out: it is no split (photos, or PNGs and all lists, are missing)")
+            observer.message(f"{stray} is left out: it is no split (photos, or PNGs and all lists, are missing)")
     if output is not None:
         check_writable(output)
     sheet = Sheet()
-    checks = [_check_or_fail(source, sheet, console, on_bad_sample) for source in sources]
+    checks = [_check_or_fail(source, sheet, observer, on_bad_sample) for source in sources]
     failures = list(dict.fromkeys(str(check.failure) for check in checks if check.failure is not None))
     if all(check.failure is not None for check in checks):
         raise InputError(" ".join(failures))
     for check in checks:
-        _print(check, console)
+        on_checked(check)
     if output is not None:
         write_json(output / "check.json", {"splits": [check.to_dict() for check in checks]}, indent=1)
         write_png(output / "contact_sheet.png", sheet.draw())
-        say(console, f"check.json and contact_sheet.png are in {output}")
+        observer.message(f"check.json and contact_sheet.png are in {output}")
     if failures:
         raise InputError(" ".join(failures))
     return not any(check.num_errors for check in checks)
 
 
-def _check_or_fail(source: Source, sheet: Sheet, console: Console, on_bad_sample: OnBadSample) -> Check:
+def _check_or_fail(source: Source, sheet: Sheet, observer: Observer, on_bad_sample: OnBadSample) -> Check:
     """A split that cannot be read must not cost what is known of the others."""
     try:
-        return check_source(source, sheet, console, on_bad_sample)
+        return check_source(source, sheet, observer, on_bad_sample)
     except InputError as error:
         kind = error.kind if isinstance(error, DataError) else Kind.OTHER
         return Check(source, 0, False, [Finding(kind, str(error), "")], error)
 
 
-def check_source(source: Source, sheet: Sheet, console: Console, on_bad_sample: OnBadSample = "skip") -> Check:
+def check_source(
+    source: Source, sheet: Sheet, observer: Observer = SILENT, on_bad_sample: OnBadSample = "skip"
+) -> Check:
     """Check one split; its pictures go onto the sheet.
 
     Raises:
@@ -161,7 +160,7 @@ def check_source(source: Source, sheet: Sheet, console: Console, on_bad_sample: 
         findings(problem)
     about = {finding.picture for finding in findings.all}
     seen = _Seen(dataset.label_space)
-    with progress_bar(console, f"check {source.name}", len(dataset)) as bar:
+    with observer.job(f"check {source.name}", len(dataset)) as job:
         before = len(findings.all)
         for number, inspected in enumerate(walk(dataset, findings), start=1):
             errors = [finding for finding in findings.all[before:] if finding.is_error]
@@ -171,33 +170,6 @@ def check_source(source: Source, sheet: Sheet, console: Console, on_bad_sample: 
             sheet.add(inspected, dataset.label_space, has_errors)
             seen.look(inspected, findings)
             before = len(findings.all)
-            bar.update(number, inspected.name)
+            job.update(number, inspected.name)
     seen.finish(findings)
     return Check(source, len(dataset), dataset.has_photos, findings.all)
-
-
-def _print(check: Check, console: Console) -> None:
-    if check.failure is not None:
-        say(console, f"{check.source.name} ({check.source.settings.format}) cannot be read: {check.failure}")
-        return
-    photos = "" if check.with_photos else ", annotation alone (no folder of photos)"
-    say(console, f"{check.source.name} ({check.source.settings.format}): {check.num_pictures} pictures{photos}")
-    if not check.findings:
-        say(console, "  nothing is wrong")
-        return
-    table = Table(show_edge=False)
-    table.add_column("")
-    table.add_column("number", justify="right")
-    table.add_column("what")
-    by_kind: dict[Kind, list[Finding]] = {}
-    for finding in sorted(check.findings, key=lambda finding: not finding.is_error):
-        by_kind.setdefault(finding.kind, []).append(finding)
-    for kind, found in by_kind.items():
-        table.add_row("error" if found[0].is_error else "warning", str(len(found)), str(kind))
-    console.print(table)
-    for kind, found in by_kind.items():
-        for finding in found[:EXAMPLES]:
-            say(console, f"  {finding.text}")
-        if len(found) > EXAMPLES:
-            say(console, f"  ... {len(found) - EXAMPLES} more of kind '{kind}'")
-    say(console, f"errors: {check.num_errors}, warnings: {len(check.findings) - check.num_errors}")

@@ -9,10 +9,8 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from rich.console import Console
 
 from tascnet.config import DatasetConfig
-from tascnet.console import Bar, progress_bar, say
 from tascnet.data.bad_samples import LeftOut
 from tascnet.data.formats.coco import write_coco_panoptic
 from tascnet.data.images import Exif, has_turn, read_image, write_png
@@ -21,6 +19,7 @@ from tascnet.data.stream import PanopticDataset
 from tascnet.data_tools.sources import Source, find_sources
 from tascnet.errors import InputError
 from tascnet.files import atomic_path, check_inside, check_writable, make_folder, valid_text
+from tascnet.progress import SILENT, Job, Observer
 
 Photos = Literal["copy", "link"]
 """What becomes of photos; a copy can be moved to another machine, a symbolic link takes no space."""
@@ -33,7 +32,7 @@ def convert_data(
     images: Path | None,
     photos: Photos,
     settings: DatasetConfig,
-    console: Console,
+    observer: Observer = SILENT,
     left_out: LeftOut | None = None,
 ) -> None:
     """Write `output`/annotations/panoptic_SPLIT.json, its PNGs, and `output`/SPLIT/ with the photos.
@@ -47,7 +46,7 @@ def convert_data(
         path, data_format, images, settings: see `find_sources`.
         output: root of the new data set.
         photos: "copy" or "link".
-        console: for the progress.
+        observer: receives messages and progress.
         left_out: takes the samples that cannot be used; None raises the first of them.
 
     Raises:
@@ -63,17 +62,17 @@ def convert_data(
         if json_path.exists():
             raise InputError(f"{json_path} exists. Choose another --output, or remove it.")
     for source in sources:
-        _convert(source, output, photos, console, LeftOut() if left_out is None else left_out)
+        _convert(source, output, photos, observer, LeftOut() if left_out is None else left_out)
 
 
-def _convert(source: Source, output: Path, photos: Photos, console: Console, left_out: LeftOut) -> None:
+def _convert(source: Source, output: Path, photos: Photos, observer: Observer, left_out: LeftOut) -> None:
     dataset, before = source.open(), len(left_out)
     json_path = output / "annotations" / f"panoptic_{source.name}.json"
-    with progress_bar(console, f"convert {source.name}", len(dataset)) as bar:
-        samples = _with_photos(dataset, make_folder(output / source.name), photos, source.settings.exif, bar, left_out)
+    with observer.job(f"convert {source.name}", len(dataset)) as job:
+        samples = _with_photos(dataset, make_folder(output / source.name), photos, source.settings.exif, job, left_out)
         write_coco_panoptic(json_path, dataset.label_space, samples, photo_name)
     written = len(dataset) - (len(left_out) - before)
-    say(console, f"{source.name}: {written} pictures in {json_path}, photos in {output / source.name}")
+    observer.message(f"{source.name}: {written} pictures in {json_path}, photos in {output / source.name}")
 
 
 def photo_name(sample: Sample) -> str:
@@ -82,7 +81,7 @@ def photo_name(sample: Sample) -> str:
 
 
 def _with_photos(
-    dataset: PanopticDataset, folder: Path, photos: Photos, exif: Exif, bar: Bar, left_out: LeftOut
+    dataset: PanopticDataset, folder: Path, photos: Photos, exif: Exif, job: Job, left_out: LeftOut
 ) -> Iterator[Sample]:
     """The samples, each after its photo is in place; ids that are no numbers become numbers."""
     before = len(left_out)
@@ -97,7 +96,7 @@ def _with_photos(
         path = folder / photo_name(sample)
         check_inside(path, folder)
         _place(sample, path, photos)
-        bar.update(number, sample.name)
+        job.update(number, sample.name)
         yield sample if isinstance(sample.image_id, int) else replace(sample, image_id=number)
     left_out.require_others(len(dataset), "samples", before)  # raises before the JSON is written
 

@@ -1,21 +1,19 @@
 """A data set -> what is in it: pictures and their sizes, segments by category, sizes of instances."""
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
 from tascnet.config import DatasetConfig
-from tascnet.console import MAX_ROWS, Bar, cell, progress_bar, say
 from tascnet.data.bad_samples import LeftOut
 from tascnet.data.stream import PanopticDataset
 from tascnet.data_tools.sources import find_sources
 from tascnet.errors import InputError
 from tascnet.files import check_writable, write_json
+from tascnet.progress import SILENT, Job, Observer
 from tascnet.structures import LabelSpace, PanopticSegmentation
 
 SMALL, LARGE = 32**2, 96**2
@@ -113,12 +111,12 @@ class Stats:
         }
 
 
-def count(dataset: PanopticDataset, bar: Bar | None = None, left_out: LeftOut | None = None) -> Stats:
+def count(dataset: PanopticDataset, job: Job | None = None, left_out: LeftOut | None = None) -> Stats:
     """Count all pictures of a data set; photos are not read.
 
     Args:
         dataset: any.
-        bar: for the progress.
+        job: receives the progress.
         left_out: takes the annotations that cannot be used; None raises the first of them.
 
     Raises:
@@ -131,28 +129,30 @@ def count(dataset: PanopticDataset, bar: Bar | None = None, left_out: LeftOut | 
             stats.add(dataset.annotation(index))
         except InputError as error:
             left_out(error)
-        if bar is not None:
-            bar.update(index + 1)
+        if job is not None:
+            job.update(index + 1)
     left_out.require_others(len(dataset), "annotations", before)
     return stats
 
 
-def print_stats(
+def count_data(
     path: Path,
     data_format: str,
     images: Path | None,
     settings: DatasetConfig,
     output: Path | None,
-    console: Console,
+    observer: Observer = SILENT,
     left_out: LeftOut | None = None,
+    on_counted: Callable[[str, Stats], object] = lambda name, stats: None,
 ) -> None:
-    """Count the splits of a data set, print tables, and write them as JSON.
+    """Count the splits of a data set, and write the counts as JSON.
 
     Args:
         path, data_format, images, settings: see `find_sources`.
         output: the JSON file; None to write none.
-        console: to print on.
+        observer: receives messages and progress.
         left_out: takes the annotations that cannot be used; None raises the first of them.
+        on_counted: called with the name and the counts of each split.
 
     Raises:
         InputError: the data set, or an annotation of it, cannot be used, or the output is a folder.
@@ -164,40 +164,13 @@ def print_stats(
     written = []
     for source in find_sources(path, data_format, images, settings):
         dataset = source.open(with_photos=False)
-        with progress_bar(console, f"count {source.name}", len(dataset)) as bar:
-            stats = count(dataset, bar, left_out)
+        with observer.job(f"count {source.name}", len(dataset)) as job:
+            stats = count(dataset, job, left_out)
         written.append({"split": source.name, "format": source.settings.format} | stats.to_dict())
-        _print(source.name, stats, console)
+        on_counted(source.name, stats)
     if output is not None:
         write_json(output, {"splits": written}, indent=1)
-        say(console, f"all numbers are in {output}")
-
-
-def _print(name: str, stats: Stats, console: Console) -> None:
-    values = stats.to_dict()
-    table = Table(show_edge=False)
-    for column in ("category", "", "segments", "crowds", "pixels %", "pictures"):
-        table.add_column(column, justify="left" if column in ("category", "") else "right")
-    for category in values["categories"][:MAX_ROWS]:
-        table.add_row(
-            cell(category["name"]),
-            "thing" if category["isthing"] else "stuff",
-            str(category["segments"]),
-            str(category["crowds"]),
-            f"{100 * (category['share'] or 0):.2f}",
-            str(category["pictures"]),
-        )
-    say(console, f"{name}: {values['pictures']} pictures")
-    console.print(table)
-    if len(values["categories"]) > MAX_ROWS:
-        say(console, f"{len(values['categories']) - MAX_ROWS} more categories are not printed; --output writes all.")
-    for title, key in (("height", "height"), ("width", "width"), ("instances a picture", "instances_per_picture")):
-        spread = values[key]
-        say(console, f"{title}: {spread['min']} to {spread['max']}, median {spread['median']:g}")
-    total = stats.small + stats.medium + stats.large
-    sizes = f"{stats.small} small (below 32 x 32), {stats.medium} medium, {stats.large} large (96 x 96 and more)"
-    say(console, f"instances: {total}: {sizes}; crowds: {values['crowds']}")
-    say(console, f"void: {100 * (values['void'] or 0):.2f} % of the pixels")
+        observer.message(f"all numbers are in {output}")
 
 
 def _spread(values: list[int]) -> dict[str, float]:

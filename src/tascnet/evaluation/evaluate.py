@@ -11,7 +11,7 @@ from rich.console import Console
 from tascnet import visualize
 from tascnet.build import build_dataset, innermost
 from tascnet.config import OnBadSample
-from tascnet.console import progress_bar
+from tascnet.console import ConsoleObserver, progress_bar
 from tascnet.data.formats.cityscapes_labels import CITYSCAPES
 from tascnet.data.formats.dataset import FormatDataset
 from tascnet.data.formats.table import check_dataset
@@ -295,7 +295,7 @@ def evaluate_checkpoint(
     Raises:
         InputError: the checkpoint or the data set cannot be used, or their categories differ.
     """
-    checkpoint = open_network(path, console, use)
+    checkpoint = open_network(path, ConsoleObserver(console), use)
     settings = check_dataset(replace(checkpoint.config.data.val, **data), "data")
     dataset = build_dataset(settings)
     check_label_space(checkpoint, dataset.label_space)

@@ -28,6 +28,7 @@ from tascnet.model.tascnet import TASCNet
 from tascnet.networks.opening import open_network
 from tascnet.networks.pretrained import described
 from tascnet.planes.plane import Plane
+from tascnet.progress import SILENT, Observer
 from tascnet.settings import Use
 from tascnet.structures import Instances, LabelSpace, PanopticSegmentation, Size
 
@@ -114,6 +115,7 @@ class Predictor:
         device: torch.device | str = "cpu",
         fusion: FusionConfig | None = None,
         use: Use = "newest",
+        observer: Observer = SILENT,
     ) -> Self:
         """Load a network.
 
@@ -125,11 +127,12 @@ class Predictor:
             fusion: other fusion settings than those the checkpoint was trained with.
             use: which weights of a run: "newest", "average" (of the newest checkpoint, where the training kept one), or
                 "best" (of the checkpoint with the best PQ: its weights or their average, whichever has it).
+            observer: receives the progress of a download.
 
         Raises:
             InputError: there is no usable network, or it cannot be downloaded; or not with such weights.
         """
-        checkpoint = open_network(path, use=use)
+        checkpoint = open_network(path, observer, use)
         model = checkpoint.model.to(device)
         return cls(model, checkpoint.label_space, checkpoint.config.data.input, fusion or checkpoint.config.fusion)
 

@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-from rich.console import Console
-
 from tascnet.errors import InputError
 from tascnet.networks.checkpoint import Checkpoint, best_checkpoint, load_checkpoint, with_average
 from tascnet.networks.files import is_network_file, whole_network
@@ -11,24 +9,25 @@ from tascnet.networks.foreign.catalog import resolve
 from tascnet.networks.foreign.foreign import read_foreign
 from tascnet.networks.history import with_what_its_run_knows
 from tascnet.networks.origin import Origin
+from tascnet.progress import SILENT, Observer
 from tascnet.settings import Use
 
 
-def open_network(path: str | Path, console: Console | None = None, use: Use = "newest") -> Checkpoint:
+def open_network(path: str | Path, observer: Observer = SILENT, use: Use = "newest") -> Checkpoint:
     """Open a network: the one function that turns a name or a path into it.
 
     Args:
         path: a run folder (its newest checkpoint), a checkpoint folder, the folder or the one file of a shared network,
             a file of weights made elsewhere (`weights.foreign`), a name that `tascnet weights list` shows, or
             hf:owner/name on Hugging Face's hub. What is known by name is downloaded once.
-        console: for the progress of a download.
+        observer: receives the progress of a download.
         use: which weights of a run are taken; of a checkpoint folder by itself, "average" are its averaged weights.
 
     Raises:
         InputError: there is no usable network, or it cannot be downloaded; or it has no average, or is no run with a
             best checkpoint, where these are wanted.
     """
-    path = whole_network(resolve(path, console))
+    path = whole_network(resolve(path, observer))
     averaged = use == "average"
     if use == "best":
         path, averaged = best_checkpoint(path)

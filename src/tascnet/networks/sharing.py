@@ -8,11 +8,9 @@ from pathlib import Path, PurePath
 from typing import Any, Literal
 
 import torch
-from rich.console import Console
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from tascnet.console import say
 from tascnet.errors import InputError, shown
 from tascnet.files import atomic_folder, atomic_path
 from tascnet.networks.card import model_card
@@ -22,6 +20,7 @@ from tascnet.networks.foreign.catalog import NETWORK_SUFFIXES
 from tascnet.networks.hub import check_repo_id, upload
 from tascnet.networks.opening import open_network
 from tascnet.networks.origin import Measured, Origin
+from tascnet.progress import SILENT, Observer
 from tascnet.settings import Use, network_config, to_dict
 
 Precision = Literal["float32", "float16", "bfloat16"]
@@ -36,7 +35,7 @@ def share(
     precision: Precision,
     licence: str,
     push: str | None,
-    console: Console,
+    observer: Observer = SILENT,
     use: Use = "newest",
 ) -> None:
     """Write a network for others, send it to the hub, or both.
@@ -47,7 +46,7 @@ def share(
         precision: number format of the weights.
         licence: of the weights, as the hub abbreviates it.
         push: owner/name on the hub that it is sent to; None to write only.
-        console: to say what was done.
+        observer: receives what was written and sent.
         use: which weights of a run are shared.
 
     Raises:
@@ -59,7 +58,7 @@ def share(
         raise InputError(
             f"--licence is {shown(licence)}; it is a name of up to {_LONGEST_LICENCE} characters, such as apache-2.0."
         )
-    checkpoint = without_local_paths(open_network(path, use=use))
+    checkpoint = without_local_paths(open_network(path, observer, use))
     if output is not None and output.suffix == SUFFIX:
         write_shared_file(checkpoint, output, precision)
     elif output is not None:
@@ -68,13 +67,13 @@ def share(
         )
     if output is not None:
         before, after = _megabytes(checkpoint.folder), _megabytes(output)
-        say(console, f"{output}: weights of {after:.1f} MB in {precision}; those of {path} are {before:.1f} MB")
+        observer.message(f"{output}: weights of {after:.1f} MB in {precision}; those of {path} are {before:.1f} MB")
     if push is not None:
         with tempfile.TemporaryDirectory() as temporary:
             folder = output or Path(temporary) / "network"
             if output is None:
                 write_shared_folder(checkpoint, folder, precision, model_card(checkpoint, f"hf:{push}", licence))
-            say(console, f"sent to {upload(folder, push)}")
+            observer.message(f"sent to {upload(folder, push)}")
 
 
 def write_shared_folder(checkpoint: Checkpoint, folder: Path, precision: Precision, card: str) -> None:

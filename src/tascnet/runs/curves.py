@@ -6,9 +6,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 
-from tascnet.console import say
+from tascnet.progress import SILENT, Observer
 from tascnet.errors import InputError, escape_controls
 from tascnet.files import atomic_path
 from tascnet.runs.listing import check_run
@@ -43,14 +42,14 @@ DASHES = ("-", "--", ":")
 MARKERS = ("o", "^", "s")
 
 
-def plot_runs(folders: Sequence[Path], metrics: Sequence[str], output: Path, console: Console) -> None:
-    """Draw the curves of runs and say where they are.
+def plot_runs(folders: Sequence[Path], metrics: Sequence[str], output: Path, observer: Observer = SILENT) -> None:
+    """Draw the curves of runs into one picture.
 
     Args:
         folders: of the runs.
         metrics: keys of metrics.jsonl, one panel each; empty for losses, PQ and learning rate.
         output: the picture: .png, .svg or .pdf.
-        console: for what there is to say.
+        observer: receives messages.
 
     Raises:
         InputError: a folder is no run or has no metrics, no run has one of the metrics, the picture cannot be
@@ -66,8 +65,8 @@ def plot_runs(folders: Sequence[Path], metrics: Sequence[str], output: Path, con
     with atomic_path(output) as temporary:
         figure.savefig(temporary, dpi=DOTS_PER_INCH)
     for line in missing:
-        say(console, line)
-    say(console, f"curves of {', '.join(runs)} are in {output}")
+        observer.message(line)
+    observer.message(f"curves of {', '.join(runs)} are in {output}")
 
 
 def read_runs(folders: Sequence[Path]) -> dict[str, Metrics]:

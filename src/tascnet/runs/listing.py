@@ -1,31 +1,20 @@
-"""A folder of runs -> what became of each: `tascnet runs`."""
+"""A folder of runs -> what became of each."""
 
-import json
 import math
 import shlex
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
-from tascnet.console import duration, say
-from tascnet.errors import InputError, escape_controls
+from tascnet.errors import InputError
 from tascnet.files import read_json, read_yaml
 from tascnet.runs.metrics_file import Metrics, read_metrics, step_of
 from tascnet.runs.state import State, read_state
 
 Order = Literal["started", "name", "pq"]
-
-STATE_STYLES = {State.RUNNING: "green", State.FINISHED: "", State.INTERRUPTED: "yellow"}
-BREAKABLE = {"run": 8, "config": 6, "started": 10}  # columns that may be broken -> characters they keep
-UNLIMITED = 10_000  # characters
 
 
 @dataclass(frozen=True)
@@ -143,62 +132,6 @@ def sort_runs(runs: list[Run], order: Order) -> list[Run]:
     return sorted(runs, key=key, reverse=True)
 
 
-def print_runs(folder: Path, order: Order, as_json: bool, console: Console) -> None:
-    """Print the runs of a folder as a table, or as one JSON object with `runs` and `problems`.
-
-    Raises:
-        InputError: the folder does not exist or cannot be read.
-    """
-    runs, problems = find_runs(folder)
-    runs = sort_runs(runs, order)
-    if as_json:
-        say(console, json.dumps({"runs": [asdict(run) for run in runs], "problems": problems}, indent=1))
-        return
-    if runs:
-        # a file has no width that a table must fit
-        wide = console if console.is_terminal else Console(file=console.file, width=UNLIMITED)
-        wide.print(runs_table(runs))
-    else:
-        say(console, f"{folder} holds no runs. tascnet demo and tascnet train write some.")
-    for run in runs:
-        for note in (*([f"{run.state}: {run.reason}"] if run.reason else []), *run.notes):
-            say(console, f"{run.name}: {note}")
-    for name, problem in problems.items():
-        say(console, f"{name}: {problem}")
-
-
-def runs_table(runs: list[Run]) -> Table:
-    """One row a run. Where it is narrow, names, dates and the titles of columns are broken, numbers are not."""
-    rows = [_row(run) for run in runs]
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    for column in rows[0]:
-        table.add_column(
-            column,
-            justify="left" if column in ("run", "config", "state") else "right",
-            overflow="fold",
-            min_width=BREAKABLE.get(column) or max(len(row[column]) for row in rows),
-        )
-    for run, row in zip(runs, rows, strict=True):
-        cells = [Text(value) for value in row.values()]
-        cells[list(row).index("state")].style = STATE_STYLES[run.state]
-        table.add_row(*cells)
-    return table
-
-
-def _row(run: Run) -> dict[str, str]:
-    """Title of a column -> what a run has there."""
-    return {
-        "run": escape_controls(run.name),
-        "config": escape_controls(run.config) or "-",
-        "state": run.state,
-        "steps": f"{run.step}/{'?' if run.steps is None else run.steps}",
-        "best PQ": _shown(run.best_pq),
-        "last PQ": _shown(run.last_pq),
-        "started": escape_controls(run.started[:16].replace("T", " ")) or "-",
-        "trained": "-" if run.seconds is None else duration(run.seconds),
-    }
-
-
 def check_run(folder: Path) -> None:
     """See that a folder is that of a run.
 
@@ -267,7 +200,3 @@ def _timestamp(started: str) -> float:
         return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
     except (ValueError, OverflowError):
         return -math.inf
-
-
-def _shown(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1f}"

@@ -1,17 +1,16 @@
 """The dense parts of the network, compiled by torch; where that fails, they run as they are."""
 
 import torch
-from rich.console import Console
 
-from tascnet.console import say
 from tascnet.model.mode import evaluation_mode
 from tascnet.model.tascnet import TASCNet
+from tascnet.progress import SILENT, Observer
 from tascnet.structures import Size
 
 TRIAL = Size(64, 64)
 
 
-def compile_dense_parts(model: TASCNet, device: torch.device, console: Console) -> bool:
+def compile_dense_parts(model: TASCNet, device: torch.device, observer: Observer = SILENT) -> bool:
     """Compile backbone, pyramid and stuff head; the things head branches on its data and stays as it is.
 
     Compiling is tried at once on a small image, forward and backward. Names of weights do not change.
@@ -30,7 +29,7 @@ def compile_dense_parts(model: TASCNet, device: torch.device, console: Console) 
         for part in parts:
             part._compiled_call_impl = None
         reason = " ".join(str(error).split())[:200]
-        say(console, f"torch.compile failed ({type(error).__name__}: {reason}); training goes on without it.")
+        observer.message(f"torch.compile failed ({type(error).__name__}: {reason}); training goes on without it.")
         return False
     finally:
         model.zero_grad()

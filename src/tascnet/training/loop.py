@@ -8,12 +8,10 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from rich.console import Console
 from torch import Tensor
 
 from tascnet.build import build_model, build_optimizer, build_stream, learning_rate_factor
 from tascnet.config import Config
-from tascnet.console import Bar, progress_bar, say
 from tascnet.data.batch import Batch
 from tascnet.data.stream import PanopticDataset
 from tascnet.device import peak_memory
@@ -26,6 +24,7 @@ from tascnet.model.tasc_loss import tasc_weight
 from tascnet.model.tascnet import TASCNet
 from tascnet.networks.checkpoint import optimizer_tensors, save_checkpoint
 from tascnet.networks.origin import Origin
+from tascnet.progress import Job, Observer
 from tascnet.runs.folder import RunFolder
 from tascnet.settings import told_settings
 from tascnet.structures import LabelSpace, Target
@@ -74,7 +73,7 @@ class Training:
         self,
         config: Config,
         run: RunFolder,
-        console: Console,
+        observer: Observer,
         team: Team,
         train_set: PanopticDataset,
         val_set: PanopticDataset,
@@ -89,7 +88,7 @@ class Training:
         Args:
             config: settings.
             run: where everything is written.
-            console: where progress is shown.
+            observer: receives messages and progress.
             team: the processes that train together.
             train_set, val_set: data sets of the same categories.
             label_space: the network's; categories in the order of its channels.
@@ -98,7 +97,7 @@ class Training:
             origin: where the network comes from.
             saved: where to go on; None starts anew.
         """
-        self.config, self.run, self.console, self.team, self.shares = config, run, console, team, shares
+        self.config, self.run, self.observer, self.team, self.shares = config, run, observer, team, shares
         self.train_set, self.val_set, self.label_space = train_set, val_set, label_space
         self.origin = origin
         self.progress = saved.progress if saved else Progress()
@@ -110,7 +109,7 @@ class Training:
             model = model.to(memory_format=torch.channels_last)
         self.model = model.to(self.fabric.device)
         if config.training.compile:
-            compile_dense_parts(model, self.fabric.device, console)
+            compile_dense_parts(model, self.fabric.device, observer)
         self.ema = average_of(model, config.training.ema_decay, team.shards)
         if saved and self.ema:
             saved.restore_average(self.ema.module)
@@ -139,11 +138,11 @@ class Training:
         with told, in_a_sentence, self.interrupts:
             if self._lacks_validation():
                 self._validate()
-            with progress_bar(self.console, "training", self.config.training.steps, self.progress.step) as bar:
-                self._take_steps(bar)
+            with self.observer.job("training", self.config.training.steps, self.progress.step) as job:
+                self._take_steps(job)
             return self._finish()
 
-    def _take_steps(self, bar: Bar) -> None:
+    def _take_steps(self, job: Job) -> None:
         training = self.config.training
         self.wrapped.train()
         loader = self._loader()  # reads what is held in memory, which is not training yet
@@ -152,7 +151,7 @@ class Training:
             losses, stop = self._step(batches, time.perf_counter() - started)
             self.pace.step_done()
             done = self.progress.share(self.config) >= 1
-            self._report_step(losses, bar)
+            self._report_step(losses, job)
             validate = self._is_due(training.validate_every) and not done
             if self._is_due(training.checkpoint_every) or validate or done or stop:
                 self._save()
@@ -238,7 +237,9 @@ class Training:
         images = [batch for batches_of in self.team.gather(own) for batch in batches_of]
         folder, step = self.run.bad_batches, self.progress.step
         self.team.first_does(lambda: write_bad_batch(folder, step, losses, norm, images))
-        say(self.console, f"step {step} was not applied: its losses or gradients are not finite numbers, see {folder}")
+        self.observer.message(
+            f"step {step} was not applied: its losses or gradients are not finite numbers, see {folder}"
+        )
         if self.progress.bad_in_a_row >= MAX_IN_A_ROW:
             raise diagnosis(losses, norm, max(group["lr"] for group in self.optimizer.param_groups), folder)
 
@@ -248,7 +249,7 @@ class Training:
         steps = range(self.progress.step, config.training.steps)
         num_samples = config.training.steps * self.shares.images_per_step
         return load_batches(
-            build_stream(config.data, self.train_set, num_samples, config.training.seed, self.console),
+            build_stream(config.data, self.train_set, num_samples, config.training.seed, self.observer),
             self.shares,
             steps,
             self.label_space,
@@ -267,12 +268,12 @@ class Training:
     def _note_problems(self, problems: list[str]) -> None:
         for problem in problems:
             if problem not in self.progress.skipped:
-                say(self.console, f"skipped: {problem}")
+                self.observer.message(f"skipped: {problem}")
                 self.progress.skipped.append(problem)
 
-    def _report_step(self, losses: dict[str, float], bar: Bar) -> None:
+    def _report_step(self, losses: dict[str, float], job: Job) -> None:
         step, training = self.progress.step, self.config.training
-        bar.move(step)
+        job.move(step)
         if (step % training.log_every and step != 1) or not self.team.is_first:
             return
         values = {f"loss/{name}": loss if math.isfinite(loss) else None for name, loss in losses.items()}
@@ -281,7 +282,7 @@ class Training:
         speed = self.pace.figures(training.steps - step, most) | {"memory_gib": peak_memory(self.fabric.device) / 2**30}
         self.run.log(step, values | {"lr": lr} | speed | {"seconds": self.progress.seconds})
         parts = "  ".join(f"{name} {losses[name]:.2f}" for name in ("total", "stuff", "cls", "mask", "tasc"))
-        bar.update(step, f"{parts}  lr {lr:.1e}\n{describe(speed)}", speed["seconds_left"])
+        job.update(step, f"{parts}  lr {lr:.1e}\n{describe(speed)}", speed["seconds_left"])
 
     def _lacks_validation(self) -> bool:
         """Whether the run was ended between a checkpoint and its validation; the last one is part of the end."""
@@ -336,9 +337,9 @@ class Training:
             self.run.offer_best(step, pq, weights)
             shown = "  ".join(f"{name} {_shown(value)}" for name, value in report.summary().items())
             average = f"  of the average: pq {_shown(report.ema['pq'])}" if report.ema else ""
-            say(self.console, f"step {step}, {self.progress.seconds / 60:.1f} min: {shown}{average}")
+            self.observer.message(f"step {step}, {self.progress.seconds / 60:.1f} min: {shown}{average}")
             for reason in report.left_out.values():
-                say(self.console, f"left out of the validation: {reason}")
+                self.observer.message(f"left out of the validation: {reason}")
         return report, network
 
     def _whole(self, model: TASCNet) -> TASCNet:
@@ -356,20 +357,20 @@ class Training:
     def _evaluate(self, model: TASCNet, title: str) -> Report:
         """Each process evaluates a part of the validation set; all get the whole report."""
         predictor, team = self._predictor(model), self.team
-        with progress_bar(self.console, title, len(self.val_set) // team.processes) as bar:
+        with self.observer.job(title, len(self.val_set) // team.processes) as job:
             part = evaluate_part(
                 predictor,
                 self.val_set,
                 team.process,
                 team.processes,
-                lambda done, _: self._evaluated(bar, done),
+                lambda done, _: self._evaluated(job, done),
                 self.config.data.on_bad_sample,
             )
         return join_parts(team.gather(part), self.val_set)
 
-    def _evaluated(self, bar: Bar, done: int) -> None:
+    def _evaluated(self, job: Job, done: int) -> None:
         """Called after each picture; a wish to stop is granted at once, because the checkpoint is written already."""
-        bar.update(done)
+        job.update(done)
         if self.interrupts.asked:
             raise Interrupted(f"step {self.progress.step} is saved. {self.run.how_to_go_on()}")
 

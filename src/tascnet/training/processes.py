@@ -11,11 +11,11 @@ from multiprocessing import get_context
 from typing import Any, TypeVar
 
 import torch
-from rich.console import Console
 from torch import multiprocessing
 from torch.multiprocessing.spawn import ProcessContext, ProcessExitedException, ProcessRaisedException
 
 from tascnet.errors import InputError, Interrupted
+from tascnet.progress import SILENT, Observer
 from tascnet.training.failures import ProcessLostError
 from tascnet.training.interrupts import Interrupts
 
@@ -25,14 +25,15 @@ GRACE = 20
 """Seconds that the others are given to end after one has died; then they are killed."""
 
 
-def start(function: Callable[..., T], arguments: tuple[Any, ...], number: int, quiet: bool) -> T:
+def start(function: Callable[..., T], arguments: tuple[Any, ...], number: int, observer: Observer = SILENT) -> T:
     """Call a function in several processes at once, each knowing its place; return what process 0 gets from it.
 
     Args:
         function: of a module, because it is sent to new processes.
-        arguments: of the function; a console follows them, on which only process 0 is heard.
+        arguments: of the function; an observer follows them.
         number: of processes.
-        quiet: process 0 is not heard either.
+        observer: receives messages and progress of process 0, to which it is sent: it must be possible to pickle it.
+            Those of the others are ignored.
 
     Raises:
         InputError: one of them raised it, or died; the others are ended.
@@ -41,7 +42,11 @@ def start(function: Callable[..., T], arguments: tuple[Any, ...], number: int, q
     answers = get_context("spawn").SimpleQueue()
     with _deaf_to_ctrl_c():
         context = multiprocessing.start_processes(
-            _run, (function, arguments, number, quiet, _free_port(), answers), number, join=False, start_method="spawn"
+            _run,
+            (function, arguments, number, observer, _free_port(), answers),
+            number,
+            join=False,
+            start_method="spawn",
         )
     received: list[Any] = []
     with Interrupts(then=lambda: _pass_on(context)) as interrupts:
@@ -77,7 +82,7 @@ def _run(
     function: Callable[..., Any],
     arguments: tuple[Any, ...],
     number: int,
-    quiet: bool,
+    observer: Observer,
     port: int,
     answers: Any,
 ) -> None:
@@ -89,7 +94,7 @@ def _run(
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, torch.get_num_threads() // number))
     try:
-        result = function(*arguments, Console(quiet=quiet or process > 0))
+        result = function(*arguments, observer if process == 0 else SILENT)
     except (InputError, Interrupted) as error:
         answers.put(error)
         sys.exit(1)

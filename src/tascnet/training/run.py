@@ -7,11 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 
 from tascnet.build import build_dataset, build_meta_model, build_model
 from tascnet.config import Config, TrainingConfig
-from tascnet.console import say
 from tascnet.data.stream import PanopticDataset
 from tascnet.device import choose_device
 from tascnet.errors import InputError, is_no_memory
@@ -29,6 +27,7 @@ from tascnet.networks.foreign.initialize import Network, initialize
 from tascnet.networks.history import with_what_its_run_knows
 from tascnet.networks.opening import open_network
 from tascnet.place import Place, restarts
+from tascnet.progress import SILENT, Observer
 from tascnet.runs.folder import RunFolder
 from tascnet.settings import check, first_difference, told_settings
 from tascnet.structures import LabelSpace
@@ -39,9 +38,10 @@ from tascnet.training.state import SavedState, read_state
 from tascnet.training.team import Team
 
 
-def train(config: Config, folder: Path, command: str, console: Console) -> Report:
+def train(config: Config, folder: Path, command: str, observer: Observer = SILENT) -> Report:
     """Train from the start, into a new run folder; in `training.devices` processes, or in those of torchrun.
 
+    With several devices, the observer is sent to the first of the processes: it must be possible to pickle it.
     Where torchrun has started the processes again, or `training.resume_if_exists` is set, a run that is in the folder
     already goes on.
 
@@ -53,11 +53,11 @@ def train(config: Config, folder: Path, command: str, console: Console) -> Repor
     _check_machine(config)
     if _shall_resume(config.training) and RunFolder.holds_checkpoints(folder):
         _check_same_run(config, RunFolder.open(folder).config(), folder)
-        return resume(folder, console)
-    return _in_processes(config.training, _train_here, (config, folder, command), console)
+        return resume(folder, observer)
+    return _in_processes(config.training, _train_here, (config, folder, command), observer)
 
 
-def resume(folder: Path, console: Console) -> Report:
+def resume(folder: Path, observer: Observer = SILENT) -> Report:
     """Go on with an interrupted run from its newest usable checkpoint.
 
     Raises:
@@ -71,29 +71,29 @@ def resume(folder: Path, console: Console) -> Report:
     config = run.config()
     find_checkpoints(folder)
     _check_machine(config)
-    return _in_processes(config.training, _resume_here, (folder,), console)
+    return _in_processes(config.training, _resume_here, (folder,), observer)
 
 
-def _train_here(config: Config, folder: Path, command: str, console: Console) -> Report:
+def _train_here(config: Config, folder: Path, command: str, observer: Observer) -> Report:
     """Train from the start, as one of the processes."""
     place = Place.from_environment() or Place()
     train_set, val_set = _open_data(config)
     label_space = train_set.label_space
-    model, weights = _new_model(config, label_space, console)
+    model, weights = _new_model(config, label_space, observer)
     team = Team(config.training, place)
     run = team.first_does(lambda: RunFolder.create(folder, config, command, weights))
     with _alone_in(run, command, team):
         origin = run.origin(weights, told_settings(config.data.train))
         shares = Shares(config.data.batch_size, config.training.accumulate, place.processes, place.process)
-        training = Training(config, run, console, team, train_set, val_set, label_space, model, shares, origin)
+        training = Training(config, run, observer, team, train_set, val_set, label_space, model, shares, origin)
         return training.run_to_the_end()
 
 
-def _resume_here(folder: Path, console: Console) -> Report:
+def _resume_here(folder: Path, observer: Observer) -> Report:
     """Go on with a run, as one of the processes."""
     place = Place.from_environment() or Place()
     run = RunFolder.open(folder)
-    checkpoint, saved = _newest_usable(folder, console)
+    checkpoint, saved = _newest_usable(folder, observer)
     config = checkpoint.config
     newest = find_checkpoints(folder)[-1]
     train_set, val_set = _open_data(config)
@@ -102,15 +102,15 @@ def _resume_here(folder: Path, console: Console) -> Report:
     with _alone_in(run, _command(folder), team):
         if find_checkpoints(folder)[-1] != newest:
             raise InputError(f"another training has added {find_checkpoints(folder)[-1]}. Resume the run again.")
-        _tell_of_edits(run.config(), checkpoint, folder, console)
+        _tell_of_edits(run.config(), checkpoint, folder, observer)
         shares = _shares(config, saved.progress.images_per_step, place)
         team.first_does(lambda: _tidy(run, saved.progress.step))
-        say(console, f"going on from step {saved.progress.step} ({checkpoint.folder})")
+        observer.message(f"going on from step {saved.progress.step} ({checkpoint.folder})")
         # the network's channels are in the order of the checkpoint's categories
         return Training(
             config,
             run,
-            console,
+            observer,
             team,
             train_set,
             val_set,
@@ -135,12 +135,12 @@ def _alone_in(run: RunFolder, command: str, team: Team) -> Iterator[None]:
 
 
 def _in_processes(
-    training: TrainingConfig, function: Callable[..., Report], arguments: tuple[Any, ...], console: Console
+    training: TrainingConfig, function: Callable[..., Report], arguments: tuple[Any, ...], observer: Observer
 ) -> Report:
     """Call a function here, or in as many processes as the training shall have; torchrun has started them already."""
     if training.devices == 1 or Place.from_environment():
-        return function(*arguments, console)
-    return start(function, arguments, training.devices, console.quiet)
+        return function(*arguments, observer)
+    return start(function, arguments, training.devices, observer)
 
 
 def _shares(config: Config, images_per_step: int, place: Place) -> Shares:
@@ -159,7 +159,7 @@ def _shares(config: Config, images_per_step: int, place: Place) -> Shares:
     return Shares(config.data.batch_size, rounds, place.processes, place.process)
 
 
-def _newest_usable(folder: Path, console: Console) -> tuple[Checkpoint, SavedState]:
+def _newest_usable(folder: Path, observer: Observer = SILENT) -> tuple[Checkpoint, SavedState]:
     """The newest checkpoint that is whole; those that are not are named.
 
     Raises:
@@ -175,7 +175,7 @@ def _newest_usable(folder: Path, console: Console) -> tuple[Checkpoint, SavedSta
             problems.append(error)
             continue
         for problem in problems:
-            say(console, f"a checkpoint is not usable, and the one before is taken: {problem}")
+            observer.message(f"a checkpoint is not usable, and the one before is taken: {problem}")
         return found
     raise problems[0]
 
@@ -198,12 +198,11 @@ def _check_same_run(config: Config, earlier: Config, folder: Path) -> None:
         )
 
 
-def _tell_of_edits(config: Config, checkpoint: Checkpoint, folder: Path, console: Console) -> None:
+def _tell_of_edits(config: Config, checkpoint: Checkpoint, folder: Path, observer: Observer) -> None:
     """A run resumes with the settings of its checkpoint; edits of its config.yaml would be lost without a word."""
     difference = first_difference(config, checkpoint.config)
     if difference:
-        say(
-            console,
+        observer.message(
             f"{folder / 'config.yaml'} was edited and is not used ({difference} in {checkpoint.folder.name}): a run "
             "resumes with the settings that it was started with. With new settings, start another run: "
             f"tascnet train --config {folder / 'config.yaml'} --init {folder}",
@@ -282,23 +281,23 @@ def _built(config: Config, label_space: LabelSpace) -> TASCNet:
         ) from error
 
 
-def _new_model(config: Config, label_space: LabelSpace, console: Console) -> tuple[TASCNet, tuple[str, ...]]:
+def _new_model(config: Config, label_space: LabelSpace, observer: Observer) -> tuple[TASCNet, tuple[str, ...]]:
     """The network before its first step, and where its weights come from, a sentence for each part."""
     torch.manual_seed(config.training.seed)
     model = _built(config, label_space)
     backbone = config.model.backbone
     told: tuple[str, ...] = ()
     if config.training.init:
-        source = open_network(config.training.init, console)
+        source = open_network(config.training.init, observer)
         known = Network(source.model, source.config, source.label_space)
         initialization = initialize(Network(model, config, label_space), known)
         told = (f"initialised from {source.folder}", *source.origin.weights, *initialization.decisions)
-        say(console, "\n- ".join(told))
+        observer.message("\n- ".join(told))
         if initialization.has_backbone:
             return model, told
     weights = f"backbone {backbone.name}: random weights"
     if backbone.weights != "random":
         source_of_backbone = load_imagenet_weights(model.backbone, backbone.name, backbone.weights)
         weights = f"backbone {backbone.name}: pretrained weights from {source_of_backbone}"
-        say(console, weights)
+        observer.message(weights)
     return model, (*told, weights)

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tascnet import visualize
-from tascnet.console import cell, progress_bar, say
+from tascnet.console import ConsoleObserver, cell, progress_bar, say
 from tascnet.data.bad_samples import LeftOut
 from tascnet.data.images import list_images, write_png
 from tascnet.device import choose_device
@@ -149,7 +149,7 @@ def triage_files(
     if shown < 1:
         raise InputError(f"{shown} photos shall be shown; show 1 or more.")
     photos = list_images(paths)
-    predictor = Predictor.from_checkpoint(network, choose_device(device), use=use)
+    predictor = Predictor.from_checkpoint(network, choose_device(device), None, use, ConsoleObserver(console))
     left_out = LeftOut("skip") if left_out is None else left_out
     unreadable: list[tuple[str, str]] = []  # photo, error
 

@@ -17,6 +17,7 @@ from rich.console import Console
 from said import Said
 from torchvision.models.detection import MaskRCNN_ResNet50_FPN_V2_Weights, MaskRCNN_ResNet50_FPN_Weights
 
+from tascnet.commands.weights import print_known
 from tascnet.errors import InputError
 from tascnet.inference.predictor import Predictor
 from tascnet.networks.checkpoint import load_checkpoint
@@ -27,7 +28,6 @@ from tascnet.networks.foreign.catalog import (
     KnownWeights,
     get,
     is_network,
-    print_known,
     resolve,
 )
 from tascnet.networks.foreign.download import Digest
@@ -111,7 +111,7 @@ class TestCatalogue:
             assert rows[name][2] == known.categories
 
     def test_the_table_fits_a_terminal_and_marks_what_is_here(self, tiny: Server) -> None:
-        get("tiny", quiet())
+        get("tiny")
         console = quiet()
         print_known(console)
         lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
@@ -131,7 +131,7 @@ class TestResolve:
 
     def test_names_are_downloaded_once(self, tiny: Server, home: Path) -> None:
         for _ in range(2):
-            path = resolve("tiny", quiet())
+            path = resolve("tiny")
             assert path == home / "weights" / "tiny.bin"
             assert path.read_bytes() == CONTENT
         assert len(tiny.asked) == 1

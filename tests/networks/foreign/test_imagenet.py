@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import timm
 import torch
-from rich.console import Console
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -308,7 +307,7 @@ class TestFile:
         config = tiny_config()
         config.model.backbone.weights = str(file)
         config.training.steps = 1
-        train(config, tmp_path / "run", "tascnet train", Console(quiet=True))
+        train(config, tmp_path / "run", "tascnet train")
         file.unlink()
         backbone = load_checkpoint(tmp_path / "run").model.backbone
         assert backbone.pixel_mean.flatten().tolist() == pytest.approx([51] * 3)

@@ -1,18 +1,13 @@
 """Weights known by name: where they are, what they were trained on, what their authors measured."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
-
-from tascnet.console import say
 from tascnet.errors import InputError
 from tascnet.files import at_home
 from tascnet.networks.foreign.download import Digest, Download, cache_folder
+from tascnet.progress import SILENT, Observer
 from tascnet.settings import NETWORK, WEIGHT_SUFFIXES
 
 DEFAULT_NETWORK = "panoptic-fpn-r50-coco"
@@ -103,12 +98,12 @@ KNOWN: dict[str, KnownWeights] = {
 """Name -> weights. Sources: detectron2's MODEL_ZOO.md, torchvision's `MaskRCNN_ResNet50_FPN(_V2)_Weights`."""
 
 
-def resolve(name_or_path: str | Path, console: Console | None = None) -> Path:
+def resolve(name_or_path: str | Path, observer: Observer = SILENT) -> Path:
     """The path of a network: what is a path stays as it is, what is a known name is downloaded unless it is there.
 
     Args:
         name_or_path: a path, or a name of `KNOWN`. Where both exist, the path counts.
-        console: for the progress of the download.
+        observer: receives the progress of the download.
 
     Raises:
         InputError: it is neither, or the download fails.
@@ -118,16 +113,16 @@ def resolve(name_or_path: str | Path, console: Console | None = None) -> Path:
         return path
     if name not in KNOWN:
         raise InputError(f"{name} does not exist, and {_unknown(name)}. Give {NETWORK}.")
-    return download_of(name).get(console or Console())
+    return download_of(name).get(observer)
 
 
-def get(name: str, console: Console) -> Path:
+def get(name: str, observer: Observer = SILENT) -> Path:
     """Download known weights, or check those that are there already; return their path.
 
     Raises:
         InputError: there are no known weights of that name, the download fails, or the file is another one.
     """
-    return download_of(name).get(console)
+    return download_of(name).get(observer)
 
 
 def cached(name: str) -> Path | None:
@@ -157,20 +152,3 @@ def download_of(name: str) -> Download:
 def _unknown(name: str) -> str:
     near = get_close_matches(name, KNOWN, n=3, cutoff=0.4)
     return "no known weights have that name" + (f"; near it are {', '.join(near)}" if near else "")
-
-
-def print_known(console: Console, known: Mapping[str, KnownWeights] = KNOWN) -> None:
-    """Print a table of known weights; those that have been downloaded are marked."""
-    table = Table(box=box.SIMPLE_HEAD, padding=0)
-    table.add_column("name, source, data, categories, licence")
-    for column in ("MB", "PQ", "AP", "here"):
-        table.add_column(column, justify="right")
-    for name, weights in known.items():
-        origin = f"  {weights.source}, {weights.data}, {weights.categories}, {weights.licence}"
-        measured = ("-" if value is None else f"{value:.1f}" for value in (weights.pq, weights.mask_ap))
-        table.add_row(
-            f"[bold]{name}[/bold]\n{origin}", f"{weights.megabytes}", *measured, "yes" if cached(name) else ""
-        )
-    console.print(table)
-    say(console, "PQ and mask AP, in percent, are those that the sources publish for COCO val2017.")
-    say(console, f"Downloads go to {cache_folder() / 'weights'}.")

@@ -13,12 +13,11 @@ from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 from filelock import FileLock, Timeout
-from rich.console import Console
 
 from tascnet import __version__
-from tascnet.console import Bar, progress_bar, say
 from tascnet.errors import InputError
 from tascnet.files import check_writable, read_json, write_json
+from tascnet.progress import Job, Observer
 
 TIMEOUT_SECONDS = 30.0  # without a byte; then the connection counts as broken
 WAITS = (1.0, 2.0, 4.0)  # seconds before each new try; they begin again whenever a try has brought bytes
@@ -57,7 +56,7 @@ class Download:
     path: Path
     digest: Digest
 
-    def get(self, console: Console) -> Path:
+    def get(self, observer: Observer) -> Path:
         """The file; it is downloaded if it is not there. Processes that want the same file wait for one another.
 
         Raises:
@@ -71,10 +70,10 @@ class Download:
             check_writable(self.path.parent)
         except InputError as error:
             raise InputError(f"{error} TASCNET_HOME names the folder that downloads go to.") from error
-        with self._locked(console):
+        with self._locked(observer):
             if not self.path.is_file():  # else another process has brought it meanwhile
                 part = _Part(self.path)
-                self._receive(part, console)
+                self._receive(part, observer)
                 self._check(part.file)
                 part.file.replace(self.path)
                 part.discard()
@@ -107,24 +106,24 @@ class Download:
         return f"download that file by other means and put it at {self.path}."
 
     @contextmanager
-    def _locked(self, console: Console) -> Iterator[None]:
+    def _locked(self, observer: Observer) -> Iterator[None]:
         lock = FileLock(self.path.parent / f".{self.path.name}.lock")
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            say(console, f"{self.name}: another process is downloading it; waiting")
+            observer.message(f"{self.name}: another process is downloading it; waiting")
             lock.acquire()
         try:
             yield
         finally:
             lock.release()
 
-    def _receive(self, part: "_Part", console: Console) -> None:
+    def _receive(self, part: "_Part", observer: Observer) -> None:
         """Try until all is there; give up after a few tries that brought nothing."""
         furthest, failures = part.size, 0
         while True:
             try:
-                return _receive_once(self.url, part, self.name, console)
+                return _receive_once(self.url, part, self.name, observer)
             except (OSError, HTTPException) as error:
                 if isinstance(error, HTTPError) and error.code not in _TEMPORARY:
                     raise InputError(
@@ -139,7 +138,7 @@ class Download:
                         f"which goes on where this ended; or {self._by_hand}"
                     ) from error
                 wait = WAITS[max(failures - 1, 0)]
-                say(console, f"{self.name}: {_reason(error)}; trying again in {wait:.0f} s")
+                observer.message(f"{self.name}: {_reason(error)}; trying again in {wait:.0f} s")
                 time.sleep(wait)
 
 
@@ -185,7 +184,7 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "tascnet"
 
 
-def _receive_once(url: str, part: _Part, name: str, console: Console) -> None:
+def _receive_once(url: str, part: _Part, name: str, observer: Observer) -> None:
     """One connection: ask for what is missing, and write what comes.
 
     Raises:
@@ -214,13 +213,13 @@ def _receive_once(url: str, part: _Part, name: str, console: Console) -> None:
             raise ConnectionError("the server sent another part than asked for")
         length = response.headers.get("Content-Length")
         total = start + int(length) if length and length.isdecimal() else None
-        with progress_bar(console, name, (total or 0) // _MEGABYTE, start // _MEGABYTE) as bar:
-            _copy(response, part, start, bar)
+        with observer.job(name, (total or 0) // _MEGABYTE, start // _MEGABYTE) as job:
+            _copy(response, part, start, job)
     if total is not None and part.size != total:
         raise ConnectionError(f"the connection ended after {part.size:,} of {total:,} bytes")
 
 
-def _copy(response: HTTPResponse, part: _Part, done: int, bar: Bar) -> None:
+def _copy(response: HTTPResponse, part: _Part, done: int, job: Job) -> None:
     with part.file.open("ab", buffering=0) as file:
         while chunk := response.read(_CHUNK):
             try:
@@ -231,7 +230,7 @@ def _copy(response: HTTPResponse, part: _Part, done: int, bar: Bar) -> None:
                 ) from error
             before, done = done, done + len(chunk)
             if done // _MEGABYTE > before // _MEGABYTE:
-                bar.update(done // _MEGABYTE, "MB")
+                job.update(done // _MEGABYTE, "MB")
 
 
 def _reason(error: Exception) -> str:

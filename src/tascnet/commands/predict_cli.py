@@ -54,7 +54,7 @@ def parser() -> ArgumentParser:
 
 def run(options: Namespace, command: str) -> int:
     """Segment photos."""
-    from tascnet.commands.console import standard_console
+    from tascnet.commands.console import ConsoleObserver, standard_console
     from tascnet.commands.left_out import name_left_out
     from tascnet.commands.predict import network_and_photos, predict_files
     from tascnet.data.bad_samples import LeftOut
@@ -74,4 +74,4 @@ def run(options: Namespace, command: str) -> int:
         options.use,
         left_out,
     )
-    return name_left_out(left_out.errors, console)
+    return name_left_out(left_out.errors, ConsoleObserver(console))
