@@ -488,3 +488,20 @@ def test_single_settings_that_no_conventions_hold_together_are_refused():
     values["model"] = {"things_head": {"aligned_rois": False}}
     with pytest.raises(InputError, match=r"aligned_rois False, fusion.via_input True are single .*model\.conventions"):
         from_dict(values)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "model.pyramid_channels",
+        "model.backbone.added_channels",
+        "model.stuff_head.channels",
+        "model.things_head.box_channels",
+        "model.things_head.mask_channels",
+    ],
+)
+def test_channels_beyond_any_network_are_named(name: str):
+    from_dict(config_with(name, 65536))
+    for value in (65537, 10**9):
+        with pytest.raises(InputError, match=rf"^{name} is {value}; it must be at most 65,536"):
+            from_dict(config_with(name, value))

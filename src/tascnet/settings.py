@@ -82,6 +82,16 @@ _LAYER_COUNTS = (
 _MAX_LAYERS = 100
 """Bound of these: building a billion layers takes all memory, whatever their size. Known networks have up to 4."""
 
+_CHANNELS = (
+    "model.pyramid_channels",
+    "model.backbone.added_channels",
+    "model.stuff_head.channels",
+    "model.things_head.box_channels",
+    "model.things_head.mask_channels",
+)
+_MAX_CHANNELS = 2**16
+"""Bound of these: a convolution between two such layers has 38 billion weights. Known networks have up to 2048."""
+
 MAX_INTEGER = 2**31 - 1
 """Bound of all integers but seeds: pixels, channels and steps go to libraries that count with 32 bits."""
 
@@ -132,6 +142,9 @@ def _check_all_but_data_sets(config: Config) -> Config:
     for name in _LAYER_COUNTS:
         value = _value(config, name)
         _require(name, value, value <= _MAX_LAYERS, f"at most {_MAX_LAYERS}")
+    for name in _CHANNELS:
+        value = _value(config, name)
+        _require(name, value, value <= _MAX_CHANNELS, f"at most {_MAX_CHANNELS:,}")
     for name in _POSITIVE:
         value = _value(config, name)
         _require(name, value, value > 0, "greater than 0")
