@@ -7,7 +7,7 @@
 The same networks on the same hard streets, with one thing changed at a time:
 
 * as it is: cells lie where they were computed, their logits at the pixel whose label the loss reads;
-* centres: logits at the centres of the cells (model.stuff_head.label_at: centre);
+* centres: logits at the centres of the cells (label_at of the conventions of detectron2);
 * stretched levels: P3 to P7 stretched over P2 in the stuff head, as if their last cells ended with the image;
 * stretched logits: the logits stretched over the image, as if their last cells ended with it.
 """

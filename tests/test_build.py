@@ -25,6 +25,7 @@ from tascnet.build import (
 from tascnet.config import (
     BackboneConfig,
     Config,
+    Conventions,
     DatasetConfig,
     FusionConfig,
     InputConfig,
@@ -149,14 +150,14 @@ def test_a_label_space_needs_things_and_stuff(categories: tuple[Category, ...], 
 
 def test_defaults_of_the_things_head_are_those_of_its_settings() -> None:
     fpn = FPN([2, 2, 2, 2], [4, 8, 16, 32], channels=2)
-    head = build_things_head(ThingsHeadConfig(), fpn, num_things=1)
+    head = build_things_head(ThingsHeadConfig(), fpn, 1, Conventions())
     assert head.rpn.settings == RPNSettings()
     assert head.settings == RoISettings()
 
 
 def test_defaults_of_fusion_are_those_of_its_options() -> None:
     options = FusionOptions()
-    shared = [field.name for field in fields(FusionConfig) if field.name not in ("method", "via_input")]
+    shared = [field.name for field in fields(FusionConfig) if field.name != "method"]
     assert shared == [field.name for field in fields(FusionOptions)]
     assert [getattr(FusionConfig(), name) for name in shared] == [getattr(options, name) for name in shared]
 
@@ -169,6 +170,28 @@ def test_defaults_of_the_backbone_are_its_own() -> None:
     assert inspect.signature(FPN).parameters["channels"].default == ModelConfig().pyramid_channels
     loss = LossConfig()
     assert TascForm() == TascForm(loss.tasc_stuff_mask, loss.tasc_distance, loss.tasc_normalization, loss.tasc_gradient)
+
+
+@pytest.mark.parametrize(
+    ("name", "offset", "aligned", "smallest", "first_anchor"),
+    [
+        ("tascnet", 0.5, True, (1e-3, 1e-2), [-7, -3, 7, 3]),
+        ("detectron2", 0.0, True, (0, 0), [-7.1151, -2.8460, 7.1151, 2.8460]),  # 9 / 2 / sqrt(0.4), 9 / 2 x sqrt(0.4)
+        ("torchvision", 0.5, False, (1e-3, 1e-2), [-7, -3, 7, 3]),
+    ],
+)
+def test_conventions_arrive(
+    name: Any, offset: float, aligned: bool, smallest: tuple[float, float], first_anchor: list[float]
+) -> None:
+    changed = config()
+    changed.model.conventions = name
+    model = build_model(changed, LABEL_SPACE)
+    assert model.conventions == name
+    assert model.stuff_head.offset == offset
+    assert model.things_head.settings.aligned is aligned
+    assert (model.things_head.rpn.settings.smallest_side, model.things_head.settings.smallest_side) == smallest
+    anchors = model.things_head.rpn.anchors([torch.zeros(1, 20, 1, 1)] * 3)[0][0]
+    assert anchors.tolist() == pytest.approx(first_anchor, abs=1e-4)
 
 
 # Data and fusion

@@ -286,6 +286,20 @@ class TestEvaluate:
         assert tascnet(*call, "--fusion.method", "none").code == 2
         assert tascnet(*call, "--data.pictures", "5").code == 2
 
+    def test_a_share_of_stuff_takes_the_place_of_the_run_s_pixels(
+        self, tascnet: Callable[..., Said], tiny_run: Path, tmp_path: Path
+    ):
+        """The run has 16 pixels. No stuff fills a whole image; with an area of 0 pixels, given too, all of it stays."""
+        dropped = []
+        for number, area in enumerate([[], ["--fusion.min_stuff_area", 0]]):
+            out = tmp_path / str(number)
+            flags = ["--output", out, "--data.num_images", 1, "--fusion.unclaimed", "stuff"]
+            said = tascnet("evaluate", tiny_run, *flags, "--fusion.min_stuff_share", 1, *area)
+            assert said.code == 0, said.err
+            dropped.append(json.loads((out / "report.json").read_text())["dropped_by_fusion"]["small_stuff"])
+        assert dropped[0] > 0
+        assert dropped[1] == 0
+
     def test_what_is_no_checkpoint(self, tascnet: Callable[..., Said], tmp_path: Path):
         assert_refused(tascnet("evaluate", tmp_path), "holds no checkpoint")
         assert_refused(tascnet("evaluate", tmp_path / "none"), "does not exist")

@@ -116,7 +116,7 @@ def test_a_prediction_ends_in_main_memory(
     config: Config, kind: str, outputs: Any, stride: Any, method: Any, via_input: bool
 ):
     config.model.stuff_head.outputs, config.model.stuff_head.stride = outputs, stride
-    config.fusion.method, config.fusion.via_input = method, via_input
+    config.fusion.method, config.model.conventions = method, "detectron2" if via_input else "tascnet"
     model = network(config)
     wanted = predict(config, model)
     with PretendedDevice(kind) as device:

@@ -1,6 +1,7 @@
 """The schema: plain values and back, and every wrong value named before anything is read."""
 
-from dataclasses import asdict, fields, is_dataclass
+from copy import deepcopy
+from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -448,3 +449,59 @@ def test_a_share_of_stuff_takes_the_place_of_the_pixels_of_a_run():
     both = {"min_stuff_share": 0.02, "min_stuff_area": 9}
     assert change_fusion(of_run, both) == FusionConfig(min_stuff_share=0.02, min_stuff_area=9, veto=0.5)
     assert change_fusion(of_run, {"veto": 0.0}) == FusionConfig(min_stuff_area=4096, veto=0.0)
+
+
+DETECTRON2S = {
+    "model.stuff_head.label_at": "centre",
+    "model.things_head.rounded_anchors": False,
+    "model.things_head.aligned_rois": True,
+    "fusion.via_input": True,
+    "data.input.resize_with": "pillow",
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"model.stuff_head.label_at": "pixel", "fusion.via_input": False}, "tascnet"),
+        (DETECTRON2S, "detectron2"),
+        ({"model.things_head.rounded_anchors": True, "model.things_head.aligned_rois": False}, "torchvision"),
+    ],
+)
+def test_single_settings_of_an_earlier_run_become_its_conventions(changes: dict[str, object], expected: str):
+    values = config_with("training.steps", 5)
+    for name, value in changes.items():
+        group = values
+        for part in name.split(".")[:-1]:
+            group = group.setdefault(part, {})
+        group[name.split(".")[-1]] = value
+    kept = deepcopy(values)
+    config = from_dict(values)
+    assert values == kept
+    assert config == replace(
+        from_dict(config_with("training.steps", 5)), model=replace(config.model, conventions=expected)
+    )
+
+
+def test_single_settings_that_no_conventions_hold_together_are_refused():
+    values = config_with("fusion.via_input", True)
+    values["model"] = {"things_head": {"aligned_rois": False}}
+    with pytest.raises(InputError, match=r"aligned_rois False, fusion.via_input True are single .*model\.conventions"):
+        from_dict(values)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "model.pyramid_channels",
+        "model.backbone.added_channels",
+        "model.stuff_head.channels",
+        "model.things_head.box_channels",
+        "model.things_head.mask_channels",
+    ],
+)
+def test_channels_beyond_any_network_are_named(name: str):
+    from_dict(config_with(name, 65536))
+    for value in (65537, 10**9):
+        with pytest.raises(InputError, match=rf"^{name} is {value}; it must be at most 65,536"):
+            from_dict(config_with(name, value))

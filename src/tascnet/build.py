@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn, optim
 
 from tascnet.config import (
+    CONVENTIONS,
     Config,
+    Conventions,
     DataConfig,
     DatasetConfig,
     FusionConfig,
@@ -143,7 +145,7 @@ def build_model(config: Config, label_space: LabelSpace) -> TASCNet:
             f"the label space has {len(label_space.things)} thing and {len(label_space.stuff)} stuff categories; "
             "TASCNet needs at least one of each. Check `isthing` in the list of categories."
         )
-    model = config.model
+    model, conventions = config.model, CONVENTIONS[config.model.conventions]
     num_stuff, num_things = len(label_space.stuff), len(label_space.things)
     backbone = Backbone(
         model.backbone.name,
@@ -154,8 +156,8 @@ def build_model(config: Config, label_space: LabelSpace) -> TASCNet:
         model.backbone.stride_in_1x1,
     )
     fpn = FPN(backbone.channels, backbone.strides, model.pyramid_channels, model.pyramid_norm)
-    stuff_head = build_stuff_head(model.stuff_head, fpn, num_stuff, num_things)
-    things_head = build_things_head(model.things_head, fpn, num_things)
+    stuff_head = build_stuff_head(model.stuff_head, fpn, num_stuff, num_things, conventions)
+    things_head = build_things_head(model.things_head, fpn, num_things, conventions)
     fpn.freeze_unread(max(len(stuff_head.levels), len(things_head.rpn.strides), len(things_head.strides)))
     return TASCNet(
         backbone=backbone,
@@ -169,6 +171,7 @@ def build_model(config: Config, label_space: LabelSpace) -> TASCNet:
             config.loss.tasc_normalization,
             config.loss.tasc_gradient,
         ),
+        conventions=model.conventions,
     )
 
 
@@ -188,25 +191,33 @@ def build_meta_model(config: Config, label_space: LabelSpace) -> TASCNet:
         ) from error
 
 
-def build_stuff_head(config: StuffHeadConfig, fpn: FPN, num_stuff: int, num_things: int) -> StuffHead | SummedStuffHead:
+def build_stuff_head(
+    config: StuffHeadConfig, fpn: FPN, num_stuff: int, num_things: int, conventions: Conventions
+) -> StuffHead | SummedStuffHead:
     """The per-pixel classifier over a pyramid."""
     num_outputs = num_stuff + (num_things if config.outputs == "all" else 1)
-    offset = LABEL_OFFSET if config.label_at == "pixel" else 0.0
+    offset = LABEL_OFFSET if conventions.label_at == "pixel" else 0.0
     if config.merge == "sum":
         return SummedStuffHead(fpn.channels, config.channels, num_outputs, offset)
     return StuffHead(len(fpn.strides), fpn.channels, config.channels, num_outputs, config.stride, offset)
 
 
-def build_things_head(config: ThingsHeadConfig, fpn: FPN, num_things: int) -> ThingsHead:
+def build_things_head(config: ThingsHeadConfig, fpn: FPN, num_things: int, conventions: Conventions) -> ThingsHead:
     """The Mask R-CNN branches over a pyramid."""
-    rpn_settings = RPNSettings(samples=config.rpn_samples, pre_nms=config.pre_nms, post_nms=config.post_nms)
+    rpn_settings = RPNSettings(
+        samples=config.rpn_samples,
+        pre_nms=config.pre_nms,
+        post_nms=config.post_nms,
+        smallest_side=conventions.smallest_proposal,
+    )
     roi_settings = RoISettings(
         samples=config.roi_samples,
         sampling_ratio=config.sampling_ratio,
-        aligned=config.aligned_rois,
+        aligned=conventions.aligned_rois,
         score_threshold=config.score_threshold,
         nms_iou=config.nms_iou,
         max_detections=config.max_detections,
+        smallest_side=conventions.smallest_detection,
     )
     return ThingsHead(
         rpn=RPN(
@@ -216,7 +227,7 @@ def build_things_head(config: ThingsHeadConfig, fpn: FPN, num_things: int) -> Th
             config.anchor_ratios,
             rpn_settings,
             config.rpn_convs,
-            config.rounded_anchors,
+            conventions.rounded_anchors,
         ),
         channels=fpn.channels,
         strides=fpn.strides,

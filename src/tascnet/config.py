@@ -13,6 +13,48 @@ OnBadSample = Literal["fail", "skip"]
 Accelerator = Literal["auto", "cpu", "cuda", "mps"]
 """Where a training computes; "auto" takes a GPU if there is one."""
 
+ConventionsName = Literal["tascnet", "detectron2", "torchvision"]
+"""Whose definitions of details a network is run with."""
+
+
+@dataclass(frozen=True)
+class Conventions:
+    """Details that projects define differently; weights of one give other results under the definitions of another.
+
+    Attributes:
+        rounded_anchors: sides of the anchors are brought to whole pixels.
+        aligned_rois: RoIAlign is half-pixel correct.
+        label_at: the point of a cell that its stuff logits stand for: the centre of the "pixel" whose label the loss
+            reads, half a pixel below and to the right of the cell's centre; or the cell's "centre", where the loss
+            reads interpolated logits.
+        smallest_proposal, smallest_detection: boxes with a shorter side are dropped, pixels; with 0, empty ones only.
+        via_input: stuff logits are interpolated to the size of the network's input first, and from there to the
+            image's; slower, and differs in few pixels.
+        resize_with: library that resizes images in prediction. The two differ by 1 of 255 in few values.
+    """
+
+    rounded_anchors: bool = True
+    aligned_rois: bool = True
+    label_at: Literal["pixel", "centre"] = "pixel"
+    smallest_proposal: float = 1e-3
+    smallest_detection: float = 1e-2
+    via_input: bool = False
+    resize_with: Literal["torchvision", "pillow"] = "torchvision"
+
+
+CONVENTIONS: dict[ConventionsName, Conventions] = {
+    "tascnet": Conventions(),
+    "detectron2": Conventions(
+        rounded_anchors=False,
+        label_at="centre",
+        smallest_proposal=0.0,
+        smallest_detection=0.0,
+        via_input=True,
+        resize_with="pillow",
+    ),
+    "torchvision": Conventions(aligned_rois=False),
+}
+
 
 @dataclass
 class BackboneConfig:
@@ -52,16 +94,12 @@ class StuffHeadConfig:
         merge: how the levels come together; "concatenate" (TASCNet's head), or "sum" (Panoptic FPN's head, which reads
             P2..P5 alone; its channels are a multiple of 32).
         stride: input pixels a pixel of its logits, 4 or 2 (concatenate).
-        label_at: the point of a cell that its logits stand for: the centre of the "pixel" whose label the loss reads,
-            half a pixel below and to the right of the cell's centre; or the cell's "centre", for networks that were
-            trained elsewhere on interpolated logits.
     """
 
     channels: int = 128
     outputs: Literal["stuff+things", "all"] = "stuff+things"
     merge: Literal["concatenate", "sum"] = "concatenate"
     stride: Literal[2, 4] = 4
-    label_at: Literal["pixel", "centre"] = "pixel"
 
 
 @dataclass
@@ -71,7 +109,6 @@ class ThingsHeadConfig:
     Args:
         anchor_sizes: side of the anchors on P2, P3, ..., pixels.
         anchor_ratios: height / width of the anchors.
-        rounded_anchors: sides of the anchors are brought to whole pixels (torchvision), or not (detectron2).
         rpn_convs: 3x3 convolutions of the proposal network.
         rpn_samples: anchors an image that the losses look at.
         pre_nms: best anchors a level that enter NMS.
@@ -85,7 +122,6 @@ class ThingsHeadConfig:
         mask_convs: number of its 3x3 convolutions.
         norm: what follows the 3x3 convolutions of both branches.
         sampling_ratio: points a side that RoIAlign reads in each cell; 0 adapts to the size of the RoI.
-        aligned_rois: RoIAlign is half-pixel correct (detectron2), or not (torchvision).
         score_threshold: detections with a lower score are dropped.
         nms_iou: detections overlapping a better one of their category by more are dropped.
         max_detections: detections kept in an image.
@@ -93,7 +129,6 @@ class ThingsHeadConfig:
 
     anchor_sizes: list[int] = field(default_factory=lambda: [32, 64, 128, 256, 512])
     anchor_ratios: list[float] = field(default_factory=lambda: [0.5, 1.0, 2.0])
-    rounded_anchors: bool = True
     rpn_convs: int = 1
     rpn_samples: int = 256
     pre_nms: int = 1000
@@ -106,7 +141,6 @@ class ThingsHeadConfig:
     mask_convs: int = 4
     norm: Literal["none", "frozen_bn", "bn"] = "none"
     sampling_ratio: int = 2
-    aligned_rois: bool = True
     score_threshold: float = 0.05
     nms_iou: float = 0.5
     max_detections: int = 100
@@ -122,6 +156,8 @@ class ModelConfig:
         pyramid_norm: what follows the convolutions of the pyramid.
         stuff_head: pyramid -> per-pixel logits.
         things_head: pyramid -> objects.
+        conventions: whose definitions of details the weights were trained with, and are run with: those of this project
+            (tascnet), or of detectron2 or torchvision for networks from there; docs/weights.md lists them.
     """
 
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
@@ -129,6 +165,7 @@ class ModelConfig:
     pyramid_norm: Literal["none", "frozen_bn", "bn"] = "none"
     stuff_head: StuffHeadConfig = field(default_factory=StuffHeadConfig)
     things_head: ThingsHeadConfig = field(default_factory=ThingsHeadConfig)
+    conventions: ConventionsName = "tascnet"
 
 
 @dataclass
@@ -145,8 +182,6 @@ class FusionConfig:
         min_stuff_area: the same in pixels of the image, in place of the share; COCO takes 4096, Cityscapes 2048.
         unclaimed: what becomes of things pixels that no instance claims.
         veto: how much it counts against an instance's pixel that the stuff head sees stuff there (joint); 0 for not.
-        via_input: bring the stuff logits to the size of the network's input first, and from there to the photo's, as
-            detectron2 does; slower, and differs in few pixels.
     """
 
     method: Literal["joint", "mask-guided", "unguided"] = "joint"
@@ -157,7 +192,6 @@ class FusionConfig:
     min_stuff_area: int | None = None
     unclaimed: Literal["void", "stuff"] = "void"
     veto: float = 0.25
-    via_input: bool = False
 
 
 @dataclass
@@ -236,8 +270,6 @@ class InputConfig:
         multi_scale: lengths of the short side, pixels, of which one is drawn for each sample in place of short_side
             (training); empty for short_side.
         max_long_side: upper bound of the long side, pixels.
-        resize_with: what brings photos to that size in prediction; torchvision, as in training, or Pillow, as
-            detectron2 does. They differ by 1 of 255 in few values, seldom visible in a result.
         load_short_side: photos of files are read with their short side reduced to this, pixels, their annotation
             too (training); 0 reads all of them. Photos of 20 megapixels then take a fraction of time and memory.
             About short_side times the largest scale_jitter loses nothing. Evaluation reads at full size.
@@ -253,7 +285,6 @@ class InputConfig:
     short_side: int = 0
     max_long_side: int = 4096
     multi_scale: list[int] = field(default_factory=list)
-    resize_with: Literal["torchvision", "pillow"] = "torchvision"
     load_short_side: int = 0
     scale_jitter: tuple[float, float] = (1.0, 1.0)
     crop: list[int] = field(default_factory=list)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Collection, Mapping
+from copy import deepcopy
 from dataclasses import asdict, fields, is_dataclass, replace
 from datetime import date
 from functools import cache
@@ -10,7 +11,7 @@ from typing import Any, Literal
 
 from jsonargparse import ArgumentError, ArgumentParser
 
-from tascnet.config import Config, DataConfig, DatasetConfig, FusionConfig, InputConfig, ModelConfig
+from tascnet.config import CONVENTIONS, Config, DataConfig, DatasetConfig, FusionConfig, InputConfig, ModelConfig
 from tascnet.errors import InputError, shorten, shown
 from tascnet.files import read_yaml
 
@@ -81,6 +82,16 @@ _LAYER_COUNTS = (
 _MAX_LAYERS = 100
 """Bound of these: building a billion layers takes all memory, whatever their size. Known networks have up to 4."""
 
+_CHANNELS = (
+    "model.pyramid_channels",
+    "model.backbone.added_channels",
+    "model.stuff_head.channels",
+    "model.things_head.box_channels",
+    "model.things_head.mask_channels",
+)
+_MAX_CHANNELS = 2**16
+"""Bound of these: a convolution between two such layers has 38 billion weights. Known networks have up to 2048."""
+
 MAX_INTEGER = 2**31 - 1
 """Bound of all integers but seeds: pixels, channels and steps go to libraries that count with 32 bits."""
 
@@ -89,6 +100,15 @@ MAX_SEED = 2**63 - 1
 
 _MAX_LIST = 1000
 """Entries of a list in the settings."""
+
+_IN_CONVENTIONS = (
+    ("model.stuff_head", "label_at"),
+    ("model.things_head", "rounded_anchors"),
+    ("model.things_head", "aligned_rois"),
+    ("fusion", "via_input"),
+    ("data.input", "resize_with"),
+)
+"""Groups and names of single settings in earlier runs that `model.conventions` has replaced."""
 
 WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 """Endings of files of weights that are read without executing anything."""
@@ -122,6 +142,9 @@ def _check_all_but_data_sets(config: Config) -> Config:
     for name in _LAYER_COUNTS:
         value = _value(config, name)
         _require(name, value, value <= _MAX_LAYERS, f"at most {_MAX_LAYERS}")
+    for name in _CHANNELS:
+        value = _value(config, name)
+        _require(name, value, value <= _MAX_CHANNELS, f"at most {_MAX_CHANNELS:,}")
     for name in _POSITIVE:
         value = _value(config, name)
         _require(name, value, value > 0, "greater than 0")
@@ -182,6 +205,7 @@ def network_config(values: dict[str, Any]) -> Config:
 
 
 def _parsed(values: dict[str, Any]) -> Config:
+    values = _with_conventions(values)
     _check_groups(values, Config)
     parser = _parser()
     try:
@@ -189,6 +213,37 @@ def _parsed(values: dict[str, Any]) -> Config:
     except (ArgumentError, KeyError, TypeError, RecursionError, OverflowError) as error:
         # the error quotes values, which may be of any size
         raise InputError(f"the settings are not valid: {shorten(str(error), 600)}") from error
+
+
+def _with_conventions(values: dict[str, Any]) -> dict[str, Any]:
+    """The values of a run that holds single settings where `model.conventions` now stands, with that word instead.
+
+    Raises:
+        InputError: no conventions define all of them so.
+    """
+    given = {(path, name): group[name] for path, name in _IN_CONVENTIONS if name in (group := _group(values, path))}
+    if not given:
+        return values
+    for conventions_name, conventions in CONVENTIONS.items():
+        if all(getattr(conventions, name) == value for (_, name), value in given.items()):
+            values = deepcopy(values)
+            for path, name in given:
+                del _group(values, path)[name]
+            values.setdefault("model", {}).setdefault("conventions", conventions_name)
+            return values
+    listed = ", ".join(f"{path}.{name} {shown(value)}" for (path, name), value in given.items())
+    raise InputError(
+        f"{listed} are single settings that model.conventions has replaced, and none of {', '.join(CONVENTIONS)} "
+        "defines them all so. Remove them, and set model.conventions."
+    )
+
+
+def _group(values: Mapping[str, Any], path: str) -> Any:
+    """The group of that dotted name; empty where there is none."""
+    for name in path.split("."):
+        group = values.get(name, {})
+        values = group if isinstance(group, Mapping) else {}
+    return values
 
 
 def read_config(path: Path) -> Config:

@@ -5,6 +5,7 @@ import gc
 import math
 import threading
 import weakref
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -114,11 +115,11 @@ class TestTheNetwork:
 class TestResultsAreOrdinaryTensors:
     """They can be changed, trained on and sent elsewhere, as those of any function."""
 
-    @pytest.mark.parametrize("via_input", [False, True])
+    @pytest.mark.parametrize("conventions", ["tascnet", "detectron2"])
     @pytest.mark.parametrize("method", ["joint", "mask-guided", "unguided"])
-    def test_each_can_be_changed(self, tiny_run: Path, method: Any, via_input: bool):
-        fusion = FusionConfig(method=method, via_input=via_input, score_threshold=0.05)
-        predictor = Predictor.from_checkpoint(tiny_run, fusion=fusion)
+    def test_each_can_be_changed(self, tiny_run: Path, method: Any, conventions: Any):
+        network, fusion = load_checkpoint(tiny_run), FusionConfig(method=method, score_threshold=0.05)
+        predictor = Predictor(network.model, network.label_space, network.config.data.input, fusion, conventions)
         prediction = predictor.predict(photo(45, 70))
         kept = predictor.predict(photo(45, 70))
         found = {name: value for name, value in vars(prediction).items() if isinstance(value, Tensor)}
@@ -453,10 +454,10 @@ class TestStuffViaTheInput:
         checkpoint = load_checkpoint(tiny_run)
         checkpoint.model.stuff_head.offset = 0.0
         inputs = InputConfig(short_side=70)
-        fusion = FusionConfig(score_threshold=1.0, min_stuff_area=1, unclaimed="stuff", via_input=True)
-        predictor = Predictor(checkpoint.model, checkpoint.label_space, inputs, fusion)
+        fusion = FusionConfig(score_threshold=1.0, min_stuff_area=1, unclaimed="stuff")
+        predictor = Predictor(checkpoint.model, checkpoint.label_space, inputs, fusion, "detectron2")
         image = photo(45, 35)
-        resized = resize_photo(torch.from_numpy(image).permute(2, 0, 1), Size(90, 70))
+        resized = resize_photo(torch.from_numpy(image).permute(2, 0, 1), Size(90, 70), "pillow")
         with torch.inference_mode():
             logits = checkpoint.model(resized[None]).stuff_logits[:, : len(checkpoint.label_space.stuff)]
         at_input = interpolate(logits, scale_factor=4, mode="bilinear")[:, :, :90, :70]
@@ -471,9 +472,11 @@ class TestStuffViaTheInput:
         """Whatever the sides are: both place the same cells over the photo, apart from those in the padding."""
         checkpoint = load_checkpoint(tiny_run)
         results = []
+        inputs = InputConfig(short_side=short_side)
         for via_input in (False, True):
-            fusion = FusionConfig(score_threshold=1.0, min_stuff_area=1, unclaimed="stuff", via_input=via_input)
-            predictor = Predictor(checkpoint.model, checkpoint.label_space, InputConfig(short_side=short_side), fusion)
+            fusion = FusionConfig(score_threshold=1.0, min_stuff_area=1, unclaimed="stuff")
+            predictor = Predictor(checkpoint.model, checkpoint.label_space, inputs, fusion)
+            predictor.conventions = replace(predictor.conventions, via_input=via_input)
             results.append(predictor(photo(*size)).semantic_map(checkpoint.label_space))
         differ = results[0] != results[1]
         edges = results[1].diff(dim=0, prepend=results[1][:1]) != 0

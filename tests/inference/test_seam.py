@@ -43,11 +43,11 @@ class StoredOutputs:
         return [self.outputs.pop(0) for _ in images]
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["from cells", "via input"])
+@pytest.fixture(scope="module", params=["tascnet", "detectron2"], ids=["from cells", "via input"])
 def predictor(tiny_run: Path, request: pytest.FixtureRequest) -> Predictor:
     network = load_checkpoint(tiny_run)
-    fusion = FusionConfig(score_threshold=0.0, via_input=request.param, min_stuff_share=0.0)
-    return Predictor(network.model, network.label_space, InputConfig(short_side=40), fusion)
+    fusion = FusionConfig(score_threshold=0.0, min_stuff_share=0.0)
+    return Predictor(network.model, network.label_space, InputConfig(short_side=40), fusion, request.param)
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -68,8 +68,9 @@ def test_heads_of_mixed_sizes_come_in_the_order_of_the_images(predictor: Predict
 def test_an_engine_of_stored_outputs_takes_the_place_of_the_network(predictor: Predictor):
     images = [image(*size, seed) for seed, size in enumerate(SIZES)]
     engine = StoredOutputs([predictor.heads([one])[0] for one in images])
-    fusion = FusionConfig(score_threshold=0.0, via_input=predictor._via_input, min_stuff_share=0.0)
-    replayed = Predictor(engine, predictor.label_space, InputConfig(short_side=40), fusion)
+    fusion = FusionConfig(score_threshold=0.0, min_stuff_share=0.0)
+    conventions = "detectron2" if predictor.conventions.via_input else "tascnet"
+    replayed = Predictor(engine, predictor.label_space, InputConfig(short_side=40), fusion, conventions)
     for one, found in zip(images, replayed.predict_batch(images), strict=True):
         assert_same(found, predictor.predict(one))
     assert all(batch.dtype == torch.uint8 and batch.shape[:2] == (1, 3) for batch in engine.batches)

@@ -12,9 +12,9 @@ from torchvision.models.detection._utils import Matcher
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import RegionProposalNetwork
-from torchvision.ops import box_iou
+from torchvision.ops import box_iou, remove_small_boxes
 
-from tascnet.model.rpn import BACKGROUND, RPN, RPNSettings, match, sample
+from tascnet.model.rpn import BACKGROUND, RPN, RPNSettings, large_enough, match, sample
 from tascnet.structures import Size, Target
 
 STRIDES = [4, 8, 16, 32, 64]
@@ -302,3 +302,27 @@ def test_nothing_to_match() -> None:
     some = torch.tensor([[0.0, 0, 8, 8]])
     assert match(matcher, torch.zeros(0, 4), some).tolist() == [BACKGROUND]
     assert match(matcher, some, torch.zeros(0, 4)).shape == (0,)
+
+
+def test_boxes_of_any_positive_size_stay_where_nothing_else_is_asked_for() -> None:
+    """Thin, empty, inverted, a point, and one without a number."""
+    boxes = torch.tensor(
+        [[0, 0, 4, 4], [1, 1, 1 + 2e-4, 9], [3, 3, 3, 9], [5, 5, 4, 9], [2, 2, 2, 2], [0, 0, torch.nan, 4.0]]
+    )
+    assert large_enough(boxes, 0.0).tolist() == [0, 1]
+    assert large_enough(boxes, 1e-3).tolist() == [0]
+    generator = torch.Generator().manual_seed(0)
+    corners = torch.rand(500, 2, generator=generator)
+    many = torch.cat((corners, corners + 0.002 * torch.rand(500, 2, generator=generator)), dim=1)
+    assert torch.equal(large_enough(many, 1e-3), remove_small_boxes(many, 1e-3))
+    assert 50 < len(large_enough(many, 1e-3)) < 450
+
+
+@pytest.mark.parametrize(("smallest_side", "expected"), [(1e-3, 0), (0.0, 1)])
+def test_thin_proposals_stay_where_nothing_else_is_asked_for(smallest_side: float, expected: int) -> None:
+    """One anchor of 16 x 16 pixels around the corner, shrunk to a width of 16 exp(-10.4) = 4.9e-4 pixels."""
+    network = RPN(6, [4], [16], [1.0], RPNSettings(smallest_side=smallest_side))
+    anchors = network.anchors([torch.zeros(1, 6, 1, 1)])
+    shift = torch.tensor([[0.25, 0.25, -10.4, 0.0]])  # 4 pixels to the right and down
+    found = network._propose([torch.zeros(1)], [shift], anchors, Size(32, 32))
+    assert len(found.boxes) == expected

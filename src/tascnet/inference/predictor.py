@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from tascnet.build import Fusion, build_fusion, build_scoring
-from tascnet.config import FusionConfig, InputConfig
+from tascnet.config import CONVENTIONS, ConventionsName, FusionConfig, InputConfig
 from tascnet.data.images import list_images, read_image, rgb_tensor
 from tascnet.data.read_ahead import read_ahead
 from tascnet.data.transforms import resize_photo, size_to_fit
@@ -81,6 +81,7 @@ class Predictor:
         label_space: LabelSpace | None = None,
         inputs: InputConfig | None = None,
         fusion: FusionConfig | None = None,
+        conventions: ConventionsName | None = None,
     ):
         """Wrap a network; it stays on its device, and in its mode: it is in evaluation mode only while it predicts.
 
@@ -90,6 +91,8 @@ class Predictor:
             label_space: its categories.
             inputs: how photos become its input; only the sizes matter here.
             fusion: how the outputs of its heads become one segmentation.
+            conventions: how images are resized and logits interpolated, see `config.Conventions`; by default those of
+                the network, or the attribute `conventions` of an engine, or tascnet.
 
         Raises:
             InputError: something is left out, and the network does not know it.
@@ -104,7 +107,8 @@ class Predictor:
         self.label_space = label_space
         self._inputs = inputs
         self.score_threshold = fusion.score_threshold
-        self._via_input = fusion.via_input
+        own: ConventionsName = getattr(model, "conventions", "tascnet")
+        self.conventions = CONVENTIONS[conventions or own]
         self._fuse: Fusion = build_fusion(fusion, label_space)
         self._scored = build_scoring(fusion)
 
@@ -285,7 +289,7 @@ class Predictor:
         return size_to_fit(Size(*image.shape[1:]), self._inputs.short_side or None, self._inputs.max_long_side)
 
     def _resized(self, image: Tensor, size: Size) -> Tensor:
-        return image if size == tuple(image.shape[1:]) else resize_photo(image, size, self._inputs.resize_with)
+        return image if size == tuple(image.shape[1:]) else resize_photo(image, size, self.conventions.resize_with)
 
     def heads(self, images: Iterable[Photo]) -> list[HeadOutputs]:
         """Outputs of the network's heads, one per image, in their order; `finish` turns each into a result.
@@ -330,7 +334,7 @@ class Predictor:
         scored = self._scored(instances)
         stuff_mask, things_mask = self._things_masks(head_outputs, scored)
         on_host = in_photo.to("cpu")  # once: fusion needs it there, too
-        read = head_outputs.stuff_logits_at_input() if self._via_input else stuff_logits
+        read = head_outputs.stuff_logits_at_input() if self.conventions.via_input else stuff_logits
         segmentation, dropped = self._fuse(read, on_host, size)
         return Prediction(
             image=image.cpu(),

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torchvision.models.detection._utils import BoxCoder, Matcher
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.rpn import RPNHead
-from torchvision.ops import batched_nms, box_iou, clip_boxes_to_image, remove_small_boxes
+from torchvision.ops import batched_nms, box_iou, clip_boxes_to_image
 
 from tascnet.model.averaging import Average, own_count
 from tascnet.precision import full_precision
@@ -37,6 +37,7 @@ class RPNSettings:
         nms_iou: proposals that overlap a better one by more are dropped.
         pre_nms: best anchors a level that enter NMS.
         post_nms: proposals an image that leave it.
+        smallest_side: proposals with a shorter side are dropped, pixels; with 0, empty ones only.
     """
 
     samples: int = 256
@@ -46,6 +47,7 @@ class RPNSettings:
     nms_iou: float = 0.7
     pre_nms: int = 1000
     post_nms: int = 1000
+    smallest_side: float = 1e-3
 
 
 class Proposals(NamedTuple):
@@ -164,7 +166,7 @@ class RPN(nn.Module):
             num_anchors += len(level_anchors)
         boxes = self.box_coder.decode_single(torch.cat(shifts), torch.cat(found))  # it waits for the device: once
         box, score, level_of = clip_boxes_to_image(boxes, size), torch.cat(scores), torch.cat(levels)
-        keep = remove_small_boxes(box, min_size=1e-3)
+        keep = large_enough(box, self.settings.smallest_side)
         keep = keep[score[keep].isfinite()]
         box, score, level_of, number = box[keep], score[keep], level_of[keep], torch.cat(numbers)[keep]
         keep = batched_nms(box.float(), score.float(), level_of, self.settings.nms_iou)[: self.settings.post_nms]
@@ -195,6 +197,12 @@ class RPN(nn.Module):
             num_sampled += len(sampled)
         divisor = average(torch.full((), num_sampled, device=logits.device))  # a tensor of a number would be waited for
         return {"rpn_cls": cls_loss / divisor, "rpn_box": box_loss / divisor}
+
+
+def large_enough(boxes: Tensor, smallest_side: float) -> Tensor:
+    """Indices of the boxes, (n, 4), that are not empty and have both sides of that length or more, pixels."""
+    sides = boxes[:, 2:] - boxes[:, :2]
+    return torch.where(((sides >= smallest_side) & (sides > 0)).all(1))[0]
 
 
 def centred_anchors(size: float, ratios: Sequence[float]) -> Tensor:

@@ -65,6 +65,7 @@ class TASCNet(nn.Module):
         things_head: ThingsHead,
         num_stuff: int,
         tasc: TascForm = TascForm(),
+        conventions: str = "tascnet",
     ):
         super().__init__()
         self.backbone = backbone
@@ -73,6 +74,7 @@ class TASCNet(nn.Module):
         self.things_head = things_head
         self.num_stuff = num_stuff
         self.tasc = tasc
+        self.conventions = conventions
 
     def forward(
         self,

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from torchvision.models.detection._utils import BoxCoder, Matcher
 from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead, FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
-from torchvision.ops import batched_nms, clip_boxes_to_image, remove_small_boxes
+from torchvision.ops import batched_nms, clip_boxes_to_image
 
 from tascnet.model.averaging import Average, own_count
 from tascnet.model.fpn import ConvNorm, norm_layer
 from tascnet.model.roi_align import roi_align
-from tascnet.model.rpn import BOX_LOSS_BETA, RPN, Proposals, match, sample
+from tascnet.model.rpn import BOX_LOSS_BETA, RPN, Proposals, large_enough, match, sample
 from tascnet.precision import full_precision
 from tascnet.structures import Instances, Size, Target
 
@@ -40,6 +40,7 @@ class RoISettings:
         score_threshold: detections with a lower score are dropped.
         nms_iou: detections that overlap a better one of their category by more are dropped.
         max_detections: best detections an image that are kept.
+        smallest_side: detections with a shorter side are dropped, pixels; with 0, empty ones only.
     """
 
     samples: int = 512
@@ -50,6 +51,7 @@ class RoISettings:
     score_threshold: float = 0.05
     nms_iou: float = 0.5
     max_detections: int = 100
+    smallest_side: float = 1e-2
 
 
 class PositiveRoIs(NamedTuple):
@@ -264,7 +266,7 @@ class ThingsHead(nn.Module):
         boxes = self.box_coder.decode_single(box_deltas, proposals).view(-1, class_logits.shape[1], 4)[:, things]
         roi, label = torch.where(scores > self.settings.score_threshold)
         score, box = scores[roi, label], clip_boxes_to_image(boxes[roi, label], size)
-        keep = remove_small_boxes(box, min_size=1e-2)
+        keep = large_enough(box, self.settings.smallest_side)
         box, label, score = box[keep], label[keep], score[keep]
         keep = batched_nms(box.float(), score.float(), label, self.settings.nms_iou)[: self.settings.max_detections]
         return box[keep], label[keep], score[keep]

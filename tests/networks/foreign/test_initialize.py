@@ -2,7 +2,6 @@
 
 import copy
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
 import torch
@@ -168,10 +167,9 @@ def test_box_classes_that_no_category_has(tiny_config: Callable[[], Config]) -> 
 
 def test_settings_that_change_what_weights_mean_are_told(tiny_config: Callable[[], Config]) -> None:
     other = tiny_config()
-    other.model.things_head = replace(other.model.things_head, aligned_rois=False, rounded_anchors=False)
+    other.model.conventions = "torchvision"
     told = initialize(network(tiny_config(), SOURCE, 1), network(other, SOURCE, 0)).decisions
-    assert "model.things_head.aligned_rois is True here, False in the source" in "\n".join(told)
-    assert "model.things_head.rounded_anchors is True here, False in the source" in "\n".join(told)
+    assert "model.conventions is tascnet here, torchvision in the source" in "\n".join(told)
 
 
 def test_networks_that_share_nothing(tiny_config: Callable[[], Config]) -> None:

@@ -14,6 +14,7 @@ class EagerEngine:
 
     def __init__(self, model: TASCNet):
         self.model = model
+        self.conventions = model.conventions
 
     @torch.no_grad()  # not inference_mode, whose tensors can be neither changed nor trained on
     def __call__(self, images: Tensor) -> list[HeadOutputs]:

@@ -5,7 +5,7 @@ What that code does otherwise, and what becomes of it:
     images are blue, green, red       the first convolution's input channels are turned round
     the mean is taken off, no more    pixel_mean, and a pixel_std of one
     strides are in the 1x1            model.backbone.stride_in_1x1
-    anchors are not rounded           model.things_head.rounded_anchors
+    anchors are not rounded           model.conventions
     background is the last class      rows of the classifier are moved
     things are semantic channel 0     rows of the classifier are moved: ours come last
 """
@@ -167,20 +167,20 @@ def _config(ours: State, name: str, is_panoptic: bool, caffe_style: bool) -> Con
     return Config(
         data=DataConfig(
             val=DatasetConfig(format="coco", split="val2017"),
-            input=InputConfig(short_side=800, max_long_side=1333, resize_with="pillow"),
+            input=InputConfig(short_side=800, max_long_side=1333),
         ),
         model=ModelConfig(
             backbone=BackboneConfig(
                 name=resnet, weights="random", added_stages=False, widths=widths, stride_in_1x1=caffe_style
             ),
             pyramid_channels=len(ours["fpn.pyramid.inner_blocks.0.0.weight"]),
-            stuff_head=StuffHeadConfig(channels=stuff_channels, merge="sum", label_at="centre"),
+            stuff_head=StuffHeadConfig(channels=stuff_channels, merge="sum"),
             things_head=ThingsHeadConfig(
-                rounded_anchors=False,
                 box_channels=len(ours["things_head.box_head.fc6.weight"]),
                 mask_channels=len(ours["things_head.mask_head.0.0.weight"]),
                 sampling_ratio=0,
             ),
+            conventions="detectron2",
         ),
-        fusion=FusionConfig(method="unguided", mask_threshold=0.5, min_stuff_area=4096, via_input=True),
+        fusion=FusionConfig(method="unguided", mask_threshold=0.5, min_stuff_area=4096),
     )

@@ -7,6 +7,7 @@ what was learned of it.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 
 import torch
 from torch import Tensor, nn
@@ -46,9 +47,8 @@ _FUNCTION_SETTINGS = (
     "backbone.stride_in_1x1",
     "things_head.anchor_sizes",
     "things_head.anchor_ratios",
-    "things_head.rounded_anchors",
-    "things_head.aligned_rois",
     "things_head.sampling_ratio",
+    "conventions",
 )
 """Settings of the model that change what weights mean but not their shapes."""
 
@@ -233,8 +233,7 @@ def _other_settings(config: Config, source: Config) -> list[str]:
     """Settings that fit in shape, but with which the weights compute something else than they did."""
     told = []
     for name in _FUNCTION_SETTINGS:
-        group, field = name.split(".")
-        ours, theirs = (getattr(getattr(each.model, group), field) for each in (config, source))
+        ours, theirs = (attrgetter(name)(each.model) for each in (config, source))
         if ours != theirs:
             told.append(
                 f"model.{name} is {ours} here, {theirs} in the source: set it so to start from what it computes"

@@ -1,7 +1,7 @@
 """torchvision's Mask R-CNN, `maskrcnn_resnet50_fpn` and its `_v2` -> TASCNet without added stages.
 
 Our parts are torchvision's own, so names differ little. What its detectors do otherwise is set by switches: RoIAlign is
-off by half a pixel (`model.things_head.aligned_rois`), and v2 has more convolutions, with norms, in pyramid and heads.
+off by half a pixel (`model.conventions`), and v2 has more convolutions, with norms, in pyramid and heads.
 """
 
 import re
@@ -152,8 +152,8 @@ def _config(ours: State, name: str, unused_classes: int) -> Config:
                 mask_channels=len(ours["things_head.mask_head.0.0.weight"]),
                 mask_convs=_count(r"things_head\.mask_head\.\d+\.0\.weight", ours),
                 norm="frozen_bn" if has_norms else "none",
-                aligned_rois=False,
             ),
+            conventions="torchvision",
         ),
     )
 
