@@ -10,9 +10,8 @@ from tascnet.console import say
 from tascnet.errors import InputError
 from tascnet.model.backbone import Backbone
 from tascnet.model.cost import Cost, cost_by_part, cost_of_two_networks
-from tascnet.networks.checkpoint import Checkpoint
+from tascnet.networks.network import Network, told
 from tascnet.networks.opening import open_network
-from tascnet.networks.origin import told
 from tascnet.settings import Use, read_config
 from tascnet.structures import Category, LabelSpace, Size
 
@@ -47,11 +46,10 @@ def print_info(
         label_space = _numbered_label_space(num_stuff, num_things)
         model = build_meta_model(read_config(path), label_space)  # its cost needs no values
     else:
-        checkpoint = open_network(path, console, use)
-        model, label_space = checkpoint.model, checkpoint.label_space
-        steps = checkpoint.progress["step"]
-        say(console, f"{checkpoint.folder}{f': after {steps:.0f} steps' if steps else ''}")
-        for name, text in told_facts(checkpoint).items():
+        network = open_network(path, console, use)
+        model, label_space = network.model, network.label_space
+        say(console, f"{network.path}{f': after {network.step} steps' if network.step else ''}")
+        for name, text in told_facts(network).items():
             say(console, f"  {name:<13}{text}")
     parts = cost_by_part(model, Size(height, width))
     total = sum(parts.values(), start=Cost(0, 0))
@@ -77,22 +75,22 @@ def print_info(
     console.print(table)
 
 
-def told_facts(checkpoint: Checkpoint) -> dict[str, str]:
-    """What there is to say of a checkpoint: name -> text; "unknown" where its files do not say."""
-    space, origin, measured = checkpoint.label_space, checkpoint.origin, checkpoint.measured
-    figures = ", ".join(f"{name} {value:.1f}" for name, value in measured.figures.items())
-    pictures = f"{measured.images} pictures of " if measured.images else ""
+def told_facts(network: Network) -> dict[str, str]:
+    """Readable facts of a network: name -> text; "unknown" where its files do not say."""
+    space, origin, evaluation = network.label_space, network.origin, network.evaluation
+    figures = ", ".join(f"{name} {value:.1f}" for name, value in evaluation.figures.items())
+    pictures = f"{evaluation.images} pictures of " if evaluation.images else ""
     facts = {
         f"{len(space.things)} things": ", ".join(category.name for category in space.things),
         f"{len(space.stuff)} stuff": ", ".join(category.name for category in space.stuff),
-        "measured": f"{figures}; on {pictures}{told(measured.data) or 'unknown data'}" if figures else "",
+        "measured": f"{figures}; on {pictures}{told(evaluation.data) or 'unknown data'}" if figures else "",
         "weights from": "; ".join(origin.weights),
         "trained on": told(origin.data),
         "command": origin.command,
         "started": origin.started,
         "tascnet": origin.version(),
-        "input": _normalization(checkpoint.model.backbone),
-        "checksum": "right" if checkpoint.has_checksum else "none: an earlier version, or another program, wrote it",
+        "input": _normalization(network.model.backbone),
+        "checksum": "right" if network.has_checksum else "none: an earlier version, or another program, wrote it",
     }
     return {name: text or "unknown" for name, text in facts.items()}
 

@@ -24,8 +24,8 @@ from tascnet.model.mode import evaluation_mode
 from tascnet.model.roi_flatten import roi_flatten
 from tascnet.model.tasc_loss import confidence_mask, doubt, residual, things_probability
 from tascnet.model.tascnet import Outputs, TASCNet
+from tascnet.networks.network import Network
 from tascnet.networks.opening import open_network
-from tascnet.networks.pretrained import described
 from tascnet.planes.plane import Plane
 from tascnet.settings import Use
 from tascnet.structures import Instances, LabelSpace, PanopticSegmentation, Size
@@ -75,7 +75,7 @@ class Predictor:
 
     def __init__(
         self,
-        model: TASCNet,
+        model: Network | TASCNet,
         label_space: LabelSpace | None = None,
         inputs: InputConfig | None = None,
         fusion: FusionConfig | None = None,
@@ -83,7 +83,7 @@ class Predictor:
         """Wrap a network; it stays on its device, and in its mode: it is in evaluation mode only while it predicts.
 
         Args:
-            model: the network. One of `tascnet.TASCNet.from_pretrained` knows what else is needed.
+            model: the network. One of `tascnet.open_network` contains all else that is needed.
             label_space: its categories.
             inputs: how photos become its input; only the sizes matter here.
             fusion: how the outputs of its heads become one segmentation.
@@ -91,10 +91,15 @@ class Predictor:
         Raises:
             InputError: something is left out, and the network does not know it.
         """
+        if isinstance(model, Network):
+            label_space, inputs = label_space or model.label_space, inputs or model.config.data.input
+            fusion = fusion or model.config.fusion
+            model = model.model
         if label_space is None or inputs is None or fusion is None:
-            own_space, own_config = described(model)
-            label_space, inputs = label_space or own_space, inputs or own_config.data.input
-            fusion = fusion or own_config.fusion
+            raise InputError(
+                "this network does not know its settings and categories; give Predictor its label_space, inputs and "
+                "fusion, or a network of tascnet.open_network."
+            )
         self.model = model
         self.label_space = label_space
         self._inputs = inputs
@@ -125,9 +130,9 @@ class Predictor:
         Raises:
             InputError: there is no usable network, or it cannot be downloaded; or not with such weights.
         """
-        checkpoint = open_network(path, use=use)
-        model = checkpoint.model.to(device)
-        return cls(model, checkpoint.label_space, checkpoint.config.data.input, fusion or checkpoint.config.fusion)
+        network = open_network(path, use=use)
+        network.model.to(device)
+        return cls(network, fusion=fusion)
 
     @overload
     def __call__(self, photo: Photo) -> PanopticSegmentation: ...

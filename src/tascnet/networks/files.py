@@ -11,6 +11,7 @@ predictions depend on beside the weights: settings and categories. Every reader 
 before there were checksums are read without.
 """
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -29,7 +30,6 @@ from tascnet.config import Config
 from tascnet.data.problems import first_few
 from tascnet.errors import InputError, shorten, shown
 from tascnet.files import atomic_path, parse_json, read_json, read_yaml, write_json, write_text
-from tascnet.networks.checksum import checksum_of_tensors, checksum_of_values
 from tascnet.settings import network_config, to_dict
 
 FORMAT_VERSION = 1
@@ -279,6 +279,27 @@ def _read_file(path: Path) -> NetworkFiles:
     texts = {name: parse_json(content.texts[name], f"the metadata of {path}") for name in sorted(_TEXTS)}
     facts, values = _known_version(texts["checkpoint"], path), texts["config"]
     return NetworkFiles(path, facts, _config(values, path), values, content.tensors, content.has_checksum)
+
+
+def checksum_of_tensors(tensors: Mapping[str, Tensor]) -> str:
+    """Checksum of a file of tensors.
+
+    Args:
+        tensors: name -> dense tensor on the CPU, of any shape and number format; their order does not matter.
+
+    Returns:
+        Hexadecimal digits. They cover names, number formats, shapes and values to the last bit.
+    """
+    checksum = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        checksum.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
+        checksum.update(tensor.detach().contiguous().flatten().view(torch.uint8).numpy().data)
+    return checksum.hexdigest()
+
+
+def checksum_of_values(values: Any) -> str:
+    """Checksum of plain values as JSON or YAML hold them, in hexadecimal digits; layout and order do not matter."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def _type_name(tensor: Tensor) -> str:
