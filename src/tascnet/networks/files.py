@@ -41,8 +41,8 @@ _FORMATS = (torch.float32, torch.float16, torch.bfloat16)  # of weights, as they
 
 
 @dataclass(frozen=True)
-class NetworkFiles:
-    """What the files of a network hold.
+class FileContent:
+    """Content of the files of a network, from which a model has yet to be built.
 
     Attributes:
         path: the folder or the file.
@@ -84,7 +84,7 @@ def write_network_file(path: Path, tensors: Mapping[str, Tensor], config: Config
     write_tensors(path, tensors, texts)
 
 
-def read_network(path: Path) -> NetworkFiles:
+def read_network(path: Path) -> FileContent:
     """Read a network's folder or file.
 
     Raises:
@@ -99,10 +99,10 @@ def read_network(path: Path) -> NetworkFiles:
     values = read_yaml(settings)
     config = _config(values, settings)
     weights = _read_tensors(path / "model.safetensors")
-    return NetworkFiles(path, facts, config, values, weights.tensors, weights.has_checksum)
+    return FileContent(path, facts, config, values, weights.tensors, weights.has_checksum)
 
 
-def check_texts(files: NetworkFiles) -> None:
+def check_texts(files: FileContent) -> None:
     """Compare settings and categories with the checksum that was written with them; where there is none, do nothing.
 
     It comes after all checks that can name what is wrong.
@@ -269,7 +269,7 @@ def _readable(file: Path) -> Iterator[None]:
         ) from error
 
 
-def _read_file(path: Path) -> NetworkFiles:
+def _read_file(path: Path) -> FileContent:
     content = _read_tensors(path)
     if not set(content.texts) >= _TEXTS:
         raise InputError(
@@ -278,7 +278,7 @@ def _read_file(path: Path) -> NetworkFiles:
         )
     texts = {name: parse_json(content.texts[name], f"the metadata of {path}") for name in sorted(_TEXTS)}
     facts, values = _known_version(texts["checkpoint"], path), texts["config"]
-    return NetworkFiles(path, facts, _config(values, path), values, content.tensors, content.has_checksum)
+    return FileContent(path, facts, _config(values, path), values, content.tensors, content.has_checksum)
 
 
 def checksum_of_tensors(tensors: Mapping[str, Tensor]) -> str:
