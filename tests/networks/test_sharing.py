@@ -250,7 +250,9 @@ class TestSending:
             files.update({path.name: path.read_bytes() for path in folder_path.iterdir()})
 
         monkeypatch.setattr(
-            HfApi, "create_repo", lambda self, repo_id, exist_ok: RepoUrl(f"https://huggingface.co/{repo_id}")
+            HfApi,
+            "create_repo",
+            lambda self, repo_id, private, exist_ok: RepoUrl(f"https://huggingface.co/{repo_id}"),
         )
         monkeypatch.setattr(HfApi, "upload_folder", upload_folder)
         return files
