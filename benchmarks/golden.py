@@ -19,7 +19,7 @@ import torch.nn.functional as F  # noqa: N812 - the field's own abbreviation
 from tascnet.inference.engines.engine import HeadOutputs
 from tascnet.inference.predictor import Predictor
 from tascnet.networks.foreign.foreign import read_foreign
-from tascnet.networks.foreign.layout import Foreign
+from tascnet.networks.network import Network
 from tascnet.planes.paste import paste_mask
 from tascnet.structures import Instances, LabelSpace, PanopticSegmentation, Size
 
@@ -68,10 +68,10 @@ def compare(folder: Path, double: bool = False) -> tuple[list[Difference], list[
 
 
 def of_input(
-    foreign: Foreign, golden: np.lib.npyio.NpzFile, predictor: Predictor
+    network: Network, golden: np.lib.npyio.NpzFile, predictor: Predictor
 ) -> tuple[list[Difference], PanopticSegmentation]:
     """From the very input of detectron2's network, part by part."""
-    model = foreign.model
+    model = network.model
     image = torch.from_numpy(golden["input_bgr"]).flip(0)[None]
     size = Size(*image.shape[2:])
     with torch.inference_mode():

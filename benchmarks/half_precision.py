@@ -13,14 +13,14 @@ import torch
 from tascnet.build import build_dataset
 from tascnet.evaluation.evaluate import evaluate
 from tascnet.inference.predictor import Predictor
-from tascnet.networks.checkpoint import load_checkpoint
+from tascnet.networks.opening import load_network
 from tascnet.networks.sharing import Precision, write_shared_file
 
 NUM_IMAGES_OF_LOGITS = 10
 
 
 def main(run: str) -> None:
-    trained = load_checkpoint(run)
+    trained = load_network(run)
     dataset = build_dataset(trained.config.data.val)
     images = [dataset[index].image[None] for index in range(min(NUM_IMAGES_OF_LOGITS, len(dataset)))]
     wanted = logits(trained.model, images)
@@ -33,7 +33,7 @@ def main(run: str) -> None:
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "a.safetensors"
             write_shared_file(trained, file, precision)
-            size, model = file.stat().st_size / 1e6, load_checkpoint(file).model
+            size, model = file.stat().st_size / 1e6, load_network(file).model
         found = logits(model, images)
         difference = max(float((a - b).abs().max()) for a, b in zip(found, wanted, strict=True))
         same = torch.cat([(a.argmax(1) == b.argmax(1)).flatten() for a, b in zip(found, wanted, strict=True)])

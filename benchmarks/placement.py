@@ -112,7 +112,7 @@ def main() -> None:
     print("network, size, way: PQ, things, stuff, boundary PQ, mIoU of the stuff head, AP")
     for path in networks:
         network = open_network(path)
-        predictor = Predictor(network.model, network.label_space, network.config.data.input, network.config.fusion)
+        predictor = Predictor(network)
         for size in sizes:
             if arguments.data == "streets":
                 height, width = map(int, size.split("x"))

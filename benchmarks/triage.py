@@ -31,7 +31,7 @@ from tascnet.device import choose_device
 from tascnet.files import atomic_path
 from tascnet.inference.predictor import Predictor
 from tascnet.metrics import PanopticQuality
-from tascnet.networks.checkpoint import check_label_space
+from tascnet.networks.network import check_label_space
 from tascnet.networks.opening import open_network
 from tascnet.triage.ranking import MEASURES, measure_doubt
 

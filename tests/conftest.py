@@ -17,10 +17,10 @@ from tascnet.data.formats.cityscapes_labels import CITYSCAPES
 from tascnet.data.formats.coco import write_coco_panoptic
 from tascnet.data.images import write_png
 from tascnet.data.streets.dataset import Streets
-from tascnet.networks.checkpoint import optimizer_tensors, save_checkpoint
 from tascnet.settings import from_dict
 from tascnet.structures import Size
 from tascnet.training import train
+from tascnet.training.state import Progress, optimizer_tensors, save_checkpoint
 
 TINY = Size(64, 128)
 """The smallest streets: a step on them takes a tenth of a second."""
@@ -135,7 +135,7 @@ def cityscapes_run(tiny_config: Callable[[], Config], tmp_path: Path) -> Path:
     model = build_model(config, CITYSCAPES)
     optimizer = build_optimizer(config.optimizer, model)
     state = optimizer_tensors(optimizer)
-    progress = {"step": 1, "seconds": 1.0}
+    progress = Progress(1, 1.0)
     return save_checkpoint(tmp_path / "run", model.state_dict(), state, config, CITYSCAPES, progress)
 
 

@@ -15,13 +15,14 @@ from tascnet.build import build_meta_model, build_model
 from tascnet.commands.info import told_facts
 from tascnet.config import Config
 from tascnet.errors import MAX_MESSAGE, InputError, shown
-from tascnet.networks.checkpoint import best_checkpoint, load_checkpoint, save_checkpoint, with_average
-from tascnet.networks.checksum import checksum_of_tensors
-from tascnet.networks.files import write_tensors
+from tascnet.networks.checkpoint import best_checkpoint
+from tascnet.networks.files import checksum_of_tensors, write_tensors
 from tascnet.networks.foreign.foreign import read_foreign
 from tascnet.networks.foreign.state_file import read_state
+from tascnet.networks.opening import load_network, open_network
 from tascnet.networks.sharing import write_shared_file, write_shared_folder
 from tascnet.structures import Category, LabelSpace
+from tascnet.training.state import Progress, save_checkpoint
 
 SPACE = LabelSpace((Category(1, "car", True), Category(2, "sky", False)))
 
@@ -35,7 +36,7 @@ def checkpoint(tiny_config: Callable[[], Config], tmp_path: Path) -> Path:
     def write_average(folder: Path) -> None:
         write_tensors(folder / "ema.safetensors", ema)
 
-    progress = {"step": 1, "seconds": 1}
+    progress = Progress(1, 1.0)
     return save_checkpoint(
         tmp_path / "checkpoints", model.state_dict(), {}, config, SPACE, progress, write_more=write_average
     )
@@ -46,7 +47,7 @@ def weights(request: pytest.FixtureRequest, checkpoint: Path, tmp_path: Path) ->
     """A network of each kind that is written, and its file of weights."""
     if request.param == "checkpoint":
         return checkpoint, checkpoint / "model.safetensors"
-    loaded = load_checkpoint(checkpoint)
+    loaded = load_network(checkpoint)
     if request.param == "folder":
         write_shared_folder(loaded, tmp_path / "shared", "float16", "card")
         return tmp_path / "shared", tmp_path / "shared" / "model.safetensors"
@@ -68,19 +69,19 @@ class TestChecksum:
     @pytest.mark.parametrize("count", [1, 200])
     def test_flipped_bits_are_found(self, weights: tuple[Path, Path], count: int):
         network, file = weights
-        assert load_checkpoint(network).has_checksum
+        assert load_network(network).has_checksum
         flip_bits(file, count, seed=count)
         with pytest.raises(InputError, match=r"safetensors is not as it was written: its checksum differs"):
-            load_checkpoint(network)
+            load_network(network)
 
     def test_flipped_bits_of_the_average(self, checkpoint: Path):
-        assert with_average(load_checkpoint(checkpoint))
+        assert open_network(checkpoint, use="average")
         flip_bits(checkpoint / "ema.safetensors", 1, seed=3)
         with pytest.raises(InputError, match=r"ema.safetensors is not as it was written"):
-            with_average(load_checkpoint(checkpoint))
+            open_network(checkpoint, use="average")
 
     def test_equal_content_gives_equal_bytes(self, checkpoint: Path, tmp_path: Path):
-        loaded = load_checkpoint(checkpoint)
+        loaded = load_network(checkpoint)
         contents = set()
         for number in range(6):  # the library orders two texts in one of two ways each time
             write_shared_file(loaded, tmp_path / f"{number}.safetensors", "float32")
@@ -104,32 +105,32 @@ class TestChecksum:
         text = (checkpoint / "config.yaml").read_text()
         (checkpoint / "config.yaml").write_text(text.replace("nms_iou: 0.5", "nms_iou: 0.7") + "# a comment\n")
         with pytest.raises(InputError, match=r"checksum of settings and categories differs.*remove the entry sha256"):
-            load_checkpoint(checkpoint)
+            load_network(checkpoint)
         (checkpoint / "config.yaml").write_text(yaml.safe_dump(yaml.safe_load(text)) + "# another layout is the same\n")
-        load_checkpoint(checkpoint)
+        load_network(checkpoint)
         facts = (checkpoint / "checkpoint.json").read_text()
         (checkpoint / "checkpoint.json").write_text(facts.replace('"car"', '"cas"'))
         with pytest.raises(InputError, match=r"checksum of settings and categories differs"):
-            load_checkpoint(checkpoint)
+            load_network(checkpoint)
 
     def test_changed_settings_and_names_in_one_file(self, checkpoint: Path, tmp_path: Path):
         file = tmp_path / "one.safetensors"
-        write_shared_file(load_checkpoint(checkpoint), file, "float32")
+        write_shared_file(load_network(checkpoint), file, "float32")
         written = file.read_bytes()
         old_and_new = {rb"\"nms_iou\": 0.5": rb"\"nms_iou\": 0.7", rb"\"car\"": rb"\"cas\""}
         for old, new in old_and_new.items():
             assert old in written
             file.write_bytes(written.replace(old, new))
             with pytest.raises(InputError, match=r"one.safetensors is not as it was written: the checksum of settings"):
-                load_checkpoint(file)
+                load_network(file)
 
     def test_files_of_before_are_read_and_info_shows_it(self, checkpoint: Path):
-        assert told_facts(load_checkpoint(checkpoint))["checksum"] == "right"
+        assert told_facts(load_network(checkpoint))["checksum"] == "right"
         save_file(load_file(checkpoint / "model.safetensors"), checkpoint / "model.safetensors", {"format": "pt"})
         facts = json.loads((checkpoint / "checkpoint.json").read_text())
         del facts["sha256"]
         (checkpoint / "checkpoint.json").write_text(json.dumps(facts))
-        loaded = load_checkpoint(checkpoint)
+        loaded = load_network(checkpoint)
         assert not loaded.has_checksum
         assert told_facts(loaded)["checksum"].startswith("none")
 
@@ -151,14 +152,14 @@ class TestValues:
 
         name = self.change(checkpoint, spoil)
         with pytest.raises(InputError, match=rf"{name} holds 2 of \d+ values that are not finite"):
-            load_checkpoint(checkpoint)
+            load_network(checkpoint)
 
     @pytest.mark.parametrize("dtype", [torch.int32, torch.float64, torch.bool, torch.float8_e4m3fn])
     def test_another_type(self, checkpoint: Path, dtype: torch.dtype):
         name = self.change(checkpoint, lambda tensor: tensor.to(dtype))
         kind = str(dtype).removeprefix("torch.")
         with pytest.raises(InputError, match=rf"{name} has the type {kind}, not float32 or float16 or bfloat16"):
-            load_checkpoint(checkpoint)
+            load_network(checkpoint)
 
 
 class TestMemory:
@@ -166,9 +167,9 @@ class TestMemory:
         values = yaml.safe_load((checkpoint / "config.yaml").read_text())
         values["model"]["pyramid_channels"] = 500_000  # convolutions of 9 TB
         (checkpoint / "config.yaml").write_text(yaml.safe_dump(values))
-        monkeypatch.setattr("tascnet.networks.checkpoint.build_model", lambda *_: pytest.fail("it was built"))
+        monkeypatch.setattr("tascnet.networks.opening.build_model", lambda *_: pytest.fail("it was built"))
         with pytest.raises(InputError, match=r"not those of the network that its settings describe"):
-            load_checkpoint(checkpoint)
+            load_network(checkpoint)
 
     def test_more_than_any_machine_counts(self, tiny_config: Callable[[], Config]):
         config = tiny_config()

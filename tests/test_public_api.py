@@ -13,6 +13,7 @@ PUBLIC = {
     "CocoPanoptic",
     "InputError",
     "LabelSpace",
+    "Network",
     "PanopticQuality",
     "PanopticSegmentation",
     "Predictor",
@@ -20,6 +21,10 @@ PUBLIC = {
     "Streets",
     "TASCNet",
     "draw_segmentation",
+    "from_pretrained",
+    "open_network",
+    "push_network",
+    "save_network",
 }
 
 

@@ -11,7 +11,7 @@ from tascnet.build import build_model, build_optimizer
 from tascnet.commands.demo import demo_config
 from tascnet.data.streets.dataset import STREETS
 from tascnet.inference.predictor import Predictor
-from tascnet.networks.checkpoint import optimizer_tensors, save_checkpoint
+from tascnet.training.state import Progress, optimizer_tensors, save_checkpoint
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -23,7 +23,7 @@ def test_python_of_the_readme_runs(tmp_path, monkeypatch, capsys):
     torch.manual_seed(0)
     model = build_model(config, STREETS)
     optimizer = build_optimizer(config.optimizer, model)
-    progress = {"step": 1, "seconds": 1.0}
+    progress = Progress(1, 1.0)
     checkpoints, state = tmp_path / "runs/demo/checkpoints", optimizer_tensors(optimizer)
     save_checkpoint(checkpoints, model.state_dict(), state, config, STREETS, progress)
     exif = Image.Exif()

@@ -30,8 +30,8 @@ from tascnet.errors import InputError, Interrupted
 from tascnet.evaluation.evaluate import evaluate_checkpoint
 from tascnet.evaluation.report import Report
 from tascnet.networks import files as network_files
-from tascnet.networks.checkpoint import load_checkpoint
-from tascnet.networks.origin import Origin
+from tascnet.networks.network import Origin
+from tascnet.networks.opening import load_network
 from tascnet.runs.state import RunState, State, read_state
 from tascnet.structures import PanopticSegmentation, Size
 from tascnet.training import Progress, loop, resume, total_loss, train
@@ -51,7 +51,7 @@ def metrics(folder: Path) -> list[dict]:
 
 
 def tensors(folder: Path, name: str = "model.safetensors") -> dict[str, torch.Tensor]:
-    return load_file(load_checkpoint(folder).folder / name)
+    return load_file(load_network(folder).path / name)
 
 
 def assert_same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> None:
@@ -156,7 +156,7 @@ def test_the_origin_of_the_weights_is_told_and_kept(
     train(config, tmp_path / "run", "tascnet train", ConsoleObserver(console))
     told = "backbone test_efficientnet: pretrained weights from a shelf with test_efficientnet"
     assert told in console.file.getvalue()  # type: ignore[attr-defined]
-    assert load_checkpoint(tmp_path / "run").origin.weights == (told,)
+    assert load_network(tmp_path / "run").origin.weights == (told,)
 
 
 class TestResuming:
@@ -199,8 +199,8 @@ class TestResuming:
         facts["progress"]["seconds"] = 1000.0
         file.write_text(json.dumps(facts))
         resume(folder)
-        assert 1000 < load_checkpoint(folder).progress["seconds"] < 1100
-        assert load_checkpoint(folder).origin == load_checkpoint(tiny_run).origin != Origin()
+        assert 1000 < load_network(folder).seconds < 1100
+        assert load_network(folder).origin == load_network(tiny_run).origin != Origin()
 
     def test_a_finished_run_takes_no_step(self, tiny_run: Path, tmp_path: Path):
         folder = tmp_path / "run"
@@ -244,7 +244,7 @@ class TestResuming:
 
         resume(interrupted)
 
-        assert load_checkpoint(interrupted).label_space == load_checkpoint(straight).label_space
+        assert load_network(interrupted).label_space == load_network(straight).label_space
         assert_same(tensors(interrupted), tensors(straight))
 
 
@@ -397,7 +397,7 @@ class TestCheckpoints:
         with pytest.raises(InputError, match=r"cannot write the checkpoint .*step_000002: .*No space left.*free space"):
             run(config, tmp_path)
         assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step_000001"]
-        assert load_checkpoint(tmp_path).progress["step"] == 1
+        assert load_network(tmp_path).step == 1
 
     def test_the_best_stays_beside_the_newest(
         self, tiny_config: Callable[[], Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -12,7 +12,10 @@ if TYPE_CHECKING:
     from tascnet.errors import InputError
     from tascnet.inference.predictor import Predictor
     from tascnet.metrics import PanopticQuality
-    from tascnet.networks.pretrained import TASCNet
+    from tascnet.model.tascnet import TASCNet
+    from tascnet.networks.network import Network
+    from tascnet.networks.opening import from_pretrained, open_network
+    from tascnet.networks.sharing import push_network, save_network
     from tascnet.structures import Category, LabelSpace, PanopticSegmentation, Segment
     from tascnet.visualize import draw_segmentation
 
@@ -23,6 +26,7 @@ __all__ = [
     "CocoPanoptic",
     "InputError",
     "LabelSpace",
+    "Network",
     "PanopticQuality",
     "PanopticSegmentation",
     "Predictor",
@@ -30,6 +34,10 @@ __all__ = [
     "Streets",
     "TASCNet",
     "draw_segmentation",
+    "from_pretrained",
+    "open_network",
+    "push_network",
+    "save_network",
 ]
 
 _MODULE_OF = {
@@ -37,13 +45,18 @@ _MODULE_OF = {
     "CocoPanoptic": "tascnet.data.formats.coco",
     "InputError": "tascnet.errors",
     "LabelSpace": "tascnet.structures",
+    "Network": "tascnet.networks.network",
     "PanopticQuality": "tascnet.metrics",
     "PanopticSegmentation": "tascnet.structures",
     "Predictor": "tascnet.inference.predictor",
     "Segment": "tascnet.structures",
     "Streets": "tascnet.data.streets.dataset",
-    "TASCNet": "tascnet.networks.pretrained",
+    "TASCNet": "tascnet.model.tascnet",
     "draw_segmentation": "tascnet.visualize",
+    "from_pretrained": "tascnet.networks.opening",
+    "open_network": "tascnet.networks.opening",
+    "push_network": "tascnet.networks.sharing",
+    "save_network": "tascnet.networks.sharing",
 }
 
 

@@ -12,8 +12,8 @@ from rich.console import Console
 from tascnet import __version__
 from tascnet.commands.info import print_info
 from tascnet.errors import InputError
-from tascnet.networks.checkpoint import load_checkpoint
-from tascnet.networks.origin import Origin
+from tascnet.networks.network import Origin
+from tascnet.networks.opening import load_network
 from tascnet.networks.sharing import write_shared_file
 from tascnet.settings import from_dict, read_config
 
@@ -68,7 +68,7 @@ def test_more_categories_cost_more(config_file: Path):
 
 
 def test_of_a_run_and_of_a_checkpoint(tiny_run: Path):
-    label_space = load_checkpoint(tiny_run).label_space
+    label_space = load_network(tiny_run).label_space
     for path in (tiny_run, tiny_run / "checkpoints" / "step_000001"):
         text = printed(path)
         assert f"after {2 if path == tiny_run else 1} steps\n" in text
@@ -99,7 +99,7 @@ def test_the_past_of_a_checkpoint(tiny_run: Path):
 
 
 def test_of_a_file_whose_past_is_not_known(tiny_run: Path, tmp_path: Path):
-    alone = replace(load_checkpoint(tiny_run), origin=Origin())
+    alone = replace(load_network(tiny_run), origin=Origin())
     write_shared_file(alone, tmp_path / "a.safetensors", "float32")
     text = printed(tmp_path / "a.safetensors")
     assert text.startswith(f"{tmp_path / 'a.safetensors'}: after 2 steps\n")

@@ -24,7 +24,7 @@ from tascnet.errors import InputError
 from tascnet.fusion import FusionOptions, fuse_mask_guided
 from tascnet.inference.predictor import Predictor
 from tascnet.model.tascnet import Outputs
-from tascnet.networks.checkpoint import load_checkpoint
+from tascnet.networks.opening import load_network, open_network
 from tascnet.structures import Category, Instances, LabelSpace, PanopticSegmentation, Size
 
 SPACE = LabelSpace((Category(5, "sky", False), Category(9, "bird", True)))
@@ -118,7 +118,7 @@ class TestResultsAreOrdinaryTensors:
     @pytest.mark.parametrize("conventions", ["tascnet", "detectron2"])
     @pytest.mark.parametrize("method", ["joint", "mask-guided", "unguided"])
     def test_each_can_be_changed(self, tiny_run: Path, method: Any, conventions: Any):
-        network, fusion = load_checkpoint(tiny_run), FusionConfig(method=method, score_threshold=0.05)
+        network, fusion = open_network(tiny_run), FusionConfig(method=method, score_threshold=0.05)
         predictor = Predictor(network.model, network.label_space, network.config.data.input, fusion, conventions)
         prediction = predictor.predict(photo(45, 70))
         kept = predictor.predict(photo(45, 70))
@@ -228,7 +228,7 @@ class TestPhotos:
         assert prediction.semantic.shape == size
 
     def test_of_any_size_where_the_short_side_is_given(self, tiny_run: Path):
-        checkpoint = load_checkpoint(tiny_run)
+        checkpoint = load_network(tiny_run)
         inputs = InputConfig(short_side=64, max_long_side=128)
         predictor = Predictor(checkpoint.model, checkpoint.label_space, inputs, checkpoint.config.fusion)
         for size in ((1, 1), (500, 3), (3, 500)):
@@ -451,7 +451,7 @@ class TestStream:
 class TestStuffViaTheInput:
     def test_is_two_interpolations_one_after_the_other(self, tiny_run: Path):
         """Stride 4 -> input of 90 x 70 pixels -> photo of 45 x 35: the best channel of each pixel."""
-        checkpoint = load_checkpoint(tiny_run)
+        checkpoint = load_network(tiny_run)
         checkpoint.model.stuff_head.offset = 0.0
         inputs = InputConfig(short_side=70)
         fusion = FusionConfig(score_threshold=1.0, min_stuff_area=1, unclaimed="stuff")
@@ -470,7 +470,7 @@ class TestStuffViaTheInput:
     @pytest.mark.parametrize("short_side", [0, 97])
     def test_differs_in_few_pixels_from_the_direct_way(self, tiny_run: Path, size: tuple[int, int], short_side: int):
         """Whatever the sides are: both place the same cells over the photo, apart from those in the padding."""
-        checkpoint = load_checkpoint(tiny_run)
+        checkpoint = load_network(tiny_run)
         results = []
         inputs = InputConfig(short_side=short_side)
         for via_input in (False, True):

@@ -11,7 +11,7 @@ from tascnet.config import FusionConfig, InputConfig
 from tascnet.errors import InputError
 from tascnet.inference.engines.engine import HeadOutputs
 from tascnet.inference.predictor import Prediction, Predictor
-from tascnet.networks.checkpoint import load_checkpoint
+from tascnet.networks.opening import open_network
 
 SIZES = [(33, 65), (34, 67), (33, 65), (1, 1), (35, 5)]
 
@@ -45,7 +45,7 @@ class StoredOutputs:
 
 @pytest.fixture(scope="module", params=["tascnet", "detectron2"], ids=["from cells", "via input"])
 def predictor(tiny_run: Path, request: pytest.FixtureRequest) -> Predictor:
-    network = load_checkpoint(tiny_run)
+    network = open_network(tiny_run)
     fusion = FusionConfig(score_threshold=0.0, min_stuff_share=0.0)
     return Predictor(network.model, network.label_space, InputConfig(short_side=40), fusion, request.param)
 

@@ -16,9 +16,9 @@ from cityscapesscripts.helpers.labels import labels as official_labels
 from cityscapesscripts.preparation.createPanopticImgs import convert2panoptic
 from PIL import Image
 
+from tascnet.convert.cityscapes import write_instances, write_panoptic, write_semantic
 from tascnet.data.formats.cityscapes import Cityscapes
 from tascnet.data.formats.cityscapes_labels import CITYSCAPES, TRAIN_ID
-from tascnet.data.formats.cityscapes_submission import write_instances, write_panoptic, write_semantic
 from tascnet.metrics import CityscapesAveragePrecision, MeanIoU, PanopticQuality
 from tascnet.structures import IGNORE, Instances, PanopticSegmentation, Segment, Size
 

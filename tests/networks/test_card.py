@@ -10,22 +10,21 @@ from huggingface_hub import ModelCard
 from tascnet.build import build_model
 from tascnet.config import Config
 from tascnet.networks.card import model_card
-from tascnet.networks.checkpoint import Checkpoint
-from tascnet.networks.origin import Measured, Origin
+from tascnet.networks.network import Evaluation, Network, Origin
 from tascnet.structures import Category, LabelSpace
 
 SPACE = LabelSpace((Category(1, "car|van", True), Category(2, "dog_*", True), Category(3, "<sky>", False)))
 
 
 @pytest.fixture(scope="module")
-def unknown(tiny_config: Callable[[], Config]) -> Checkpoint:
+def unknown(tiny_config: Callable[[], Config]) -> Network:
     """A checkpoint of which nothing is known but what it must hold."""
     config = tiny_config()
-    return Checkpoint(Path("folder"), build_model(config, SPACE), config, SPACE, {"step": 0.0, "seconds": 0.0})
+    return Network(build_model(config, SPACE), config, SPACE)
 
 
 @pytest.fixture(scope="module")
-def known(unknown: Checkpoint) -> Checkpoint:
+def known(unknown: Network) -> Network:
     origin = Origin(
         weights=("backbone b: ImageNet weights from timm",),
         data={"format": "coco", "root": "coco", "split": "train2017"},
@@ -34,17 +33,17 @@ def known(unknown: Checkpoint) -> Checkpoint:
         tascnet="0.1.0",
         git_commit="bf8244697e07",
     )
-    measured = Measured(
+    evaluation = Evaluation(
         figures={"PQ": 41.26, "PQ things": 47.0, "AP": 30.999},
         data={"format": "coco", "root": "coco", "split": "val2017"},
         images=5000,
         pq_per_category={"car|van": 50.0, "<sky>": 32.51},
         notes=("Only the first 5000 of 5001 pictures were measured.",),
     )
-    return replace(unknown, progress={"step": 90000.0, "seconds": 7260.0}, origin=origin, measured=measured)
+    return replace(unknown, step=90000, seconds=7260.0, origin=origin, evaluation=evaluation)
 
 
-def test_header_of_what_is_known(known: Checkpoint):
+def test_header_of_what_is_known(known: Network):
     card = ModelCard(model_card(known, "ann/cars", "apache-2.0"))
     assert card.data.license == "apache-2.0"
     assert card.data.library_name == "tascnet"
@@ -63,7 +62,7 @@ def test_header_of_what_is_known(known: Checkpoint):
     assert results["PQ"].task_type == "image-segmentation"
 
 
-def test_header_of_what_is_not(unknown: Checkpoint):
+def test_header_of_what_is_not(unknown: Network):
     card = ModelCard(model_card(unknown, "folder"))
     assert card.data.license == "unknown"
     assert card.data.datasets is None
@@ -71,7 +70,7 @@ def test_header_of_what_is_not(unknown: Checkpoint):
     assert card.data.pipeline_tag == "image-segmentation"
 
 
-def test_text_of_what_is_known(known: Checkpoint):
+def test_text_of_what_is_known(known: Network):
     text = model_card(known, "ann/cars", "apache-2.0")
     for line in (
         "# cars",
@@ -93,7 +92,7 @@ def test_text_of_what_is_known(known: Checkpoint):
         assert line in text.splitlines(), line
 
 
-def test_text_of_what_is_not(unknown: Checkpoint):
+def test_text_of_what_is_not(unknown: Network):
     lines = model_card(unknown, "folder").splitlines()
     assert lines[lines.index("## Quality") + 2] == "Not measured."
     assert [line for line in lines if line.endswith(": unknown") and line.startswith("- ")] == [
@@ -117,9 +116,7 @@ def test_every_row_of_a_table_has_its_columns(case: str, request: pytest.Fixture
         assert set(table[1]) == set("| -")
 
 
-def test_the_python_of_the_card_runs(
-    tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, known: Checkpoint
-):
+def test_the_python_of_the_card_runs(tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, known: Network):
     (code,) = [block.split("```")[0] for block in model_card(known, str(tiny_run)).split("```python\n")[1:]]
     monkeypatch.chdir(tmp_path)
     from PIL import Image

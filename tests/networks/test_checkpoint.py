@@ -16,16 +16,11 @@ from tascnet.config import Config
 from tascnet.errors import InputError
 from tascnet.model.tascnet import TASCNet
 from tascnet.networks import files as network_files
-from tascnet.networks.checkpoint import (
-    Checkpoint,
-    check_label_space,
-    find_checkpoint,
-    load_checkpoint,
-    load_optimizer,
-    optimizer_tensors,
-    save_checkpoint,
-)
+from tascnet.networks.checkpoint import find_checkpoint
+from tascnet.networks.network import Network, check_label_space
+from tascnet.networks.opening import load_network
 from tascnet.structures import Category, LabelSpace
+from tascnet.training.state import Progress, load_optimizer, optimizer_tensors, save_checkpoint
 
 SPACE = LabelSpace(
     (
@@ -34,7 +29,7 @@ SPACE = LabelSpace(
         Category(7, "Füße", True, (1, 2, 3)),
     )
 )
-FILES = {"model.safetensors", "training.safetensors", "config.yaml", "checkpoint.json"}
+FILES = {"model.safetensors", "training.safetensors", "training.json", "config.yaml", "checkpoint.json"}
 
 
 class Saved:
@@ -52,7 +47,7 @@ class Saved:
         self.optimizer.step()
 
     def save(self, step: int) -> Path:
-        progress = {"step": step, "seconds": step / 10}
+        progress = Progress(step, step / 10)
         weights, state = self.model.state_dict(), optimizer_tensors(self.optimizer)
         return save_checkpoint(self.folder, weights, state, self.config, SPACE, progress)
 
@@ -80,18 +75,18 @@ def change_facts(folder: Path, change: Callable[[dict], object]) -> None:
 
 class TestRoundTrip:
     def test_weights_settings_categories_and_progress(self, saved: Saved):
-        loaded = load_checkpoint(saved.save(10))
-        assert loaded.folder == saved.folder / "step_000010"
+        loaded = load_network(saved.save(10))
+        assert loaded.path == saved.folder / "step_000010"
         assert loaded.config == saved.config
         assert loaded.label_space == SPACE
-        assert loaded.progress == {"step": 10, "seconds": 1.0}
+        assert (loaded.step, loaded.seconds) == (10, 1.0)
         assert not loaded.model.training
         wanted, found = saved.model.state_dict(), loaded.model.state_dict()
         assert found.keys() == wanted.keys()
         assert all(torch.equal(found[name], wanted[name]) for name in wanted)
 
     def test_normalisation(self, saved: Saved):
-        backbone = load_checkpoint(saved.save(10)).model.backbone
+        backbone = load_network(saved.save(10)).model.backbone
         assert backbone.pixel_mean.flatten().tolist() == pytest.approx([25.5, 51.0, 76.5])
         assert backbone.pixel_std.flatten().tolist() == pytest.approx([102.0, 127.5, 153.0])
 
@@ -100,9 +95,9 @@ class TestRoundTrip:
         config = tiny_config()
         config.optimizer.name = name
         saved = Saved(config, tmp_path)
-        loaded = load_checkpoint(saved.save(1))
+        loaded = load_network(saved.save(1))
         optimizer = build_optimizer(config.optimizer, loaded.model)
-        load_optimizer(loaded.folder, optimizer)
+        load_optimizer(loaded.path, optimizer)
         for model, its_optimizer in ((saved.model, saved.optimizer), (loaded.model, optimizer)):
             for parameter in model.parameters():
                 parameter.grad = torch.full_like(parameter, 0.5)
@@ -159,7 +154,7 @@ class TestSaving:
             saved.save(3)
         assert len(calls) == call
         assert names(saved.folder) == ["step_000001", "step_000002"]
-        assert load_checkpoint(saved.folder).progress["step"] == 2
+        assert load_network(saved.folder).step == 2
 
     def test_no_space_is_said_in_a_sentence(self, saved: Saved, monkeypatch: pytest.MonkeyPatch):
         def no_space(*_: object) -> None:
@@ -205,18 +200,18 @@ class TestBroken:
         path = broken / "model.safetensors"
         path.write_bytes(path.read_bytes()[:keep])
         with pytest.raises(InputError, match=r"model.safetensors cannot be read .*cut short. Use another checkpoint"):
-            load_checkpoint(broken)
+            load_network(broken)
 
     @pytest.mark.parametrize("name", ["model.safetensors", "config.yaml"])
     def test_a_file_is_missing(self, broken: Path, name: str):
         (broken / name).unlink()
         with pytest.raises(InputError, match=rf"{name}.*Use another checkpoint"):
-            load_checkpoint(broken)
+            load_network(broken)
 
     def test_the_optimiser_s_state_is_missing_or_cut_short(self, broken: Path, saved: Saved):
         path = broken / "training.safetensors"
         path.write_bytes(path.read_bytes()[:-1])
-        load_checkpoint(broken)  # enough for everything but going on with the training
+        load_network(broken)  # enough for everything but going on with the training
         with pytest.raises(InputError, match=r"training.safetensors cannot be read"):
             load_optimizer(broken, saved.optimizer)
         path.unlink()
@@ -227,7 +222,7 @@ class TestBroken:
     def test_another_format_version(self, broken: Path, version: object):
         change_facts(broken, lambda facts: facts.update(format_version=version))
         with pytest.raises(InputError, match=rf"format version {version}; this tascnet reads from 1 up to 1. Upgrade"):
-            load_checkpoint(broken)
+            load_network(broken)
 
     @pytest.mark.parametrize(
         "change",
@@ -244,13 +239,13 @@ class TestBroken:
     def test_facts_that_lack_something(self, broken: Path, change: Callable[[dict], object]):
         change_facts(broken, change)
         with pytest.raises(InputError, match=r"checkpoint.json .*Use another checkpoint"):
-            load_checkpoint(broken)
+            load_network(broken)
 
     @pytest.mark.parametrize("content", [b"[1, 2]", b'{"format_version"'])
     def test_facts_that_are_none(self, broken: Path, content: bytes):
         (broken / "checkpoint.json").write_bytes(content)
         with pytest.raises(InputError, match=r"checkpoint.json"):
-            load_checkpoint(broken)
+            load_network(broken)
 
     @pytest.mark.parametrize(
         ("content", "finding"),
@@ -265,7 +260,7 @@ class TestBroken:
     def test_settings_that_are_none(self, broken: Path, content: bytes, finding: str):
         (broken / "config.yaml").write_bytes(content)
         with pytest.raises(InputError, match=rf"config.yaml.*{finding}"):
-            load_checkpoint(broken)
+            load_network(broken)
 
     def change_config(self, folder: Path, change: Callable[[dict], object]) -> None:
         values = yaml.safe_load((folder / "config.yaml").read_text())
@@ -283,25 +278,25 @@ class TestBroken:
             r"\(stuff_head\S* has shape \(32, 32, 3, 3\), not \(64, 32, 3, 3\), "
             rf".* and {differing - 3} more\). Restore the original files",
         ):
-            load_checkpoint(broken)
+            load_network(broken)
 
     def test_settings_of_a_network_with_other_parts(self, broken: Path):
         self.change_config(broken, lambda model: model["things_head"].update(mask_convs=3))
         with pytest.raises(
             InputError, match=r"not those of the network that its settings.*: \d+ missing \(things_\S+, "
         ):
-            load_checkpoint(broken)
+            load_network(broken)
 
     def test_a_tensor_too_many(self, broken: Path):
         path = broken / "model.safetensors"
         save_file(load_file(path) | {"surplus": torch.zeros(1)}, path)
         with pytest.raises(InputError, match=r"tensors: 1 not known \(surplus\). Restore"):
-            load_checkpoint(broken)
+            load_network(broken)
 
 
 class TestLabelSpace:
-    def checkpoint(self, saved: Saved) -> Checkpoint:
-        return Checkpoint(saved.folder, saved.model, saved.config, SPACE, {"step": 1, "seconds": 1})
+    def checkpoint(self, saved: Saved) -> Network:
+        return Network(saved.model, saved.config, SPACE, path=saved.folder)
 
     def test_the_same_in_other_colours_and_another_order(self, saved: Saved):
         same = LabelSpace.from_list(

@@ -9,10 +9,10 @@ from hub_stub import serving
 from huggingface_hub import HfApi, constants
 from said import Said
 
-from tascnet import Predictor, TASCNet
+from tascnet import Predictor, from_pretrained, open_network, push_network
 from tascnet.errors import InputError
-from tascnet.networks.checkpoint import load_checkpoint
 from tascnet.networks.hub import download, hub_id, plain_hub_id, upload
+from tascnet.networks.opening import load_network
 
 NOWHERE = "http://127.0.0.1:9"  # the discard port: nothing listens
 
@@ -109,14 +109,14 @@ def test_a_network_of_the_hub_is_fetched_once(shared: Path, tiny_run: Path, poin
     (shared / "pytorch_model.bin").write_bytes(b"a pickle")
     with serving(shared, "ann/streets") as hub:
         point_to(hub.address)
-        network = TASCNet.from_pretrained("ann/streets")
+        network = from_pretrained("ann/streets")
         assert sorted(hub.fetched) == ["README.md", "checkpoint.json", "config.yaml", "model.safetensors"]
         assert Predictor.from_checkpoint("hf://ann/streets").label_space == network.label_space
         assert len(hub.fetched) == 4
     # and without the hub
-    again = TASCNet.from_pretrained("ann/streets", local_files_only=True)
-    wanted = load_checkpoint(tiny_run).model.state_dict()
-    assert all(torch.equal(tensor, wanted[name]) for name, tensor in again.state_dict().items())
+    again = from_pretrained("ann/streets", local_files_only=True)
+    wanted = load_network(tiny_run).model.state_dict()
+    assert all(torch.equal(tensor, wanted[name]) for name, tensor in again.model.state_dict().items())
 
 
 def test_there_is_none_of_that_name(shared: Path, point_to: Callable[[str], None], tascnet: Callable[..., Said]):
@@ -148,7 +148,7 @@ def test_sending_offline_or_without_account(
     with pytest.raises(InputError, match=r"ann/streets cannot be sent: Hugging Face's hub cannot be reached"):
         upload(shared, "ann/streets")
     with pytest.raises(InputError, match=r"ann/streets cannot be sent: Hugging Face's hub cannot be reached"):
-        TASCNet.from_pretrained(shared).push_to_hub("ann/streets")
+        push_network(open_network(shared), "ann/streets")
     with serving(shared, "ann/streets") as hub:
         point_to(hub.address)
         monkeypatch.setattr(HfApi, "create_repo", _refuse)

@@ -2,8 +2,10 @@
 
 import json
 import pickle
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 
 import numpy as np
 import pytest
@@ -14,14 +16,15 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from said import Said
 
+import tascnet
 from tascnet.commands.predict import PredictedPhoto
 from tascnet.config import Config
 from tascnet.data.formats.coco import write_coco_panoptic
 from tascnet.data.formats.coco_categories import COCO
 from tascnet.errors import InputError
-from tascnet.networks.checkpoint import find_checkpoint, load_checkpoint
-from tascnet.networks.opening import open_network
-from tascnet.networks.pretrained import TASCNet
+from tascnet.networks.checkpoint import find_checkpoint
+from tascnet.networks.opening import load_network, open_network
+from tascnet.networks.sharing import save_network
 from tascnet.settings import to_dict
 from tascnet.structures import PanopticSegmentation, Segment
 
@@ -39,15 +42,39 @@ def photo(tmp_path: Path) -> Path:
 
 
 def test_a_run_and_a_checkpoint(tiny_run: Path) -> None:
-    assert open_network(tiny_run).folder == find_checkpoint(tiny_run)
+    assert open_network(tiny_run).path == find_checkpoint(tiny_run)
     assert open_network(str(find_checkpoint(tiny_run))).origin.command
+
+
+def test_opening_enters_few_files(tiny_run: Path) -> None:
+    """At most 12, where model/ counts once: building a network calls the constructor of each of its parts."""
+    package = Path(tascnet.__file__).parent
+    entered: dict[str, None] = {}
+
+    def enter(frame: FrameType, event: str, _: object) -> None:
+        file = Path(frame.f_code.co_filename)
+        if event == "call" and file.is_relative_to(package) and frame.f_code.co_name != "<module>":
+            inside = file.relative_to(package)
+            entered["model" if inside.parts[0] == "model" else inside.as_posix()] = None
+
+    open_network(tiny_run)  # imports what is imported where it is used
+    before = sys.getprofile()
+    sys.setprofile(enter)
+    try:
+        network = open_network(tiny_run)
+    finally:
+        sys.setprofile(before)
+    assert network.step == 2
+    assert "model" in entered
+    assert next(iter(entered)) == "networks/opening.py"
+    assert len(entered) <= 12, list(entered)
 
 
 def test_a_file(panoptic_fpn_file: Path) -> None:
     opened = open_network(panoptic_fpn_file)
-    assert opened.folder == panoptic_fpn_file
+    assert opened.path == panoptic_fpn_file
     assert opened.label_space is COCO
-    assert opened.progress["step"] == 0
+    assert opened.step == 0
     assert len(opened.origin.weights) >= 5
 
 
@@ -115,14 +142,14 @@ def test_a_network_from_elsewhere_is_shared_as_our_own(
 
 
 def test_a_network_from_elsewhere_is_saved_from_python(panoptic_fpn_file: Path, tmp_path: Path) -> None:
-    network = TASCNet.from_pretrained(panoptic_fpn_file)
-    network.save_pretrained(tmp_path / "saved")
-    assert TASCNet.from_pretrained(tmp_path / "saved").config == network.config
+    network = open_network(panoptic_fpn_file)
+    save_network(network, tmp_path / "saved")
+    assert open_network(tmp_path / "saved").config == network.config
 
 
 def test_the_weights_in_a_folder_stand_for_the_folder(tiny_run: Path) -> None:
     folder = find_checkpoint(tiny_run)
-    assert open_network(folder / "model.safetensors").folder == folder
+    assert open_network(folder / "model.safetensors").path == folder
 
 
 def test_evaluate_asks_for_the_root_of_coco(panoptic_fpn_file: Path, tascnet: Call) -> None:
@@ -178,7 +205,7 @@ def test_training_starts_from_a_panoptic_fpn_file(
     # of streets, COCO knows car, person, ... by name
     assert any(line.startswith("box classes: ") and "taken over by name" in line for line in told)
     assert yaml.safe_load((run / "config.yaml").read_text())["training"]["init"] == str(panoptic_fpn_file)
-    checkpoint = load_checkpoint(run)
+    checkpoint = load_network(run)
     source = open_network(panoptic_fpn_file).model
     ours, theirs = checkpoint.model.state_dict(), source.state_dict()
     for name in ("backbone.pixel_mean", "backbone.network.conv1.weight", "things_head.box_head.fc6.weight"):
@@ -193,7 +220,7 @@ def test_training_starts_from_a_run(tiny_run: Path, tmp_path: Path, tascnet: Cal
     settings = ["--config", tiny_run / "config.yaml", "--training.steps", 1, "--optimizer.lr", 1e-12]
     said = tascnet("train", *settings, "--init", tiny_run, "--output", run)
     assert said.code == 0, said.err
-    ours = load_file(load_checkpoint(run).folder / "model.safetensors")
+    ours = load_file(load_network(run).path / "model.safetensors")
     theirs = load_file(find_checkpoint(tiny_run) / "model.safetensors")
     for name, tensor in theirs.items():
         torch.testing.assert_close(ours[name], tensor)

@@ -18,21 +18,21 @@ from tascnet.errors import InputError
 from tascnet.inference.predictor import Predictor
 from tascnet.model.tascnet import TASCNet
 from tascnet.networks import sharing
-from tascnet.networks.checkpoint import Checkpoint, load_checkpoint
 from tascnet.networks.files import write_network_file
-from tascnet.networks.origin import Measured, Origin
+from tascnet.networks.network import Evaluation, Network, Origin
+from tascnet.networks.opening import load_network
 from tascnet.networks.sharing import in_precision, share, shared_facts, without_local_paths, write_shared_file
 
 HALVES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 @pytest.fixture
-def trained(tiny_run: Path) -> Checkpoint:
-    return load_checkpoint(tiny_run)
+def trained(tiny_run: Path) -> Network:
+    return load_network(tiny_run)
 
 
 @pytest.fixture
-def one_file(trained: Checkpoint, tmp_path: Path) -> Path:
+def one_file(trained: Network, tmp_path: Path) -> Path:
     file = tmp_path / "tiny.safetensors"
     write_shared_file(trained, file, "float32")
     return file
@@ -53,21 +53,21 @@ def same_weights(model: TASCNet, other: TASCNet) -> bool:
 class TestFolderAndFile:
     @pytest.mark.parametrize("output", ["shared", "shared.safetensors"])
     def test_what_was_trained_is_what_others_load(
-        self, tiny_run: Path, trained: Checkpoint, output: str, tmp_path: Path, tascnet: Callable[..., Said]
+        self, tiny_run: Path, trained: Network, output: str, tmp_path: Path, tascnet: Callable[..., Said]
     ):
         said = tascnet("share", tiny_run, tmp_path / output)
         assert said.code == 0
         assert f"{tmp_path / output}: weights of " in said.out
-        loaded = load_checkpoint(tmp_path / output)
-        assert loaded.folder == tmp_path / output
+        loaded = load_network(tmp_path / output)
+        assert loaded.path == tmp_path / output
         assert same_weights(trained.model, loaded.model)
         assert (loaded.config, loaded.label_space) == (trained.config, trained.label_space)
-        assert loaded.progress == trained.progress
+        assert (loaded.step, loaded.seconds) == (trained.step, trained.seconds)
         assert loaded.origin == trained.origin
         assert loaded.origin.command == "tascnet train --config tiny.yaml"
         report = json.loads((tiny_run / "report.json").read_text())
-        assert loaded.measured.figures["PQ"] == report["pq"]["all"]
-        assert loaded.measured.images == 2
+        assert loaded.evaluation.figures["PQ"] == report["pq"]["all"]
+        assert loaded.evaluation.images == 2
 
     def test_the_files_of_a_folder(self, tiny_run: Path, tmp_path: Path, tascnet: Callable[..., Said]):
         folder = tmp_path / "shared"
@@ -98,13 +98,13 @@ class TestFolderAndFile:
 
     def test_sharing_what_was_shared(self, one_file: Path, tmp_path: Path, tascnet: Callable[..., Said]):
         assert tascnet("share", one_file, tmp_path / "again").code == 0
-        assert same_weights(load_checkpoint(one_file).model, load_checkpoint(tmp_path / "again").model)
+        assert same_weights(load_network(one_file).model, load_network(tmp_path / "again").model)
 
     def test_interrupted(self, tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         def interrupted(*arguments: object) -> None:
             raise KeyboardInterrupt
 
-        trained = load_checkpoint(tiny_run)
+        trained = load_network(tiny_run)
         for name in ("write_network", "write_network_file"):
             monkeypatch.setattr(sharing, name, interrupted)
         with pytest.raises(KeyboardInterrupt):
@@ -116,7 +116,7 @@ class TestFolderAndFile:
 
 class TestPrecision:
     @pytest.mark.parametrize("precision", HALVES)
-    def test_weights_take_it_and_norms_do_not(self, trained: Checkpoint, precision: str, tmp_path: Path):
+    def test_weights_take_it_and_norms_do_not(self, trained: Network, precision: str, tmp_path: Path):
         tensors = in_precision(trained.model, precision)
         parameters = dict(trained.model.named_parameters())
         for name, wanted in trained.model.state_dict().items():
@@ -129,20 +129,20 @@ class TestPrecision:
 
     @pytest.mark.parametrize("precision", HALVES)
     def test_half_the_size_and_float32_again(
-        self, tiny_run: Path, trained: Checkpoint, precision: str, tmp_path: Path, tascnet: Callable[..., Said]
+        self, tiny_run: Path, trained: Network, precision: str, tmp_path: Path, tascnet: Callable[..., Said]
     ):
         whole, half = tmp_path / "whole.safetensors", tmp_path / "half.safetensors"
         tascnet("share", tiny_run, whole)
         assert tascnet("share", tiny_run, half, "--precision", precision).code == 0
         assert 0.45 < half.stat().st_size / whole.stat().st_size < 0.6
-        loaded = load_checkpoint(half).model.state_dict()
+        loaded = load_network(half).model.state_dict()
         for name, wanted in trained.model.state_dict().items():
             assert loaded[name].dtype == wanted.dtype
             # half a unit in the last place: float16 has 10 bits behind the first one, bfloat16 has 7
             relative = 2**-11 if precision == "float16" else 2**-8
             assert torch.allclose(loaded[name], wanted, rtol=relative, atol=2**-25)
 
-    def test_too_large_for_it(self, trained: Checkpoint, tmp_path: Path):
+    def test_too_large_for_it(self, trained: Network, tmp_path: Path):
         weight = trained.model.stuff_head.classifier.weight
         with torch.no_grad():
             weight[0, 0] = 70000
@@ -156,7 +156,7 @@ class TestPrecision:
 
 
 class TestPaths:
-    def test_of_this_machine_stay_here(self, trained: Checkpoint, tmp_path: Path):
+    def test_of_this_machine_stay_here(self, trained: Network, tmp_path: Path):
         trained.config.data.train.root = "/home/ann/data/coco"
         trained.config.data.val.group_by = "/home/ann/my groups.yaml"
         trained.config.data.val.root = "data/coco"
@@ -165,18 +165,18 @@ class TestPaths:
             {"format": "coco", "root": "/home/ann/data/coco"},
             "tascnet train --config /home/ann/a.yaml --data.train.root=/home/ann/data/coco --output 'runs/my run'",
         )
-        measured = Measured({"PQ": 1.0}, {"root": "/home/ann/data/coco", "num_images": 3}, 3)
-        shown = without_local_paths(replace(trained, origin=origin, measured=measured))
+        evaluation = Evaluation({"PQ": 1.0}, {"root": "/home/ann/data/coco", "num_images": 3}, 3)
+        shown = without_local_paths(replace(trained, origin=origin, evaluation=evaluation))
         assert shown.config.data.train.root == "coco"
         assert shown.config.data.val.group_by == "my groups.yaml"
         assert shown.config.data.val.root == "data/coco"
         assert shown.origin.command == "tascnet train --config a.yaml --data.train.root=coco --output 'runs/my run'"
         assert shown.origin.data == {"format": "coco", "root": "coco"}
-        assert shown.measured == Measured({"PQ": 1.0}, {"root": "coco", "num_images": 3}, 3)
+        assert shown.evaluation == Evaluation({"PQ": 1.0}, {"root": "coco", "num_images": 3}, 3)
         assert shown.origin.weights == ("backbone b: weights.pth, or / some others",)
         assert trained.config.data.train.root == "/home/ann/data/coco"
 
-    def test_a_command_that_is_none(self, trained: Checkpoint):
+    def test_a_command_that_is_none(self, trained: Network):
         origin = Origin(command="it's")
         assert without_local_paths(replace(trained, origin=origin)).origin == origin
 
@@ -220,7 +220,7 @@ class TestRefused:
             assert said.code == 2
             assert "cannot make the folder" in said.err
 
-    def test_no_space(self, trained: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def test_no_space(self, trained: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         def no_space(*arguments: object) -> None:
             raise OSError(28, "No space left on device")
 
@@ -249,7 +249,9 @@ class TestSending:
             files.update({path.name: path.read_bytes() for path in folder_path.iterdir()})
 
         monkeypatch.setattr(
-            HfApi, "create_repo", lambda self, repo_id, exist_ok: RepoUrl(f"https://huggingface.co/{repo_id}")
+            HfApi,
+            "create_repo",
+            lambda self, repo_id, private, exist_ok: RepoUrl(f"https://huggingface.co/{repo_id}"),
         )
         monkeypatch.setattr(HfApi, "upload_folder", upload_folder)
         return files
@@ -274,13 +276,13 @@ class TestBrokenFile:
     def test_cut_short(self, one_file: Path, keep: int):
         one_file.write_bytes(one_file.read_bytes()[:keep])
         with pytest.raises(InputError, match=r"tiny.safetensors cannot be read .*cut short. Use another"):
-            load_checkpoint(one_file)
+            load_network(one_file)
 
     @pytest.mark.parametrize("name", ["config", "checkpoint"])
     def test_weights_alone(self, one_file: Path, name: str):
         change_metadata(one_file, lambda metadata: metadata.pop(name))
         with pytest.raises(InputError, match=r"holds weights without settings and categories. Give the folder"):
-            load_checkpoint(one_file)
+            load_network(one_file)
 
     @pytest.mark.parametrize(
         ("metadata", "finding"),
@@ -297,9 +299,9 @@ class TestBrokenFile:
     def test_metadata(self, one_file: Path, metadata: dict[str, str], finding: str):
         change_metadata(one_file, lambda known: known.update(metadata))
         with pytest.raises(InputError, match=finding):
-            load_checkpoint(one_file)
+            load_network(one_file)
 
-    def test_all_kinds_of_differences_are_named(self, trained: Checkpoint, tmp_path: Path):
+    def test_all_kinds_of_differences_are_named(self, trained: Network, tmp_path: Path):
         tensors = dict(trained.model.state_dict())
         del tensors["stuff_head.classifier.bias"]
         for number in range(5):
@@ -313,20 +315,20 @@ class TestBrokenFile:
             r"5 not known \(surplus0, surplus1, surplus2 and 2 more\); "
             r"1 of another shape \(backbone.pixel_std has shape \(2,\), not \(3, 1, 1\)\). Restore",
         ):
-            load_checkpoint(file)
+            load_network(file)
 
-    def test_origin_and_figures_that_are_none_do_not_matter(self, trained: Checkpoint, tmp_path: Path):
+    def test_origin_and_figures_that_are_none_do_not_matter(self, trained: Network, tmp_path: Path):
         file = tmp_path / "a.safetensors"
         facts = shared_facts(trained) | {
             "origin": {"weights": 5, "command": None},
             "measured": {"figures": {"PQ": "high", "AP": True, "mIoU": 4}, "images": "two", "notes": None},
         }
         write_network_file(file, trained.model.state_dict(), trained.config, facts)
-        loaded = load_checkpoint(file)
-        assert (loaded.origin, loaded.measured) == (Origin(), Measured({"mIoU": 4.0}))
+        loaded = load_network(file)
+        assert (loaded.origin, loaded.evaluation) == (Origin(), Evaluation({"mIoU": 4.0}))
 
 
-def test_a_network_in_half_precision_computes_as_one_whose_weights_were_rounded(trained: Checkpoint, tmp_path: Path):
+def test_a_network_in_half_precision_computes_as_one_whose_weights_were_rounded(trained: Network, tmp_path: Path):
     write_shared_file(trained, tmp_path / "half.safetensors", "float16")
     half = Predictor.from_checkpoint(tmp_path / "half.safetensors").engine.model
     image = torch.randint(256, (1, 3, 64, 96), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))

@@ -71,7 +71,7 @@ def test_an_average_tells_its_origin_and_its_own_figures(averaged_run: Path):
         for text in (averaged_run / "metrics.jsonl").read_text().splitlines()
         if "val/pq" in json.loads(text)
     ]
-    for figures, prefix in ((opened.measured.figures, "val_ema/"), (raw.measured.figures, "val/")):
+    for figures, prefix in ((opened.evaluation.figures, "val_ema/"), (raw.evaluation.figures, "val/")):
         assert (figures["PQ"], figures["mIoU"]) == (line[f"{prefix}pq"], line[f"{prefix}miou"])
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 from said import Said
 
 from tascnet.runs.curves import POINTS_TO_SMOOTH, draw_curves, smooth
-from tascnet.runs.metrics_file import Metrics
+from tascnet.runs.record import Metrics
 
 Tascnet = Callable[..., Said]
 

@@ -14,7 +14,7 @@ from said import Said
 from tascnet.commands.runs import print_runs
 from tascnet.errors import InputError
 from tascnet.runs.listing import Run, find_runs, read_run
-from tascnet.runs.metrics_file import metrics_line
+from tascnet.runs.record import metrics_line
 from tascnet.runs.state import State
 
 Tascnet = Callable[..., Said]

@@ -14,9 +14,10 @@ from rich.console import Console
 from tascnet.console import ConsoleObserver
 from tascnet.errors import InputError
 from tascnet.files import UNFINISHED
-from tascnet.networks.checkpoint import load_checkpoint, save_checkpoint
+from tascnet.networks.opening import load_network
 from tascnet.training import resume
 from tascnet.training.run import _newest_usable
+from tascnet.training.state import Progress, save_checkpoint
 
 TEXT_FILES = ("config.yaml", "checkpoint.json", "training.json")
 
@@ -52,10 +53,10 @@ def taken(run: Path) -> str:
     console = Console(file=StringIO(), width=10_000)
     newest = max((run / "checkpoints").glob("step_*"))
     checkpoint, saved = _newest_usable(run, ConsoleObserver(console))
-    assert checkpoint.progress["step"] == saved.progress.step
+    assert checkpoint.step == saved.progress.step
     shown = console.file.getvalue()  # type: ignore[attr-defined]
-    assert ("a checkpoint is not usable" in shown) is (checkpoint.folder != newest)
-    return checkpoint.folder.name
+    assert ("a checkpoint is not usable" in shown) is (checkpoint.path != newest)
+    return checkpoint.path.name
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -132,9 +133,9 @@ def test_an_old_link_is_removed_and_not_what_it_leads_to(run: Path, tmp_path: Pa
     shutil.move(checkpoints / "step_000001", tmp_path / "elsewhere")
     (checkpoints / "step_000001").symlink_to(tmp_path / "elsewhere")
     (checkpoints / f"{UNFINISHED}link").symlink_to(tmp_path / "elsewhere")
-    found = load_checkpoint(run)
+    found = load_network(run)
     weights = found.model.state_dict()
-    save_checkpoint(checkpoints, weights, {}, found.config, found.label_space, {"step": 3, "seconds": 1.0})
+    save_checkpoint(checkpoints, weights, {}, found.config, found.label_space, Progress(3, 1.0))
     names = sorted(path.name for path in checkpoints.glob("step_*"))
     assert names == ["step_000002", "step_000003"]
     assert not os.path.lexists(checkpoints / "step_000001")

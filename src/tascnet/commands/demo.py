@@ -20,8 +20,8 @@ from tascnet.config import (
     TrainingConfig,
 )
 from tascnet.errors import InputError
-from tascnet.files import read_json
 from tascnet.runs.lock import HOLDER, LOCK, RunLock
+from tascnet.runs.record import is_run, read_facts
 from tascnet.settings import check
 
 NUM_TRAINING_SCENES = 800
@@ -128,8 +128,7 @@ def _is_replaceable(folder: Path) -> bool:
     """An empty folder or an earlier demo; a long training that someone did there is neither."""
     if not folder.is_dir() or not _content(folder):
         return folder.is_dir()
-    facts = read_json(folder / "run.json") if (folder / "run.json").is_file() else {}
-    return isinstance(facts, dict) and str(facts.get("command", "")).startswith("tascnet demo")
+    return is_run(folder) and str(read_facts(folder).get("command", "")).startswith("tascnet demo")
 
 
 def _empty(folder: Path, command: str) -> None:

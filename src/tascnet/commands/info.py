@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from tascnet.model.backbone import Backbone
-    from tascnet.networks.checkpoint import Checkpoint
+    from tascnet.networks.network import Network
     from tascnet.structures import LabelSpace
 
 _CONFIG_SUFFIXES = (".yaml", ".yml", ".json")
@@ -99,11 +99,10 @@ def print_info(
         label_space = _numbered_label_space(num_stuff, num_things)
         model = build_meta_model(read_config(path), label_space)  # its cost needs no values
     else:
-        checkpoint = open_network(path, ConsoleObserver(console), use)
-        model, label_space = checkpoint.model, checkpoint.label_space
-        steps = checkpoint.progress["step"]
-        print_plain(console, f"{checkpoint.folder}{f': after {steps:.0f} steps' if steps else ''}")
-        for name, text in told_facts(checkpoint).items():
+        network = open_network(path, ConsoleObserver(console), use)
+        model, label_space = network.model, network.label_space
+        print_plain(console, f"{network.path}{f': after {network.step} steps' if network.step else ''}")
+        for name, text in told_facts(network).items():
             print_plain(console, f"  {name:<13}{text}")
     parts = cost_by_part(model, Size(height, width))
     total = sum(parts.values(), start=Cost(0, 0))
@@ -129,24 +128,24 @@ def print_info(
     console.print(table)
 
 
-def told_facts(checkpoint: "Checkpoint") -> dict[str, str]:
-    """What there is to say of a checkpoint: name -> text; "unknown" where its files do not say."""
-    from tascnet.networks.origin import told
+def told_facts(network: "Network") -> dict[str, str]:
+    """Readable facts of a network: name -> text; "unknown" where its files do not contain them."""
+    from tascnet.networks.network import told
 
-    space, origin, measured = checkpoint.label_space, checkpoint.origin, checkpoint.measured
-    figures = ", ".join(f"{name} {value:.1f}" for name, value in measured.figures.items())
-    pictures = f"{measured.images} pictures of " if measured.images else ""
+    space, origin, evaluation = network.label_space, network.origin, network.evaluation
+    figures = ", ".join(f"{name} {value:.1f}" for name, value in evaluation.figures.items())
+    pictures = f"{evaluation.images} pictures of " if evaluation.images else ""
     facts = {
         f"{len(space.things)} things": ", ".join(category.name for category in space.things),
         f"{len(space.stuff)} stuff": ", ".join(category.name for category in space.stuff),
-        "measured": f"{figures}; on {pictures}{told(measured.data) or 'unknown data'}" if figures else "",
+        "measured": f"{figures}; on {pictures}{told(evaluation.data) or 'unknown data'}" if figures else "",
         "weights from": "; ".join(origin.weights),
         "trained on": told(origin.data),
         "command": origin.command,
         "started": origin.started,
         "tascnet": origin.version(),
-        "input": _normalization(checkpoint.model.backbone),
-        "checksum": "right" if checkpoint.has_checksum else "none: an earlier version, or another program, wrote it",
+        "input": _normalization(network.model.backbone),
+        "checksum": "right" if network.has_checksum else "none: an earlier version, or another program, wrote it",
     }
     return {name: text or "unknown" for name, text in facts.items()}
 

@@ -14,11 +14,11 @@ from torch import Tensor
 
 from tascnet import visualize
 from tascnet.console import Bar, ConsoleObserver, progress_bar, say
+from tascnet.convert.cityscapes import write_instances, write_panoptic, write_semantic
 from tascnet.data.bad_samples import LeftOut
 from tascnet.data.file_names import unique_names
 from tascnet.data.formats.cityscapes import PHOTO_ENDING
 from tascnet.data.formats.cityscapes_labels import CITYSCAPES
-from tascnet.data.formats.cityscapes_submission import write_instances, write_panoptic, write_semantic
 from tascnet.data.formats.coco import write_coco_panoptic
 from tascnet.data.formats.coco_json import read_image_info
 from tascnet.data.images import IMAGE_SUFFIXES, list_images, read_image, read_photo, write_png

@@ -32,7 +32,7 @@ from tascnet.metrics import (
     SegmentationMetrics,
     match_segments,
 )
-from tascnet.networks.checkpoint import check_label_space
+from tascnet.networks.network import check_label_space
 from tascnet.networks.opening import open_network
 from tascnet.settings import Use, change_fusion, told_settings
 from tascnet.structures import LabelSpace, Size
@@ -308,7 +308,7 @@ def evaluate_checkpoint(
     folder = check_writable(output or _evaluation_of(path, use))
     with progress_bar(console, "evaluation", len(dataset)) as bar:
         report = evaluate(predictor, dataset, lambda done, _: bar.update(done), on_bad_sample)
-    write_report(report, folder, command, told_settings(settings))
+    write_report(report, folder, command, told_settings(settings), checkpoint.step)
     write_cases(report, predictor, dataset, folder)
     return report, folder
 

@@ -16,7 +16,9 @@ from tascnet.structures import Category
 Row = dict[str, float | None]
 
 
-def write_report(report: Report, folder: Path, command: str, dataset: Mapping[str, Any]) -> Path:
+def write_report(
+    report: Report, folder: Path, command: str, dataset: Mapping[str, Any], step: int | None = None
+) -> Path:
     """Write `folder`/report.json and `folder`/report.md; return the path of the first.
 
     Args:
@@ -24,9 +26,11 @@ def write_report(report: Report, folder: Path, command: str, dataset: Mapping[st
         folder: made where missing.
         command: what the user called.
         dataset: what was measured on, as plain values.
+        step: of the network whose report it is; None where files were compared.
     """
     path = folder / "report.json"
-    write_json(path, report.to_dict() | {"command": command, "dataset": dict(dataset)}, indent=1)
+    about = {"command": command, "dataset": dict(dataset)} | ({} if step is None else {"step": step})
+    write_json(path, report.to_dict() | about, indent=1)
     write_text(folder / "report.md", to_markdown(report, command, dataset))
     return path
 

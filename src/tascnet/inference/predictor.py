@@ -25,8 +25,8 @@ from tascnet.inference.engines.engine import Engine, HeadOutputs
 from tascnet.model.roi_flatten import roi_flatten
 from tascnet.model.tasc_loss import confidence_mask, doubt, residual, things_probability
 from tascnet.model.tascnet import TASCNet
+from tascnet.networks.network import Network
 from tascnet.networks.opening import open_network
-from tascnet.networks.pretrained import described
 from tascnet.planes.plane import Plane
 from tascnet.progress import SILENT, Observer
 from tascnet.settings import Use
@@ -77,7 +77,7 @@ class Predictor:
 
     def __init__(
         self,
-        model: TASCNet | Engine,
+        model: Network | TASCNet | Engine,
         label_space: LabelSpace | None = None,
         inputs: InputConfig | None = None,
         fusion: FusionConfig | None = None,
@@ -86,8 +86,8 @@ class Predictor:
         """Wrap a network; it stays on its device, and in its mode: it is in evaluation mode only while it predicts.
 
         Args:
-            model: the network, or an engine that runs one. A network of `tascnet.TASCNet.from_pretrained` needs no
-                other argument; an engine needs all of them.
+            model: the network, or an engine that runs one. One of `tascnet.open_network` needs no other argument; a
+                bare model or an engine needs all of them.
             label_space: its categories.
             inputs: how photos become its input; only the sizes matter here.
             fusion: how the outputs of its heads become one segmentation.
@@ -97,12 +97,15 @@ class Predictor:
         Raises:
             InputError: something is left out, and the network does not know it.
         """
+        if isinstance(model, Network):
+            label_space, inputs = label_space or model.label_space, inputs or model.config.data.input
+            fusion = fusion or model.config.fusion
+            model = model.model
         if label_space is None or inputs is None or fusion is None:
-            if not isinstance(model, nn.Module):
-                raise InputError("an engine has no settings of its own: pass label_space, inputs and fusion with it.")
-            own_space, own_config = described(cast(TASCNet, model))
-            label_space, inputs = label_space or own_space, inputs or own_config.data.input
-            fusion = fusion or own_config.fusion
+            raise InputError(
+                "a bare model or an engine does not contain its settings and categories: pass label_space, inputs and "
+                "fusion with it, or a network of tascnet.open_network."
+            )
         self.engine: Engine = EagerEngine(cast(TASCNet, model)) if isinstance(model, nn.Module) else model
         self.label_space = label_space
         self._inputs = inputs
@@ -136,9 +139,9 @@ class Predictor:
         Raises:
             InputError: there is no usable network, or it cannot be downloaded; or not with such weights.
         """
-        checkpoint = open_network(path, observer, use)
-        model = checkpoint.model.to(device)
-        return cls(model, checkpoint.label_space, checkpoint.config.data.input, fusion or checkpoint.config.fusion)
+        network = open_network(path, observer, use)
+        network.model.to(device)
+        return cls(network, fusion=fusion)
 
     @overload
     def __call__(self, photo: Photo) -> PanopticSegmentation: ...

@@ -1,11 +1,10 @@
-"""A checkpoint -> its model card: Markdown with the header that Hugging Face's hub reads."""
+"""A network -> its model card: Markdown with the header that Hugging Face's hub reads."""
 
 from collections.abc import Iterable
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from tascnet.networks.checkpoint import Checkpoint
-from tascnet.networks.origin import Measured, told
+from tascnet.networks.network import Evaluation, Network, told
 from tascnet.structures import Category
 
 UNKNOWN_LICENCE = "unknown"
@@ -14,44 +13,44 @@ UNKNOWN_LICENCE = "unknown"
 PAPER = "[Learning to Fuse Things and Stuff](https://arxiv.org/abs/1812.01192)"
 
 
-def model_card(checkpoint: Checkpoint, address: str, licence: str = UNKNOWN_LICENCE) -> str:
+def model_card(network: Network, address: str, licence: str = UNKNOWN_LICENCE) -> str:
     """Write the model card of a network.
 
     Args:
-        checkpoint: with all that is known of it; what is not known is left out, or is said to be unknown.
+        network: with all that is known of it; what is not known is left out, or is said to be unknown.
         address: what a user gives to load it: hf:owner/name on the hub, or a folder.
         licence: of the weights, as the hub abbreviates it.
     """
     parts = [
-        f"---\n{_header(checkpoint, address, licence)}\n---",
+        f"---\n{_header(network, address, licence)}\n---",
         f"# {_name(address)}",
         f"A network for panoptic segmentation: TASCNet after {PAPER}, with the backbone "
-        f"`{checkpoint.config.model.backbone.name}`. It gives every pixel of a photo one of "
-        f"{len(checkpoint.label_space.categories)} categories, and every thing a segment of its own.",
+        f"`{network.config.model.backbone.name}`. It gives every pixel of a photo one of "
+        f"{len(network.label_space.categories)} categories, and every thing a segment of its own.",
         _usage(address),
-        _quality(checkpoint.measured),
-        _training(checkpoint),
-        _categories(checkpoint),
+        _quality(network.evaluation),
+        _training(network),
+        _categories(network),
         _licence(licence),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def _header(checkpoint: Checkpoint, address: str, licence: str) -> str:
+def _header(network: Network, address: str, licence: str) -> str:
     """YAML for the hub."""
-    measured, name = checkpoint.measured, _name(address)
-    datasets = [str(data["format"]) for data in (checkpoint.origin.data,) if "format" in data]
+    evaluation, name = network.evaluation, _name(address)
+    datasets = [str(data["format"]) for data in (network.origin.data,) if "format" in data]
     results = [
         EvalResult(
             task_type="image-segmentation",
             task_name="Panoptic segmentation",
-            dataset_type=str(measured.data.get("format", "unknown")),
-            dataset_name=told(measured.data) or "unknown",
+            dataset_type=str(evaluation.data.get("format", "unknown")),
+            dataset_name=told(evaluation.data) or "unknown",
             metric_type=figure.lower().replace(" ", "_"),
             metric_name=figure,
             metric_value=round(value, 2),
         )
-        for figure, value in measured.figures.items()
+        for figure, value in evaluation.figures.items()
     ]
     data = ModelCardData(
         license=licence,
@@ -74,36 +73,36 @@ def _usage(address: str) -> str:
     )
 
 
-def _quality(measured: Measured) -> str:
-    if not measured.figures:
+def _quality(evaluation: Evaluation) -> str:
+    if not evaluation.figures:
         return "## Quality\n\nNot measured."
-    pictures = f"{measured.images} pictures of: " if measured.images else ""
-    columns = list(measured.figures)
-    lines = ["## Quality", f"In percent, measured on {pictures}{_code(told(measured.data) or 'unknown')}."]
-    lines += [f"**Note: {_plain(note)}**" for note in measured.notes]
-    lines.append(_table(columns, [[f"{value:.1f}" for value in measured.figures.values()]]))
-    if measured.pq_per_category:
-        rows = [[_plain(name), f"{pq:.1f}"] for name, pq in measured.pq_per_category.items()]
+    pictures = f"{evaluation.images} pictures of: " if evaluation.images else ""
+    columns = list(evaluation.figures)
+    lines = ["## Quality", f"In percent, measured on {pictures}{_code(told(evaluation.data) or 'unknown')}."]
+    lines += [f"**Note: {_plain(note)}**" for note in evaluation.notes]
+    lines.append(_table(columns, [[f"{value:.1f}" for value in evaluation.figures.values()]]))
+    if evaluation.pq_per_category:
+        rows = [[_plain(name), f"{pq:.1f}"] for name, pq in evaluation.pq_per_category.items()]
         lines.append(_folded("PQ of each category", _table(["category", "PQ"], rows)))
     return "\n\n".join(lines)
 
 
-def _training(checkpoint: Checkpoint) -> str:
-    """How the network was made."""
-    origin, progress = checkpoint.origin, checkpoint.progress
+def _training(network: Network) -> str:
+    """Where the weights come from and how they were trained."""
+    origin = network.origin
     facts = {
         "first weights": _plain("; ".join(origin.weights)),
         "data": _code(told(origin.data)),
         "command": _code(origin.command),
-        "steps": f"{progress['step']:.0f}, in {progress['seconds'] / 60:.0f} minutes" if progress["step"] else "",
+        "steps": f"{network.step}, in {network.seconds / 60:.0f} minutes" if network.step else "",
         "started": _plain(origin.started),
         "tascnet": _plain(origin.version()),
     }
     return "## Training\n\n" + "\n".join(f"- {name}: {value or 'unknown'}" for name, value in facts.items())
 
 
-def _categories(checkpoint: Checkpoint) -> str:
-    space = checkpoint.label_space
+def _categories(network: Network) -> str:
+    space = network.label_space
     return (
         "## Categories\n\n"
         f"- {len(space.things)} things: {_names(space.things)}\n- {len(space.stuff)} stuff: {_names(space.stuff)}"

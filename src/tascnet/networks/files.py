@@ -11,6 +11,7 @@ predictions depend on beside the weights: settings and categories. Every reader 
 before there were checksums are read without.
 """
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -29,7 +30,6 @@ from tascnet.config import Config
 from tascnet.data.problems import first_few
 from tascnet.errors import InputError, shorten, shown
 from tascnet.files import atomic_path, parse_json, read_json, read_yaml, write_json, write_text
-from tascnet.networks.checksum import checksum_of_tensors, checksum_of_values
 from tascnet.settings import network_config, to_dict
 
 FORMAT_VERSION = 1
@@ -41,8 +41,8 @@ _FORMATS = (torch.float32, torch.float16, torch.bfloat16)  # of weights, as they
 
 
 @dataclass(frozen=True)
-class NetworkFiles:
-    """What the files of a network hold.
+class FileContent:
+    """Content of the files of a network, from which a model has yet to be built.
 
     Attributes:
         path: the folder or the file.
@@ -84,7 +84,7 @@ def write_network_file(path: Path, tensors: Mapping[str, Tensor], config: Config
     write_tensors(path, tensors, texts)
 
 
-def read_network(path: Path) -> NetworkFiles:
+def read_network(path: Path) -> FileContent:
     """Read a network's folder or file.
 
     Raises:
@@ -99,10 +99,10 @@ def read_network(path: Path) -> NetworkFiles:
     values = read_yaml(settings)
     config = _config(values, settings)
     weights = _read_tensors(path / "model.safetensors")
-    return NetworkFiles(path, facts, config, values, weights.tensors, weights.has_checksum)
+    return FileContent(path, facts, config, values, weights.tensors, weights.has_checksum)
 
 
-def check_texts(files: NetworkFiles) -> None:
+def check_texts(files: FileContent) -> None:
     """Compare settings and categories with the checksum that was written with them; where there is none, do nothing.
 
     It comes after all checks that can name what is wrong.
@@ -269,7 +269,7 @@ def _readable(file: Path) -> Iterator[None]:
         ) from error
 
 
-def _read_file(path: Path) -> NetworkFiles:
+def _read_file(path: Path) -> FileContent:
     content = _read_tensors(path)
     if not set(content.texts) >= _TEXTS:
         raise InputError(
@@ -278,7 +278,28 @@ def _read_file(path: Path) -> NetworkFiles:
         )
     texts = {name: parse_json(content.texts[name], f"the metadata of {path}") for name in sorted(_TEXTS)}
     facts, values = _known_version(texts["checkpoint"], path), texts["config"]
-    return NetworkFiles(path, facts, _config(values, path), values, content.tensors, content.has_checksum)
+    return FileContent(path, facts, _config(values, path), values, content.tensors, content.has_checksum)
+
+
+def checksum_of_tensors(tensors: Mapping[str, Tensor]) -> str:
+    """Checksum of a file of tensors.
+
+    Args:
+        tensors: name -> dense tensor on the CPU, of any shape and number format; their order does not matter.
+
+    Returns:
+        Hexadecimal digits. They cover names, number formats, shapes and values to the last bit.
+    """
+    checksum = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        checksum.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
+        checksum.update(tensor.detach().contiguous().flatten().view(torch.uint8).numpy().data)
+    return checksum.hexdigest()
+
+
+def checksum_of_values(values: Any) -> str:
+    """Checksum of plain values as JSON or YAML hold them, in hexadecimal digits; layout and order do not matter."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def _type_name(tensor: Tensor) -> str:

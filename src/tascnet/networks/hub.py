@@ -13,6 +13,9 @@ from tascnet.errors import InputError, shown
 FETCHED = ("*.safetensors", "*.yaml", "*.json", "*.md")
 """What is fetched: tensors and texts, nothing that could run."""
 
+COMMIT_MESSAGE = "A network trained with tascnet"
+"""Message of an upload, where none is given."""
+
 _ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
 _PREFIX = re.compile(r"hf:/*")
 _FILES = (".safetensors", ".yaml", ".yml", ".json")
@@ -101,18 +104,35 @@ def check_repo_id(repo_id: str) -> None:
         validate_repo_id(repo_id)
 
 
-def upload(folder: Path, repo_id: str) -> str:
+def upload(
+    folder: Path,
+    repo_id: str,
+    private: bool | None = None,
+    token: str | bool | None = None,
+    branch: str | None = None,
+    commit_message: str = COMMIT_MESSAGE,
+) -> str:
     """Send the files of a folder to a repository of the hub, which is made where missing; return its address.
+
+    Args:
+        folder: with the files of a network.
+        repo_id: owner/name.
+        private: whether a repository that is made is private; by default as the account has it.
+        token: that of `hf auth login` by default.
+        branch: made where missing; the main branch by default.
+        commit_message: for the history of the repository.
 
     Raises:
         InputError: the hub cannot be reached, or refuses.
     """
     from huggingface_hub import HfApi  # noqa: PLC0415
 
-    api = HfApi(library_name="tascnet")
+    api = HfApi(library_name="tascnet", token=token)
     with in_a_sentence(repo_id, "sent", "Check the connection and call again."):
-        address = api.create_repo(repo_id, exist_ok=True)
-        api.upload_folder(repo_id=address.repo_id, folder_path=folder, commit_message="A network trained with tascnet")
+        address = api.create_repo(repo_id, private=private, exist_ok=True)
+        if branch is not None:
+            api.create_branch(address.repo_id, branch=branch, exist_ok=True)
+        api.upload_folder(repo_id=address.repo_id, folder_path=folder, revision=branch, commit_message=commit_message)
     return str(address)
 
 

@@ -1,4 +1,4 @@
-"""A checkpoint -> a network that others can use: a folder with a model card, one file, or a repository of the hub."""
+"""A network -> files that others can use: a folder with a model card, one file, or a repository of the hub."""
 
 import shlex
 import tempfile
@@ -13,13 +13,12 @@ from torch import Tensor, nn
 
 from tascnet.errors import InputError, shown
 from tascnet.files import atomic_folder, atomic_path
-from tascnet.networks.card import model_card
-from tascnet.networks.checkpoint import Checkpoint, facts_of
+from tascnet.networks.card import UNKNOWN_LICENCE, model_card
 from tascnet.networks.files import SUFFIX, write_network, write_network_file
 from tascnet.networks.foreign.catalog import NETWORK_SUFFIXES
-from tascnet.networks.hub import check_repo_id, upload
+from tascnet.networks.hub import COMMIT_MESSAGE, check_repo_id, upload
+from tascnet.networks.network import Evaluation, Network, Origin, facts_of
 from tascnet.networks.opening import open_network
-from tascnet.networks.origin import Measured, Origin
 from tascnet.progress import SILENT, Observer
 from tascnet.settings import Use, network_config, to_dict
 
@@ -54,61 +53,118 @@ def share(
             written, no repository can have the name, or the hub refuses.
     """
     _check_destination(output, push)
-    if not licence.strip() or not licence.isprintable() or len(licence) > _LONGEST_LICENCE:
-        raise InputError(
-            f"--licence is {shown(licence)}; it is a name of up to {_LONGEST_LICENCE} characters, such as apache-2.0."
-        )
-    checkpoint = without_local_paths(open_network(path, observer, use))
-    if output is not None and output.suffix == SUFFIX:
-        write_shared_file(checkpoint, output, precision)
-    elif output is not None:
-        write_shared_folder(
-            checkpoint, output, precision, model_card(checkpoint, f"hf:{push}" if push else output.name, licence)
-        )
+    _check_licence(licence)
+    network = open_network(path, observer, use)
     if output is not None:
-        before, after = _megabytes(checkpoint.folder), _megabytes(output)
+        _write_shared(network, output, precision, licence, f"hf:{push}" if push else output.name)
+        before, after = _megabytes(network.path), _megabytes(output)
         observer.message(f"{output}: weights of {after:.1f} MB in {precision}; those of {path} are {before:.1f} MB")
     if push is not None:
-        with tempfile.TemporaryDirectory() as temporary:
-            folder = output or Path(temporary) / "network"
-            if output is None:
-                write_shared_folder(checkpoint, folder, precision, model_card(checkpoint, f"hf:{push}", licence))
-            observer.message(f"sent to {upload(folder, push)}")
+        sent = push_network(network, push, precision, licence) if output is None else upload(output, push)
+        observer.message(f"sent to {sent}")
 
 
-def write_shared_folder(checkpoint: Checkpoint, folder: Path, precision: Precision, card: str) -> None:
+def save_network(
+    network: Network, path: str | Path, precision: Precision = "float32", licence: str = UNKNOWN_LICENCE
+) -> None:
+    """Write a network as a new folder with a model card, or as one new file; `open_network` opens both.
+
+    Absolute paths of this machine are left out. A network is saved whole or not at all.
+
+    Args:
+        network: of `open_network`, or put together by hand.
+        path: a new folder, or a new file if it ends with .safetensors.
+        precision: number format of the weights in the files; they are loaded as float32 whichever it is.
+        licence: of the weights, as the hub abbreviates it.
+
+    Raises:
+        InputError: the path exists, has an ending of other files of weights or cannot be written, the licence is none,
+            or a weight is too large for the number format.
+    """
+    output = Path(path)
+    _check_destination(output, None)
+    _check_licence(licence)
+    _write_shared(network, output, precision, licence, output.name)
+
+
+def push_network(
+    network: Network,
+    repo_id: str,
+    precision: Precision = "float32",
+    licence: str = UNKNOWN_LICENCE,
+    private: bool | None = None,
+    token: str | bool | None = None,
+    branch: str | None = None,
+    commit_message: str = COMMIT_MESSAGE,
+) -> str:
+    """Send weights, settings, categories and a model card to Hugging Face's hub.
+
+    Args:
+        network: of `open_network`, or put together by hand.
+        repo_id: owner/name; made where missing.
+        precision: number format of the weights in the files.
+        licence: of the weights, as the hub abbreviates it.
+        private: whether a repository that is made is private; by default as the account has it.
+        token: that of `hf auth login` by default.
+        branch: of the repository; the main branch by default.
+        commit_message: for the history of the repository.
+
+    Returns:
+        The address of the repository.
+
+    Raises:
+        InputError: no repository can have the name, the licence is none, or the hub cannot be reached or refuses.
+    """
+    _check_destination(None, repo_id)
+    _check_licence(licence)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "network"
+        _write_shared(network, folder, precision, licence, f"hf:{repo_id}")
+        return upload(folder, repo_id, private, token, branch, commit_message)
+
+
+def _write_shared(network: Network, output: Path, precision: Precision, licence: str, address: str) -> None:
+    """Write a network as its output's ending says; `address` is where its users will find it."""
+    network = without_local_paths(network)
+    if output.suffix == SUFFIX:
+        write_shared_file(network, output, precision)
+    else:
+        write_shared_folder(network, output, precision, model_card(network, address, licence))
+
+
+def write_shared_folder(network: Network, folder: Path, precision: Precision, card: str) -> None:
     """Write weights, settings, facts and a model card as one new folder, whole or not at all.
 
     Raises:
         InputError: it cannot be written, or a weight is too large for the number format.
     """
-    tensors = in_precision(checkpoint.model, precision)
+    tensors = in_precision(network.model, precision)
     try:
         with atomic_folder(folder) as temporary:
-            write_network(temporary, tensors, checkpoint.config, shared_facts(checkpoint))
+            write_network(temporary, tensors, network.config, shared_facts(network))
             (temporary / "README.md").write_text(card, encoding="utf-8")
     except (OSError, SafetensorError) as error:
         raise _unwritable(folder, error) from error
 
 
-def write_shared_file(checkpoint: Checkpoint, file: Path, precision: Precision) -> None:
+def write_shared_file(network: Network, file: Path, precision: Precision) -> None:
     """Write weights, settings and facts as one file, whole or not at all.
 
     Raises:
         InputError: it cannot be written, or a weight is too large for the number format.
     """
-    tensors = in_precision(checkpoint.model, precision)
+    tensors = in_precision(network.model, precision)
     try:
         with atomic_path(file) as temporary:
-            write_network_file(temporary, tensors, checkpoint.config, shared_facts(checkpoint))
+            write_network_file(temporary, tensors, network.config, shared_facts(network))
     except (OSError, SafetensorError) as error:
         raise _unwritable(file, error) from error
 
 
-def shared_facts(checkpoint: Checkpoint) -> dict[str, Any]:
-    """What a shared network says beside settings and weights, as plain values."""
-    facts = facts_of(checkpoint.label_space, checkpoint.progress, checkpoint.origin)
-    return facts | {"measured": checkpoint.measured.to_dict()}
+def shared_facts(network: Network) -> dict[str, Any]:
+    """Facts of a shared network beside settings and weights, as plain values."""
+    facts = facts_of(network.label_space, network.step, network.seconds, network.origin)
+    return facts | {"measured": network.evaluation.to_dict()}
 
 
 def in_precision(model: nn.Module, precision: Precision) -> dict[str, Tensor]:
@@ -133,17 +189,17 @@ def in_precision(model: nn.Module, precision: Precision) -> dict[str, Tensor]:
     return tensors
 
 
-def without_local_paths(checkpoint: Checkpoint) -> Checkpoint:
+def without_local_paths(network: Network) -> Network:
     """The same, but of each absolute path only the last name: where data lay on this machine is nobody's business."""
-    config: Any = _last_names(to_dict(checkpoint.config))
-    origin: Any = _last_names(checkpoint.origin.to_dict())
-    measured: Any = _last_names(checkpoint.measured.to_dict())
-    origin["command"] = _command_without_paths(checkpoint.origin.command)
+    config: Any = _last_names(to_dict(network.config))
+    origin: Any = _last_names(network.origin.to_dict())
+    evaluation: Any = _last_names(network.evaluation.to_dict())
+    origin["command"] = _command_without_paths(network.origin.command)
     return replace(
-        checkpoint,
+        network,
         config=network_config(config),
         origin=Origin.from_dict(origin),
-        measured=Measured.from_dict(measured),
+        evaluation=Evaluation.from_dict(evaluation),
     )
 
 
@@ -188,6 +244,13 @@ def _check_destination(output: Path | None, push: str | None) -> None:
     if output is not None and push is not None and output.suffix == SUFFIX:
         raise InputError(
             f"the hub wants a folder with a model card, {output} is one file. Give a folder, or no OUTPUT."
+        )
+
+
+def _check_licence(licence: str) -> None:
+    if not licence.strip() or not licence.isprintable() or len(licence) > _LONGEST_LICENCE:
+        raise InputError(
+            f"--licence is {shown(licence)}; it is a name of up to {_LONGEST_LICENCE} characters, such as apache-2.0."
         )
 
 

@@ -11,7 +11,7 @@ from tascnet.progress import SILENT, Observer
 from tascnet.errors import InputError, escape_controls
 from tascnet.files import atomic_path
 from tascnet.runs.listing import check_run
-from tascnet.runs.metrics_file import Metrics, read_metrics, step_of
+from tascnet.runs.record import Metrics, read_metrics, step_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -45,9 +45,18 @@ from tascnet.files import (
     write_json,
     write_text,
 )
-from tascnet.networks.origin import Origin
 from tascnet.runs.lock import RunLock
-from tascnet.runs.metrics_file import METRICS, Line, metrics_line, parse_line, step_of, text_of_metrics
+from tascnet.runs.record import (
+    FACTS,
+    METRICS,
+    Line,
+    is_run,
+    metrics_line,
+    parse_line,
+    read_facts,
+    step_of,
+    text_of_metrics,
+)
 from tascnet.runs.state import keep_state
 from tascnet.settings import read_config, to_dict
 from tascnet.visualize import Picture
@@ -111,7 +120,7 @@ class RunFolder:
         make_folder(self.checkpoints)
         make_folder(self.pictures)
         write_text(self.path / "config.yaml", yaml.safe_dump(to_dict(config), sort_keys=False))
-        write_json(self.path / "run.json", _facts(command) | {"first_weights": list(first_weights)}, indent=1)
+        write_json(self.path / FACTS, _facts(command) | {"first_weights": list(first_weights)}, indent=1)
         write_text(self._metrics, "")
 
     @classmethod
@@ -121,7 +130,7 @@ class RunFolder:
         Raises:
             InputError: it is none, or cannot be written to.
         """
-        if not (path / "run.json").is_file():
+        if not is_run(path):
             raise InputError(
                 f"{path} is not a run folder: there is no run.json in it. Give the folder that holds run.json and "
                 "checkpoints/."
@@ -148,30 +157,15 @@ class RunFolder:
 
     def command(self) -> str:
         """What the user called to start the run."""
-        return str(self._facts().get("command", ""))
+        return str(self.facts().get("command", ""))
 
-    def _facts(self) -> dict[str, Any]:
-        """What run.json holds.
+    def facts(self) -> dict[str, Any]:
+        """The content of run.json.
 
         Raises:
             InputError: it cannot be read.
         """
-        facts = read_json(self.path / "run.json")
-        if not isinstance(facts, dict):
-            raise InputError(
-                f"{self.path / 'run.json'} holds no facts of a run, but a {type(facts).__name__}. Restore it from a "
-                'copy, or write {"command": "", "first_weights": []} into it.'
-            )
-        return facts
-
-    def origin(self, weights: Sequence[str], data: Mapping[str, Any]) -> Origin:
-        """Where a network that starts here comes from.
-
-        Args:
-            weights: where its first weights came from.
-            data: what it is trained on.
-        """
-        return Origin.of_run(self._facts(), weights, data)
+        return read_facts(self.path)
 
     @staticmethod
     def holds_checkpoints(path: Path) -> bool:

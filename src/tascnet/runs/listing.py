@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Literal
 
 from tascnet.errors import InputError
-from tascnet.files import read_json, read_yaml
-from tascnet.runs.metrics_file import Metrics, read_metrics, step_of
+from tascnet.files import read_yaml
+from tascnet.runs.record import Metrics, is_run, read_facts, read_metrics, step_of
 from tascnet.runs.state import State, read_state
 
 Order = Literal["started", "name", "pq"]
@@ -102,7 +102,7 @@ def find_runs(folder: Path) -> tuple[list[Run], dict[str, str]]:
     Raises:
         InputError: the folder does not exist or cannot be read.
     """
-    if _is_run(folder):
+    if is_run(folder):
         return [read_run(folder)], {}
     try:
         inside = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
@@ -140,21 +140,15 @@ def check_run(folder: Path) -> None:
     """
     if not folder.is_dir():
         raise InputError(f"{folder} is no folder. Give the folder of a run; tascnet runs lists those in runs/.")
-    if not _is_run(folder):
+    if not is_run(folder):
         raise InputError(
             f"{folder} is not a run folder: there is no run.json in it. Give the folder that holds run.json."
         )
 
 
-def _is_run(folder: Path) -> bool:
-    return (folder / "run.json").is_file()
-
-
 def _start(folder: Path) -> tuple[str, str]:
     """When the run was started, and by which command."""
-    facts = read_json(folder / "run.json")
-    if not isinstance(facts, dict):
-        raise InputError(f"{folder / 'run.json'} holds no facts of a run. Copy it again, or remove the folder.")
+    facts = read_facts(folder)
     return str(facts.get("started", "")), str(facts.get("command", ""))
 
 

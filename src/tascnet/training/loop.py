@@ -22,8 +22,7 @@ from tascnet.evaluation.writing import write_report
 from tascnet.inference.predictor import Predictor
 from tascnet.model.tasc_loss import tasc_weight
 from tascnet.model.tascnet import TASCNet
-from tascnet.networks.checkpoint import optimizer_tensors, save_checkpoint
-from tascnet.networks.origin import Origin
+from tascnet.networks.network import Origin
 from tascnet.progress import Job, Observer
 from tascnet.runs.folder import RunFolder
 from tascnet.settings import told_settings
@@ -35,7 +34,7 @@ from tascnet.training.failures import explained
 from tascnet.training.guard import MAX_IN_A_ROW, diagnosis, is_finite, plain, write_bad_batch
 from tascnet.training.interrupts import Interrupts
 from tascnet.training.sharding import copy_whole, whole
-from tascnet.training.state import Progress, SavedState, write_state
+from tascnet.training.state import Progress, SavedState, optimizer_tensors, save_checkpoint
 from tascnet.training.team import Team
 from tascnet.training.throughput import Pace, describe
 
@@ -307,9 +306,10 @@ class Training:
                 optimizer_state,
                 self.config,
                 self.label_space,
-                {"step": self.progress.step, "seconds": self.progress.seconds},
+                self.progress,
                 self.origin,
-                write_more=lambda folder: write_state(folder, self.progress, ema, scaler),
+                ema,
+                scaler,
                 keep_last=self.config.training.keep_last,
                 keep_also=[best.checkpoint] if best else [],
             )
@@ -380,7 +380,8 @@ class Training:
         notes = _notes(self.progress)
         report = replace(report, notes=(*report.notes, *notes))
         if self.team.is_first:
-            write_report(report, self.run.path, self.command, told_settings(self.config.data.val))
+            data = told_settings(self.config.data.val)
+            write_report(report, self.run.path, self.command, data, self.progress.step)
             write_cases(report, self._predictor(network), self.val_set, self.run.pictures)
         self.team.fabric.barrier()
         return report

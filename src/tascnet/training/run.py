@@ -15,17 +15,11 @@ from tascnet.device import choose_device
 from tascnet.errors import InputError, is_no_memory
 from tascnet.evaluation.report import Report
 from tascnet.model.tascnet import TASCNet
-from tascnet.networks.checkpoint import (
-    Checkpoint,
-    check_label_space,
-    find_checkpoints,
-    load_checkpoint,
-    remove_leftovers,
-)
+from tascnet.networks.checkpoint import find_checkpoints, remove_leftovers
 from tascnet.networks.foreign.imagenet import load_imagenet_weights
-from tascnet.networks.foreign.initialize import Network, initialize
-from tascnet.networks.history import with_what_its_run_knows
-from tascnet.networks.opening import open_network
+from tascnet.networks.foreign.initialize import initialize
+from tascnet.networks.network import Network, Origin, check_label_space
+from tascnet.networks.opening import fill_from_run, load_network, open_network
 from tascnet.place import Place, restarts
 from tascnet.progress import SILENT, Observer
 from tascnet.runs.folder import RunFolder
@@ -83,7 +77,7 @@ def _train_here(config: Config, folder: Path, command: str, observer: Observer) 
     team = Team(config.training, place)
     run = team.first_does(lambda: RunFolder.create(folder, config, command, weights))
     with _alone_in(run, command, team):
-        origin = run.origin(weights, told_settings(config.data.train))
+        origin = Origin.of_run(run.facts(), weights, told_settings(config.data.train))
         shares = Shares(config.data.batch_size, config.training.accumulate, place.processes, place.process)
         training = Training(config, run, observer, team, train_set, val_set, label_space, model, shares, origin)
         return training.run_to_the_end()
@@ -93,19 +87,19 @@ def _resume_here(folder: Path, observer: Observer) -> Report:
     """Go on with a run, as one of the processes."""
     place = Place.from_environment() or Place()
     run = RunFolder.open(folder)
-    checkpoint, saved = _newest_usable(folder, observer)
-    config = checkpoint.config
+    network, saved = _newest_usable(folder, observer)
+    config = network.config
     newest = find_checkpoints(folder)[-1]
     train_set, val_set = _open_data(config)
-    check_label_space(checkpoint, train_set.label_space)
+    check_label_space(network, train_set.label_space)
     team = Team(config.training, place)
     with _alone_in(run, _command(folder), team):
         if find_checkpoints(folder)[-1] != newest:
             raise InputError(f"another training has added {find_checkpoints(folder)[-1]}. Resume the run again.")
-        _tell_of_edits(run.config(), checkpoint, folder, observer)
+        _tell_of_edits(run.config(), network, folder, observer)
         shares = _shares(config, saved.progress.images_per_step, place)
         team.first_does(lambda: _tidy(run, saved.progress.step))
-        observer.message(f"going on from step {saved.progress.step} ({checkpoint.folder})")
+        observer.message(f"going on from step {saved.progress.step} ({network.path})")
         # the network's channels are in the order of the checkpoint's categories
         return Training(
             config,
@@ -114,10 +108,10 @@ def _resume_here(folder: Path, observer: Observer) -> Report:
             team,
             train_set,
             val_set,
-            checkpoint.label_space,
-            checkpoint.model,
+            network.label_space,
+            network.model,
             shares,
-            with_what_its_run_knows(checkpoint).origin,
+            fill_from_run(network).origin,
             saved,
         ).run_to_the_end()
 
@@ -159,7 +153,7 @@ def _shares(config: Config, images_per_step: int, place: Place) -> Shares:
     return Shares(config.data.batch_size, rounds, place.processes, place.process)
 
 
-def _newest_usable(folder: Path, observer: Observer = SILENT) -> tuple[Checkpoint, SavedState]:
+def _newest_usable(folder: Path, observer: Observer = SILENT) -> tuple[Network, SavedState]:
     """The newest checkpoint that is whole; those that are not are named.
 
     Raises:
@@ -170,7 +164,7 @@ def _newest_usable(folder: Path, observer: Observer = SILENT) -> tuple[Checkpoin
     problems = [InputError(f"{path} lacks checkpoint.json.") for path in folders if path not in usable]
     for path in reversed(usable):
         try:
-            found = load_checkpoint(path), read_state(path)
+            found = load_network(path), read_state(path)
         except InputError as error:
             problems.append(error)
             continue
@@ -198,12 +192,12 @@ def _check_same_run(config: Config, earlier: Config, folder: Path) -> None:
         )
 
 
-def _tell_of_edits(config: Config, checkpoint: Checkpoint, folder: Path, observer: Observer) -> None:
+def _tell_of_edits(config: Config, network: Network, folder: Path, observer: Observer) -> None:
     """A run resumes with the settings of its checkpoint; edits of its config.yaml would be lost without a word."""
-    difference = first_difference(config, checkpoint.config)
+    difference = first_difference(config, network.config)
     if difference:
         observer.message(
-            f"{folder / 'config.yaml'} was edited and is not used ({difference} in {checkpoint.folder.name}): a run "
+            f"{folder / 'config.yaml'} was edited and is not used ({difference} in {network.path.name}): a run "
             "resumes with the settings that it was started with. With new settings, start another run: "
             f"tascnet train --config {folder / 'config.yaml'} --init {folder}",
         )
@@ -289,9 +283,8 @@ def _new_model(config: Config, label_space: LabelSpace, observer: Observer) -> t
     told: tuple[str, ...] = ()
     if config.training.init:
         source = open_network(config.training.init, observer)
-        known = Network(source.model, source.config, source.label_space)
-        initialization = initialize(Network(model, config, label_space), known)
-        told = (f"initialised from {source.folder}", *source.origin.weights, *initialization.decisions)
+        initialization = initialize(Network(model, config, label_space), source)
+        told = (f"initialised from {source.path}", *source.origin.weights, *initialization.decisions)
         observer.message("\n- ".join(told))
         if initialization.has_backbone:
             return model, told

@@ -1,4 +1,4 @@
-"""What a training must know to go on exactly where it stood, and the files of a checkpoint that hold it.
+"""Checkpoints as a training writes them: the network, and beside it all that is needed to resume exactly.
 
     training.safetensors    the optimiser's state
     ema.safetensors         the averaged weights, where they are kept
@@ -10,21 +10,28 @@ Random numbers need no state: each draw depends on the seed and on the step or t
 import json
 import math
 import zlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn, optim
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 from tascnet.config import Config
 from tascnet.errors import InputError
-from tascnet.files import read_json
-from tascnet.networks.checkpoint import EMA_FILE, load_optimizer
-from tascnet.networks.files import load_weights, read_tensors, write_tensors
+from tascnet.files import UnwritableError, atomic_folder, read_json
+from tascnet.networks.checkpoint import EMA_FILE, checkpoint_path, remove_old_checkpoints
+from tascnet.networks.files import load_weights, read_tensors, write_network, write_tensors
+from tascnet.networks.network import Origin, facts_of
+from tascnet.structures import LabelSpace
 
 STATE_FILE = "training.json"
+OPTIMIZER_FILE = "training.safetensors"
+NUM_KEPT = 2  # newest checkpoints of a run that stay
 _CHUNK = 2**24  # bytes read at a time
 
 
@@ -71,7 +78,54 @@ class Progress:
         return cls(step, seconds, images, bad, in_a_row, [str(reason) for reason in values["skipped"]])
 
 
-def write_state(folder: Path, progress: Progress, ema: Mapping[str, Tensor] | None, scaler: dict[str, Any]) -> None:
+def save_checkpoint(
+    folder: Path,
+    weights: Mapping[str, Tensor],
+    optimizer_state: Mapping[str, Tensor],
+    config: Config,
+    label_space: LabelSpace,
+    progress: Progress,
+    origin: Origin = Origin(),  # noqa: B008 - frozen
+    ema: Mapping[str, Tensor] | None = None,
+    scaler: Mapping[str, Any] = MappingProxyType({}),
+    keep_last: int = NUM_KEPT,
+    keep_also: Collection[str] = (),
+) -> Path:
+    """Write `folder`/step_NNNNNN atomically and remove old ones; return its path.
+
+    Args:
+        folder: of all checkpoints of a run.
+        weights: the network's `state_dict`.
+        optimizer_state: the `optimizer_tensors` of its optimiser.
+        config: the settings of the run.
+        label_space: the network's categories.
+        progress: counters of the training so far.
+        origin: where the network comes from.
+        ema: the averaged weights; None where there are none.
+        scaler: state of the scaler of 16-bit gradients; empty where there is none.
+        keep_last: so many of the newest checkpoints stay.
+        keep_also: names of others that stay, too.
+
+    Raises:
+        InputError: it cannot be written (no permission, disk full); the earlier checkpoints are as they were.
+    """
+    final = checkpoint_path(folder, progress.step)
+    facts = facts_of(label_space, progress.step, progress.seconds, origin)
+    try:
+        with atomic_folder(final) as temporary:
+            write_network(temporary, weights, config, facts)
+            write_tensors(temporary / OPTIMIZER_FILE, optimizer_state)
+            write_state(temporary, progress, ema, scaler)
+    except (OSError, SafetensorError, UnwritableError) as error:
+        raise InputError(
+            f"cannot write the checkpoint {final}: {error}. Check permission and free space; "
+            "tascnet train --resume goes on from the checkpoint before."
+        ) from error
+    remove_old_checkpoints(folder, keep_last, keep_also)
+    return final
+
+
+def write_state(folder: Path, progress: Progress, ema: Mapping[str, Tensor] | None, scaler: Mapping[str, Any]) -> None:
     """Add to a checkpoint what only a training needs; the last thing that is written.
 
     Args:
@@ -83,7 +137,7 @@ def write_state(folder: Path, progress: Progress, ema: Mapping[str, Tensor] | No
     if ema is not None:
         write_tensors(folder / EMA_FILE, ema)
     checksums = {file.name: _checksum(file) for file in sorted(folder.glob("*.safetensors"))}
-    values = {"progress": asdict(progress), "scaler": scaler, "crc32": checksums}
+    values = {"progress": asdict(progress), "scaler": dict(scaler), "crc32": checksums}
     (folder / STATE_FILE).write_text(json.dumps(values, indent=1), encoding="utf-8")
 
 
@@ -125,6 +179,43 @@ def read_state(folder: Path) -> SavedState:
         reason = f"{type(error).__name__}: {error}"[:200]
         raise InputError(f"{file} lacks a usable entry ({reason}). Use another checkpoint.") from error
     return SavedState(folder, progress, scaler)
+
+
+def load_optimizer(folder: Path, optimizer: optim.Optimizer) -> None:
+    """Put the optimiser back into the state it was saved in.
+
+    Raises:
+        InputError: the file is missing or cut short.
+    """
+    tensors = read_tensors(folder / OPTIMIZER_FILE)
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    state: dict[int, dict[str, Any]] = {}
+    for name, tensor in tensors.items():
+        number, key = name.split(".", 1)
+        state.setdefault(int(number), {})[key] = _laid_out_as(parameters[int(number)], tensor)
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def optimizer_tensors(optimizer: optim.Optimizer) -> dict[str, Tensor]:
+    """The state of an optimiser: number of the parameter and name of the entry, with a dot between them -> tensor."""
+    state = optimizer.state_dict()["state"]
+    return {
+        f"{parameter}.{key}": torch.as_tensor(value)
+        for parameter, values in state.items()
+        for key, value in values.items()
+        if value is not None
+    }
+
+
+def _laid_out_as(parameter: Tensor, tensor: Tensor) -> Tensor:
+    """The tensor as the parameter lies in memory, because fused optimisers go through both; or split over processes."""
+    if tensor.shape != parameter.shape:
+        return tensor
+    if isinstance(parameter, DTensor):  # each process keeps its part of what all have read
+        return distribute_tensor(
+            tensor.to(parameter.device), parameter.device_mesh, parameter.placements, src_data_rank=None
+        )
+    return torch.empty_like(parameter, dtype=tensor.dtype, device="cpu").copy_(tensor)
 
 
 def _checksum(file: Path) -> int:

@@ -9,10 +9,10 @@ from PIL import Image
 
 from tascnet.build import build_dataset
 from tascnet.config import DatasetConfig
+from tascnet.convert.cityscapes import write_panoptic
 from tascnet.data.formats.cityscapes import Cityscapes
 from tascnet.data.formats.cityscapes_ids import excusing_void, from_instance_ids
 from tascnet.data.formats.cityscapes_labels import CITYSCAPES
-from tascnet.data.formats.cityscapes_submission import write_panoptic
 from tascnet.data.merged import group_categories
 from tascnet.errors import InputError
 from tascnet.structures import Segment

@@ -19,7 +19,7 @@ from tascnet.data.sample import Sample
 from tascnet.data_tools.check import check_data
 from tascnet.data_tools.convert import convert_data
 from tascnet.data_tools.sources import find_sources
-from tascnet.data_tools.stats import print_stats
+from tascnet.data_tools.stats import count_data
 from tascnet.errors import InputError
 from tascnet.evaluation.evaluate import evaluate_checkpoint
 from tascnet.files import read_json
@@ -91,22 +91,20 @@ def test_a_new_format_opens_for_training(root):
 
 
 def test_a_new_format_is_recognised_counted_and_converted(root, tmp_path):
-    console = Console(quiet=True)
     assert [s.settings.format for s in find_sources(root, "auto", None, DatasetConfig())] == ["letters"]
-    print_stats(root, "auto", None, DatasetConfig(), tmp_path / "stats.json", console)
+    count_data(root, "auto", None, DatasetConfig(), tmp_path / "stats.json")
     (split,) = read_json(tmp_path / "stats.json")["splits"]
     assert split["format"] == "letters"
     assert {c["name"]: c["pixels"] for c in split["categories"]} == {"sky": 11, "car": 5}
-    convert_data(root, tmp_path / "coco", "auto", None, "copy", DatasetConfig(), console, LeftOut())
+    convert_data(root, tmp_path / "coco", "auto", None, "copy", DatasetConfig(), left_out=LeftOut())
     written = CocoPanoptic.from_layout(tmp_path / "coco", "all")
     assert [[s.area for s in written.annotation(i).segments] for i in range(2)] == [[8, 4], [3, 1]]
 
 
 def test_problems_of_a_new_format_reach_the_check(root, tmp_path):
-    console = Console(quiet=True)
-    assert check_data(root, "letters", None, DatasetConfig(), tmp_path / "out", console)
+    assert check_data(root, "letters", None, DatasetConfig(), tmp_path / "out")
     (root / "c.letters").write_text("")
-    assert not check_data(root, "letters", None, DatasetConfig(), tmp_path / "out", console)
+    assert not check_data(root, "letters", None, DatasetConfig(), tmp_path / "out")
     (split,) = read_json(tmp_path / "out" / "check.json")["splits"]
     assert split["pictures"] == 2
     assert [f["text"] for f in split["findings"] if f["error"]] == [f"{root / 'c.letters'} is empty."]
@@ -125,7 +123,7 @@ def test_a_new_format_is_trained_and_evaluated(root, tmp_path, tiny_config):
     config = read_config(in_yaml(tmp_path, tiny_config, root=str(root), split="all"))
     config.training.steps = 1
     console = Console(quiet=True)
-    train(config, tmp_path / "run", "tascnet train", console)
+    train(config, tmp_path / "run", "tascnet train")
     measured, _ = evaluate_checkpoint(tmp_path / "run", {}, {}, tmp_path / "evaluation", "cpu", console)
     assert measured.num_images == 2
     assert list(measured.segmentation.pictures) == ["a", "b"]

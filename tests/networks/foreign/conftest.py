@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from loopback import Server, serving
 
-from tascnet.networks.checkpoint import Checkpoint
 from tascnet.networks.foreign import download
+from tascnet.networks.network import Network
 from tascnet.networks.opening import open_network
 
 
@@ -30,6 +30,6 @@ def golden(shared_data: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def panoptic_fpn(panoptic_fpn_file: Path) -> Checkpoint:
+def panoptic_fpn(panoptic_fpn_file: Path) -> Network:
     """The network in that file. Read it, do not change it."""
     return open_network(panoptic_fpn_file)

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
@@ -20,7 +21,6 @@ from torchvision.models.detection import MaskRCNN_ResNet50_FPN_V2_Weights, MaskR
 from tascnet.commands.weights import print_known
 from tascnet.errors import InputError
 from tascnet.inference.predictor import Predictor
-from tascnet.networks.checkpoint import load_checkpoint
 from tascnet.networks.foreign.catalog import (
     DEFAULT_NETWORK,
     KNOWN,
@@ -31,16 +31,16 @@ from tascnet.networks.foreign.catalog import (
     resolve,
 )
 from tascnet.networks.foreign.download import Digest
-from tascnet.networks.foreign.layout import Foreign
+from tascnet.networks.network import Network, Origin
+from tascnet.networks.opening import load_network
 
 READER = "tascnet.networks.opening.read_foreign"
 """What reads a file that is not our own."""
 
 
-def foreign(run: Path) -> Foreign:
+def foreign(run: Path) -> Network:
     """The network of a run, as if it came from elsewhere."""
-    checkpoint = load_checkpoint(run)
-    return Foreign(checkpoint.model, checkpoint.config, checkpoint.label_space, (), "a file")
+    return replace(load_network(run), origin=Origin(weights=("a file",)))
 
 
 @pytest.fixture(autouse=True)

@@ -15,9 +15,9 @@ from torch import Tensor
 from tascnet.data.formats.coco_categories import COCO
 from tascnet.errors import InputError
 from tascnet.model.tascnet import TASCNet
-from tascnet.networks.checkpoint import Checkpoint
 from tascnet.networks.foreign.detectron2 import from_detectron2
 from tascnet.networks.foreign.state_file import read_state
+from tascnet.networks.network import Network
 from tascnet.networks.opening import open_network
 
 GOLDEN_SCRIPT = Path(__file__).parents[3] / "benchmarks" / "golden.py"
@@ -51,11 +51,11 @@ def check_features(model: TASCNet, state: Mapping[str, Tensor], blocks: tuple[in
         torch.testing.assert_close(mine, naive, rtol=1e-5, atol=1e-5)
 
 
-def test_features_against_naive_code(panoptic_fpn: Checkpoint, panoptic_fpn_file: Path) -> None:
+def test_features_against_naive_code(panoptic_fpn: Network, panoptic_fpn_file: Path) -> None:
     check_features(panoptic_fpn.model, read_state(panoptic_fpn_file), (3, 4, 6, 3))
 
 
-def test_semantic_logits_against_naive_code(panoptic_fpn: Checkpoint, panoptic_fpn_file: Path) -> None:
+def test_semantic_logits_against_naive_code(panoptic_fpn: Network, panoptic_fpn_file: Path) -> None:
     pyramid = [torch.randn(1, zoo.PYRAMID, 32 // 2**level, 48 // 2**level) for level in range(5)]
     theirs = zoo.naive_semantic_logits(read_state(panoptic_fpn_file), pyramid[:4])
     with torch.no_grad():
@@ -64,7 +64,7 @@ def test_semantic_logits_against_naive_code(panoptic_fpn: Checkpoint, panoptic_f
     torch.testing.assert_close(ours[:, 53], theirs[:, 0], rtol=1e-4, atol=1e-4)
 
 
-def test_panoptic_fpn_of_coco(panoptic_fpn: Checkpoint) -> None:
+def test_panoptic_fpn_of_coco(panoptic_fpn: Network) -> None:
     assert panoptic_fpn.label_space is COCO
     assert panoptic_fpn.config.fusion.method == "unguided"
     assert panoptic_fpn.model.backbone.pixel_mean.flatten().tolist() == pytest.approx([123.675, 116.28, 103.53])
@@ -72,7 +72,7 @@ def test_panoptic_fpn_of_coco(panoptic_fpn: Checkpoint) -> None:
     assert panoptic_fpn.origin.weights[0] == "panoptic.pkl, detectron2's Panoptic FPN"
 
 
-def test_background_and_things_change_places(panoptic_fpn: Checkpoint, panoptic_fpn_file: Path) -> None:
+def test_background_and_things_change_places(panoptic_fpn: Network, panoptic_fpn_file: Path) -> None:
     theirs = read_state(panoptic_fpn_file)
     predictor = panoptic_fpn.model.things_head.box_predictor
     scores = theirs["roi_heads.box_predictor.cls_score.bias"]
@@ -93,14 +93,14 @@ def test_mask_rcnn_of_any_number_of_classes(num_things: int, blocks: tuple[int, 
     assert len(foreign.label_space.things) == num_things
     assert foreign.label_space is COCO if num_things == 80 else foreign.label_space.things[4].name == "thing 5"
     assert any(
-        "stuff head: a Mask R-CNN has none; it stays at its initial values" in line for line in foreign.decisions
+        "stuff head: a Mask R-CNN has none; it stays at its initial values" in line for line in foreign.origin.weights
     )
     check_features(foreign.model, state, blocks)
     again = from_detectron2(state, "mask_rcnn.pkl").model.stuff_head.state_dict()
     assert all(torch.equal(again[key], value) for key, value in foreign.model.stuff_head.state_dict().items())
 
 
-def test_buffers_that_zoo_files_hold(panoptic_fpn: Checkpoint, panoptic_fpn_file: Path, tmp_path: Path) -> None:
+def test_buffers_that_zoo_files_hold(panoptic_fpn: Network, panoptic_fpn_file: Path, tmp_path: Path) -> None:
     state = {name: tensor.numpy() for name, tensor in read_state(panoptic_fpn_file).items()}
     state["pixel_mean"] = torch.tensor([103.53, 116.28, 123.675]).view(3, 1, 1).numpy()
     state["pixel_std"] = torch.ones(3, 1, 1).numpy()

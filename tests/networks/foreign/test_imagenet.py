@@ -16,8 +16,8 @@ from torch import Tensor
 from tascnet.config import Config
 from tascnet.errors import InputError
 from tascnet.model.backbone import Backbone, Norm
-from tascnet.networks.checkpoint import load_checkpoint
 from tascnet.networks.foreign.imagenet import WHEEL_BACKBONE, WHEEL_MODULE, load_imagenet_weights
+from tascnet.networks.opening import load_network
 from tascnet.training import train
 
 
@@ -309,7 +309,7 @@ class TestFile:
         config.training.steps = 1
         train(config, tmp_path / "run", "tascnet train")
         file.unlink()
-        backbone = load_checkpoint(tmp_path / "run").model.backbone
+        backbone = load_network(tmp_path / "run").model.backbone
         assert backbone.pixel_mean.flatten().tolist() == pytest.approx([51] * 3)
         assert backbone.pixel_std.flatten().tolist() == pytest.approx([102] * 3)
 

@@ -10,7 +10,8 @@ from torch import Tensor
 from tascnet.build import build_model
 from tascnet.config import Config
 from tascnet.errors import InputError
-from tascnet.networks.foreign.initialize import Network, initialize
+from tascnet.networks.foreign.initialize import initialize
+from tascnet.networks.network import Network
 from tascnet.structures import LabelSpace
 
 

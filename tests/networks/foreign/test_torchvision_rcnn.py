@@ -16,8 +16,8 @@ from tascnet.data.formats.coco_categories import COCO
 from tascnet.errors import InputError
 from tascnet.model.tascnet import Outputs
 from tascnet.networks.foreign.foreign import read_foreign
-from tascnet.networks.foreign.layout import Foreign
 from tascnet.networks.foreign.torchvision_rcnn import from_torchvision
+from tascnet.networks.network import Network
 from tascnet.networks.opening import open_network
 from tascnet.structures import Instances
 
@@ -64,7 +64,7 @@ def theirs(model: Any, image: Tensor) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def ours(foreign: Foreign, image: Tensor) -> Instances:
+def ours(foreign: Network, image: Tensor) -> Instances:
     head = foreign.model.things_head
     head.rpn.settings = replace(head.rpn.settings, post_nms=PROPOSALS)
     head.settings = replace(head.settings, score_threshold=SCORE, max_detections=MOST)
@@ -130,9 +130,9 @@ def test_the_published_file_is_known_by_its_checksum(tmp_path: Path, monkeypatch
     model = network(maskrcnn_resnet50_fpn, num_classes=3)
     path = tmp_path / "anything.pth"
     torch.save(model.state_dict(), path)
-    assert not any("variance" in line for line in read_foreign(path).decisions)
+    assert not any("variance" in line for line in read_foreign(path).origin.weights)
     monkeypatch.setattr("tascnet.networks.foreign.foreign._checksum", lambda _: "bf2d0c1e0123")
-    (told,) = [line for line in read_foreign(path).decisions if "variance" in line]
+    (told,) = [line for line in read_foreign(path).origin.weights if "variance" in line]
     assert "its norms add 0 to a variance" in told
 
 

@@ -27,8 +27,9 @@ from tascnet.config import (
 )
 from tascnet.data.problems import first_few
 from tascnet.errors import InputError
-from tascnet.networks.foreign.layout import Foreign, Renaming, build_foreign, coco_or_numbered, resnet_of
+from tascnet.networks.foreign.layout import Renaming, build_foreign, coco_or_numbered, resnet_of
 from tascnet.networks.foreign.state_file import State
+from tascnet.networks.network import Network
 
 _MEAN_BGR = (103.53, 116.28, 123.675)  # of the Caffe ResNets that the zoo starts from, 0-255
 _STEM = 64  # channels of a ResNet's first convolution
@@ -81,7 +82,7 @@ def is_detectron2(state: State) -> bool:
     return {"backbone.bottom_up.stem.conv1.weight", "roi_heads.mask_head.predictor.weight"} <= state.keys()
 
 
-def from_detectron2(state: State, name: str) -> Foreign:
+def from_detectron2(state: State, name: str) -> Network:
     """Panoptic FPN, or Mask R-CNN, whose stuff head then stays at initial values.
 
     Args:

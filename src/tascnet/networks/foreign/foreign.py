@@ -1,14 +1,15 @@
-"""The one door for networks from elsewhere: a file -> `Foreign`; what it holds is recognised by its content."""
+"""The one door for networks from elsewhere: a file -> `Network`; what it holds is recognised by its content."""
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 from tascnet.data.problems import first_few
 from tascnet.errors import InputError, shorten
 from tascnet.networks.foreign.detectron2 import from_detectron2, is_detectron2
-from tascnet.networks.foreign.layout import Foreign
 from tascnet.networks.foreign.state_file import read_state
 from tascnet.networks.foreign.torchvision_rcnn import from_torchvision, is_torchvision
+from tascnet.networks.network import Network
 
 READABLE = (
     "detectron2's Panoptic FPN and Mask R-CNN (R50-FPN, R101-FPN), and torchvision's Mask R-CNN (ResNet-50 FPN, v1, v2)"
@@ -19,7 +20,7 @@ _WITHOUT_EPS = "bf2d0c1e"
 eps of its frozen norms to zero, because it was trained before they had one."""
 
 
-def read_foreign(path: str | Path) -> Foreign:
+def read_foreign(path: str | Path) -> Network:
     """Read a file of weights made elsewhere; no code that is in it runs.
 
     Raises:
@@ -29,10 +30,10 @@ def read_foreign(path: str | Path) -> Foreign:
     state = read_state(path)
     try:
         if is_detectron2(state):
-            return from_detectron2(state, path.name)
+            return replace(from_detectron2(state, path.name), path=path)
         if is_torchvision(state):
             without_eps = _checksum(path).startswith(_WITHOUT_EPS)
-            return from_torchvision(state, path.name, *([0.0] if without_eps else []))
+            return replace(from_torchvision(state, path.name, *([0.0] if without_eps else [])), path=path)
     except KeyError as error:  # before the shapes are compared, importers read some tensors to find the settings
         raise InputError(
             f"{path} lacks the tensor {shorten(str(error.args[0]))} (as it is called here). It may be cut short, or be "

@@ -16,6 +16,7 @@ from tascnet.config import Config
 from tascnet.data.problems import first_few
 from tascnet.errors import InputError
 from tascnet.model.tascnet import TASCNet
+from tascnet.networks.network import Network
 from tascnet.structures import LabelSpace
 
 _BACKBONE = "backbone.network"
@@ -64,15 +65,6 @@ class Initialization:
 
     decisions: tuple[str, ...]
     has_backbone: bool
-
-
-@dataclass(frozen=True, eq=False)
-class Network:
-    """A network with what its weights speak of."""
-
-    model: TASCNet
-    config: Config
-    label_space: LabelSpace
 
 
 def initialize(network: Network, source: Network) -> Initialization:

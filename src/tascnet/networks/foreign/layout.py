@@ -11,8 +11,8 @@ from tascnet.build import build_meta_model, build_model
 from tascnet.config import Config
 from tascnet.data.formats.coco_categories import COCO
 from tascnet.errors import InputError
-from tascnet.model.tascnet import TASCNet
 from tascnet.networks.foreign.state_file import State
+from tascnet.networks.network import Network, Origin
 from tascnet.structures import Category, LabelSpace
 
 _DEPTHS = {(3, 4, 6, 3): "resnet50", (3, 4, 23, 3): "resnet101", (3, 8, 36, 3): "resnet152"}
@@ -20,25 +20,6 @@ _DEPTHS = {(3, 4, 6, 3): "resnet50", (3, 4, 23, 3): "resnet101", (3, 8, 36, 3): 
 
 NOT_TRAINED = ("num_batches_tracked",)
 """Ends of names of tensors that carry nothing: a counter that batch norms keep."""
-
-
-@dataclass(frozen=True)
-class Foreign:
-    """A network from elsewhere.
-
-    Attributes:
-        model: a TASCNet with its weights, on the CPU, in evaluation mode.
-        config: settings with which our code builds that network and uses it as its makers do.
-        label_space: what it tells apart.
-        decisions: a sentence for each thing that was adapted, dropped or left at its initial values.
-        source: what it is, a few words.
-    """
-
-    model: TASCNet
-    config: Config
-    label_space: LabelSpace
-    decisions: tuple[str, ...]
-    source: str
 
 
 @dataclass(frozen=True)
@@ -70,15 +51,15 @@ def build_foreign(
     decisions: Sequence[str],
     source: str,
     initial: Sequence[str] = (),
-) -> Foreign:
-    """Build the network and fill it.
+) -> Network:
+    """Build the network and fill it; its origin is the source, then a sentence for each decision.
 
     Args:
         state: tensors under our names.
-        config: of the network.
+        config: settings with which our code builds that network and uses it as its makers do.
         label_space: of the network.
-        decisions: what the importer decided.
-        source: what it is.
+        decisions: a sentence for each thing that was adapted, dropped or left at its initial values.
+        source: what it is, a few words.
         initial: beginnings of names of tensors that stay at their initial values, the same each time.
 
     Raises:
@@ -106,7 +87,7 @@ def build_foreign(
         torch.manual_seed(0)
         model = build_model(config, label_space)
     model.load_state_dict(model.state_dict() | state)
-    return Foreign(model.eval(), config, label_space, tuple(decisions), source)
+    return Network(model.eval(), config, label_space, origin=Origin(weights=(source, *decisions)))
 
 
 def resnet_of(state: State) -> tuple[str, list[int]]:

@@ -22,8 +22,9 @@ from tascnet.config import (
 from tascnet.data.formats.coco_categories import COCO
 from tascnet.data.problems import first_few
 from tascnet.errors import InputError
-from tascnet.networks.foreign.layout import Foreign, Renaming, build_foreign, coco_or_numbered, resnet_of
+from tascnet.networks.foreign.layout import Renaming, build_foreign, coco_or_numbered, resnet_of
 from tascnet.networks.foreign.state_file import State
+from tascnet.networks.network import Network
 
 _LAST_COCO_ID = 90
 """Box classes of torchvision's COCO networks are the ids 1 to 90, of which ten are never used."""
@@ -54,7 +55,7 @@ def is_torchvision(state: State) -> bool:
     return {"backbone.body.conv1.weight", "roi_heads.mask_predictor.mask_fcn_logits.weight"} <= state.keys()
 
 
-def from_torchvision(state: State, name: str, frozen_eps: float = _EPS) -> Foreign:
+def from_torchvision(state: State, name: str, frozen_eps: float = _EPS) -> Network:
     """Backbone, pyramid, proposals, box and mask heads; the stuff head stays at initial values.
 
     Args:

@@ -9,8 +9,8 @@ import torch
 from cityscapesscripts.evaluation import evalInstanceLevelSemanticLabeling as official  # noqa: N813
 from PIL import Image
 
+from tascnet.convert.cityscapes import write_instances, write_panoptic, write_semantic
 from tascnet.data.formats.cityscapes_labels import CITYSCAPES
-from tascnet.data.formats.cityscapes_submission import write_instances, write_panoptic, write_semantic
 from tascnet.data.formats.coco import CocoPanoptic
 from tascnet.errors import InputError
 from tascnet.structures import IGNORE, Instances, PanopticSegmentation, Segment, Size

@@ -9,7 +9,7 @@ import pytest
 
 from tascnet.errors import InputError
 from tascnet.runs.folder import RunFolder
-from tascnet.runs.metrics_file import METRICS, Metrics, metrics_line, parse_line, read_metrics
+from tascnet.runs.record import METRICS, Metrics, metrics_line, parse_line, read_metrics
 
 
 def written(folder: Path, text: str | bytes) -> Metrics:

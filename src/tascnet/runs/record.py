@@ -1,7 +1,8 @@
-"""metrics.jsonl: one line of JSON for each logged step and each validation; written, and read while it grows.
+"""A run folder's own record, as others read it: run.json, metrics.jsonl, report.json.
 
-A line is an object of numbers. `step` is in every line, counted from 1; null stands for a value that is not a finite
-number, or that there is none of. docs/training.md lists the other keys.
+metrics.jsonl has one line of JSON for each logged step and each validation; it is read while it grows. A line is an
+object of numbers. `step` is in every line, counted from 1; null stands for a value that is not a finite number, or that
+there is none of. docs/training.md lists the other keys.
 """
 
 import json
@@ -9,11 +10,14 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tascnet.errors import InputError
-from tascnet.files import parse_json, require_regular
+from tascnet.files import parse_json, read_json, require_regular
 
+FACTS = "run.json"
 METRICS = "metrics.jsonl"
+REPORT = "report.json"
 
 _TOO_LARGE = 10**300  # whole numbers beyond it are no floats
 
@@ -43,6 +47,58 @@ class Metrics:
         logged = [line for line in self.lines if name in line]
         values = [line[name] for line in logged]
         return [step_of(line) for line in logged], [math.nan if value is None else value for value in values]
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder is that of a run."""
+    return (folder / FACTS).is_file()
+
+
+def run_of(checkpoint: Path) -> Path | None:
+    """The folder of the run that a checkpoint folder lies in; None where it lies elsewhere."""
+    checkpoints = checkpoint.resolve().parent
+    return checkpoints.parent if checkpoints.name == "checkpoints" and is_run(checkpoints.parent) else None
+
+
+def read_facts(folder: Path) -> dict[str, Any]:
+    """Read a run's run.json.
+
+    Raises:
+        InputError: it is missing, cannot be read, or contains something else.
+    """
+    facts = read_json(folder / FACTS)
+    if not isinstance(facts, dict):
+        raise InputError(
+            f"{folder / FACTS} holds no facts of a run, but a {type(facts).__name__}. Restore it from a "
+            'copy, or write {"command": "", "first_weights": []} into it.'
+        )
+    return facts
+
+
+def read_report(folder: Path) -> dict[str, Any]:
+    """Read a run's final evaluation; empty where there is none that can be read."""
+    try:
+        report = read_json(folder / REPORT)
+    except InputError:
+        return {}
+    return report if isinstance(report, dict) else {}
+
+
+def logged_validation(folder: Path, step: int, prefix: str) -> Line:
+    """The values that a validation logged at a step, by their names without the prefix; empty if there was none.
+
+    Args:
+        folder: of the run.
+        step: after so many steps; the last of several validations at it counts.
+        prefix: "val/" for the weights, "val_ema/" for their average.
+    """
+    try:
+        texts = text_of_metrics(folder).split("\n")
+    except InputError:
+        return {}
+    lines = (line for text in texts if f'"{prefix}' in text and (line := parse_line(text)) and step_of(line) == step)
+    logged = ({name.removeprefix(prefix): line[name] for name in line if name.startswith(prefix)} for line in lines)
+    return next((values for values in reversed(list(logged)) if values), {})
 
 
 def metrics_line(step: int, values: Mapping[str, float | None]) -> str:

@@ -1,8 +1,18 @@
-"""Where a network comes from, and what was measured of it: what a checkpoint tells of its own past."""
+"""The noun of everything that predicts: a model with its settings, categories, origin and evaluation figures.
+
+However a network came here (trained, shared, downloaded, converted), `opening.open_network` returns it as a `Network`.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Self
+
+from tascnet import __version__
+from tascnet.config import Config
+from tascnet.errors import InputError
+from tascnet.model.tascnet import TASCNet
+from tascnet.structures import LabelSpace
 
 MAX_FIGURE = 1e300
 """Largest number that counts as a measured figure."""
@@ -51,12 +61,12 @@ class Origin:
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What an evaluation found of a network, in percent.
+class Evaluation:
+    """Figures of a network on a data set, in percent.
 
     Attributes:
         figures: "PQ", "PQ things", "PQ stuff", "boundary PQ", "mIoU" or "AP" -> percent; only what was measured.
-        data: what it was measured on: the settings of the data set that tell it from others.
+        data: settings of the data set that tell it from others.
         images: number of pictures; 0 where not known.
         pq_per_category: name -> percent.
         notes: sentences without which the figures would mislead.
@@ -100,6 +110,60 @@ class Measured:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return asdict(self)
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """A model with all that predictions and readers need to know of it.
+
+    Attributes:
+        model: the weights; as `open_network` returns it on the CPU, in evaluation mode, in float32.
+        config: the settings it was built and trained with.
+        label_space: its categories, in the order of its channels.
+        step: steps of training so far; 0 where unknown.
+        seconds: time of training so far; 0 where unknown.
+        origin: where it comes from; empty where the files do not contain it.
+        evaluation: its figures; empty where the files do not contain any.
+        path: where it was read from: a folder, or the one file that holds all; empty where it was built in memory.
+        has_checksum: whether its weights carried a checksum, which then was right.
+    """
+
+    model: TASCNet
+    config: Config
+    label_space: LabelSpace
+    step: int = 0
+    seconds: float = 0.0
+    origin: Origin = Origin()
+    evaluation: Evaluation = Evaluation()
+    path: Path = Path()
+    has_checksum: bool = False
+
+
+def facts_of(label_space: LabelSpace, step: int, seconds: float, origin: Origin) -> dict[str, Any]:
+    """Facts of a network beside settings and weights, as plain values for its checkpoint.json."""
+    return {
+        "tascnet": __version__,
+        "progress": {"step": step, "seconds": seconds},
+        "categories": label_space.to_list(),
+        "origin": origin.to_dict(),
+    }
+
+
+def check_label_space(network: Network, label_space: LabelSpace) -> None:
+    """Make sure that a network has the same categories as a data set.
+
+    Raises:
+        InputError: naming the first difference.
+    """
+    ours = {(c.id, c.name, c.is_thing) for c in network.label_space.categories}
+    theirs = {(c.id, c.name, c.is_thing) for c in label_space.categories}
+    if ours != theirs:
+        differing = sorted(ours ^ theirs)[0]
+        raise InputError(
+            f"{network.path} was trained for {len(ours)} categories, the data set has {len(theirs)}; they differ, "
+            f"for instance in '{differing[1]}' (id {differing[0]}). "
+            "Use data with the same categories (and the same group_by)."
+        )
 
 
 def told(data: Mapping[str, Any]) -> str:
