@@ -36,6 +36,7 @@ class StubNetwork(nn.Module):
     """Sees sky in the left half of any picture, a bird of the given score in the right half; notes what came in."""
 
     num_stuff = 1
+    conventions = "tascnet"
 
     def __init__(self, score: float):
         super().__init__()
