@@ -155,7 +155,7 @@ def measure(said: Sequence[Said], samples: Sequence[Sample], space: LabelSpace, 
     figures = {name: 100 * group.pq for name, group in groups.items() if group is not None}
     figures |= {"sq": 100 * quality.all.sq, "rq": 100 * quality.all.rq} if quality.all else {}
     figures |= {"miou": 100 * miou.compute().mean_iou, "ap": 100 * ap.compute().ap}
-    return figures | {"doubt": sum(picture.uncertainty for picture in said) / len(said)}
+    return figures | {"doubt": sum(picture.doubt for picture in said) / len(said)}
 
 
 def add(folder: Path, rows: Sequence[dict[str, object]]) -> None:
