@@ -28,7 +28,7 @@ from rich.console import Console
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from tascnet.build import build_dataset, build_fusion
+from tascnet.build import build_dataset, build_fuser
 from tascnet.config import Config, DatasetConfig
 from tascnet.data.sample import Sample
 from tascnet.files import atomic_path
@@ -124,7 +124,7 @@ def predictions(run: Path, samples: Sequence[Sample]) -> list[Said]:
             parts = {name: getattr(found.instances, name) for name in ("boxes", "labels", "scores", "masks")}
             parts |= {"stuff_logits": found.stuff_logits.values, "extent": torch.tensor(found.stuff_logits.extent)}
             parts |= {"semantic": found.semantic.to(torch.uint8)}
-            parts["doubt"] = torch.tensor([found.doubt], dtype=torch.float64)
+            parts["doubt"] = torch.tensor([found.uncertainty], dtype=torch.float64)
             tensors |= {f"{index} {name}": part.contiguous() for name, part in parts.items()}
         with atomic_path(path) as temporary:
             save_file(tensors, temporary)
@@ -142,7 +142,7 @@ def predictions(run: Path, samples: Sequence[Sample]) -> list[Said]:
 
 def measure(said: Sequence[Said], samples: Sequence[Sample], space: LabelSpace, config: Config) -> dict[str, float]:
     """Figures of one way to fuse; percent, but for the doubt."""
-    fuse = build_fusion(config.fusion, space)
+    fuse = build_fuser(config.fusion, space)
     panoptic, miou, ap = SegmentationMetrics(space), MeanIoU(space), AveragePrecision(space)
     for picture, sample in zip(said, samples, strict=True):
         annotation = sample.segmentation

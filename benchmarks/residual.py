@@ -44,7 +44,7 @@ def main() -> None:
             [
                 visualize.card(
                     visualize.draw_residual(prediction.residual, prediction.image),
-                    f"{run.name.replace('_', ' ')}: {prediction.doubt:.3f}",
+                    f"{run.name.replace('_', ' ')}: {prediction.uncertainty:.3f}",
                     CELL,
                     GREY,
                 )

@@ -16,7 +16,7 @@ from vistas_layout import Picture, write_vistas
 from tascnet.build import (
     build_augmentation,
     build_dataset,
-    build_fusion,
+    build_fuser,
     build_model,
     build_optimizer,
     build_things_head,
@@ -279,7 +279,7 @@ def two_cars() -> tuple[torch.Tensor, Instances]:
 )
 def test_fusion_is_the_one_that_was_asked_for(options: dict[str, Any], expected: dict[int, int]) -> None:
     asked = FusionConfig(**{"method": "unguided", "min_stuff_area": 1} | options)
-    segmentation = build_fusion(asked, LABEL_SPACE)(*two_cars(), Size(8, 8)).segmentation
+    segmentation = build_fuser(asked, LABEL_SPACE)(*two_cars(), Size(8, 8)).segmentation
     areas: dict[int, int] = {}
     for segment in segmentation.segments:
         areas[segment.category_id] = areas.get(segment.category_id, 0) + segment.area

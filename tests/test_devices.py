@@ -1,7 +1,6 @@
 """Training, prediction and triage on a pretended accelerator: no mixes, few waits, and kernels on Apple's GPUs."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,10 +17,10 @@ from tascnet.build import build_model, build_optimizer
 from tascnet.config import Config
 from tascnet.data.batch import Batch, collate
 from tascnet.data.streets.dataset import STREETS, Streets
-from tascnet.inference.predictor import Prediction, Predictor
+from tascnet.inference.predictor import Predictor
+from tascnet.inference.result import Result
 from tascnet.model import roi_flatten, tascnet
 from tascnet.model.tascnet import TASCNet
-from tascnet.planes.plane import Plane
 from tascnet.structures import Instances, Size
 from tascnet.training import total_loss
 from tascnet.triage.ranking import measure_doubt
@@ -69,17 +68,18 @@ def take_step(model: TASCNet, config: Config, batch: Batch) -> Tensor:
     return loss
 
 
-def tensors_of(prediction: Prediction) -> Iterator[Tensor]:
-    for value in (*vars(prediction).values(), prediction.segmentation.id_map):
-        if isinstance(value, Instances):
-            yield from vars(value).values()
-        elif isinstance(value, Plane):
-            yield value.values
-        elif isinstance(value, Tensor):
-            yield value
+def tensors_of(prediction: Result) -> Iterator[Tensor]:
+    kept = prediction.intermediates
+    assert kept is not None
+    for instances in (prediction.instances, prediction.scored, kept.head_outputs.instances):
+        yield from vars(instances).values()
+    for plane in (prediction.stuff_logits, prediction.residual):
+        yield plane.values
+    yield from (prediction.image, prediction.segmentation.id_map, prediction.semantic)
+    yield from (kept.best, kept.head_outputs.padded_logits)
 
 
-def predict(config: Config, model: TASCNet, image: Tensor = SCENES[2].image) -> Prediction:
+def predict(config: Config, model: TASCNet, image: Tensor = SCENES[2].image) -> Result:
     return Predictor(model, STREETS, config.data.input, config.fusion).predict(image)
 
 
@@ -132,7 +132,7 @@ def test_a_prediction_ends_in_main_memory(
     assert found.segmentation.segments == pytest.approx(wanted.segmentation.segments)
     assert len(found.instances) == len(wanted.instances) > 0
     torch.testing.assert_close(found.stuff_logits.values, wanted.stuff_logits.values)
-    assert doubts.residual == pytest.approx(wanted.doubt, abs=1e-5)
+    assert doubts.residual == pytest.approx(wanted.uncertainty, abs=1e-5)
 
 
 def test_waits_do_not_grow_with_detections_or_objects(config: Config):
@@ -238,9 +238,9 @@ class TestPlantedFaults:
         with PretendedDevice("cuda"):
             found = predict(config, network(config).to("cuda"))
             logits = found.stuff_logits
-            on_device = replace(found, stuff_logits=logits.with_values(logits.values.to("cuda")))
+            vars(found).update(stuff_logits=logits.with_values(logits.values.to("cuda")))
             with pytest.raises(MixedDevicesError):
-                measure_doubt(on_device, STREETS, 0.01)
+                measure_doubt(found, STREETS, 0.01)
 
 
 class TestPretendedDevice:

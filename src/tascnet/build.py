@@ -1,12 +1,10 @@
 """Config -> data sets, network, fusion, optimiser: the only place where configuration turns into parts."""
 
 import math
-from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 
 import torch
-from torch import Tensor, nn, optim
+from torch import nn, optim
 
 from tascnet.config import (
     CONVENTIONS,
@@ -31,7 +29,7 @@ from tascnet.data.subset import FirstImages
 from tascnet.data.transforms import Augment
 from tascnet.errors import InputError, shorten
 from tascnet.files import at_home
-from tascnet.fusion import Fused, FusionOptions, fuse_jointly, fuse_mask_guided, fuse_unguided, rescored
+from tascnet.fusion import Fuser, FusionOptions
 from tascnet.model.backbone import Backbone
 from tascnet.model.fpn import FPN
 from tascnet.model.rpn import RPN, RPNSettings
@@ -39,12 +37,8 @@ from tascnet.model.stuff_head import LABEL_OFFSET, StuffHead, SummedStuffHead
 from tascnet.model.tasc_loss import TascForm
 from tascnet.model.tascnet import TASCNet
 from tascnet.model.things_head import RoISettings, ThingsHead
-from tascnet.planes.plane import Plane
 from tascnet.progress import SILENT, Observer
-from tascnet.structures import Instances, LabelSpace, Size
-
-Fusion = Callable[[Plane | Tensor, Instances, Size], Fused]
-"""(C, h, w) stuff logits, instances in pixels of the result, size of the result -> segmentation."""
+from tascnet.structures import LabelSpace, Size
 
 
 def build_dataset(config: DatasetConfig, load_short_side: int = 0) -> PanopticDataset:
@@ -242,8 +236,8 @@ def build_things_head(config: ThingsHeadConfig, fpn: FPN, num_things: int, conve
     )
 
 
-def build_fusion(config: FusionConfig, label_space: LabelSpace) -> Fusion:
-    """The function that makes one segmentation of the outputs of both heads."""
+def build_fuser(config: FusionConfig, label_space: LabelSpace) -> Fuser:
+    """Build the way to fuse the outputs of both heads."""
     options = FusionOptions(
         score_threshold=config.score_threshold,
         overlap_threshold=config.overlap_threshold,
@@ -253,13 +247,7 @@ def build_fusion(config: FusionConfig, label_space: LabelSpace) -> Fusion:
         unclaimed=config.unclaimed,
         veto=config.veto,
     )
-    fuse = {"joint": fuse_jointly, "mask-guided": fuse_mask_guided, "unguided": fuse_unguided}[config.method]
-    return partial(_fuse, fuse, label_space, options)
-
-
-def build_scoring(config: FusionConfig) -> Callable[[Instances], Instances]:
-    """The function that gives instances the scores that fusion judges them by, in whatever order they are."""
-    return partial(rescored, mask_threshold=config.mask_threshold) if config.method == "joint" else _as_they_are
+    return Fuser(config.method, options, label_space)
 
 
 def build_optimizer(
@@ -312,18 +300,3 @@ def learning_rate_factor(config: OptimizerConfig, step: int, progress: float) ->
     if config.schedule == "poly":
         return warmup * (1 - progress) ** config.poly_power
     return warmup * 0.5 * (1 + math.cos(math.pi * progress))
-
-
-def _as_they_are(instances: Instances) -> Instances:
-    return instances
-
-
-def _fuse(
-    fuse: Callable[..., Fused],
-    label_space: LabelSpace,
-    options: FusionOptions,
-    stuff_logits: Plane | Tensor,
-    instances: Instances,
-    size: Size,
-) -> Fused:
-    return fuse(stuff_logits, instances, label_space, size, options)

@@ -92,10 +92,19 @@ class Dropped(NamedTuple):
 
 
 class Fused(NamedTuple):
-    """The panoptic segmentation of one image, and what fusion dropped on the way."""
+    """The panoptic segmentation of one image, and values that fusion computed on the way.
+
+    Attributes:
+        segmentation: (H, W), on the CPU.
+        dropped: number of candidates that each threshold dropped.
+        scored: the instances in the order in which they came, with the scores that fusion judged them by.
+        best: (H, W) int16, best channel of the stuff logits for each pixel.
+    """
 
     segmentation: PanopticSegmentation
     dropped: Dropped
+    scored: Instances
+    best: Tensor
 
 
 @torch.no_grad()
@@ -169,17 +178,63 @@ def fuse_jointly(
     """
     best = _best_channel(stuff_logits, label_space, size)
     veto = _veto(stuff_logits, len(label_space.stuff), size, options.veto)
-    instances = _by_score(rescored(instances, options.mask_threshold))
+    scored = rescored(instances, options.mask_threshold)
+    instances = _by_score(scored)
     usable = instances[instances.scores >= options.score_threshold]
     id_map, kept = _claim_by_evidence(veto, usable, options)
     segments = _renumbered(id_map, kept, label_space)
     dropped = Dropped(len(instances) - len(usable), len(usable) - len(segments), 0)
-    return _with_stuff(id_map, segments, dropped, best, stuff_logits, label_space, options)
+    segmentation, dropped = _with_stuff(id_map, segments, dropped, best, stuff_logits, label_space, options)
+    return Fused(segmentation, dropped, scored, best)
+
+
+Method = Literal["joint", "mask-guided", "unguided"]
+"""How both heads share in a segmentation."""
+
+_FUSE = {"joint": fuse_jointly, "mask-guided": fuse_mask_guided, "unguided": fuse_unguided}
+
+
+@dataclass(frozen=True)
+class Fuser:
+    """A way to fuse, with everything that is the same for all images.
+
+    Attributes:
+        method: "joint" (`fuse_jointly`), "mask-guided" (`fuse_mask_guided`) or "unguided" (`fuse_unguided`).
+        options: thresholds.
+        label_space: the categories that the channels and labels stand for.
+
+    Raises:
+        InputError: the method is unknown.
+    """
+
+    method: Method
+    options: FusionOptions
+    label_space: LabelSpace
+
+    def __post_init__(self) -> None:
+        if self.method not in _FUSE:
+            raise InputError(f"fusion method is '{self.method}'; it must be one of {', '.join(_FUSE)}.")
+
+    def __call__(self, stuff_logits: Plane | Tensor, instances: Instances, size: Size) -> Fused:
+        """Fuse the outputs of both heads for one image.
+
+        Args:
+            stuff_logits: values (C, h', w') float of any resolution; C is K_st + 1 or K. A tensor covers exactly the
+                image.
+            instances: with boxes in pixels of the image of that `size`.
+            size: height and width of the result.
+        """
+        return _FUSE[self.method](stuff_logits, instances, self.label_space, size, self.options)
 
 
 @torch.no_grad()
 def semantic_from_stuff(
-    stuff_logits: Plane | Tensor, instances: Instances, label_space: LabelSpace, size: Size, mask_threshold: float = 0.5
+    stuff_logits: Plane | Tensor,
+    instances: Instances,
+    label_space: LabelSpace,
+    size: Size,
+    mask_threshold: float = 0.5,
+    best: Tensor | None = None,
 ) -> Tensor:
     """The semantic segmentation that goes with a prediction, for mean IoU.
 
@@ -192,13 +247,14 @@ def semantic_from_stuff(
         label_space: the categories that the channels and labels stand for.
         size: height and width of the result.
         mask_threshold: probability above which a pixel belongs to an instance.
+        best: (H, W), best channel of each pixel, where a fusion of the same logits has found it (`Fused.best`).
 
     Returns:
         (H, W) int64 on the CPU: semantic index of each pixel. IGNORE only where a label space without stuff has
         nothing to offer.
     """
     num_stuff = len(label_space.stuff)
-    best = _best_channel(stuff_logits, label_space, size).long()
+    best = (_best_channel(stuff_logits, label_space, size) if best is None else best).long()
     if len(as_plane(stuff_logits).values) == len(label_space.categories):
         return best
     things = best >= num_stuff
@@ -251,11 +307,12 @@ def _fuse_by_score(
 ) -> Fused:
     """Fusion by score: `best` is the best channel of each pixel, `allowed` where instances may lie (overwritten)."""
     id_map = torch.full(best.shape, VOID, dtype=torch.int32)
-    instances = _by_score(instances)
+    scored, instances = instances, _by_score(instances)
     usable = instances[instances.scores >= options.score_threshold]
     segments = _claim(id_map, allowed, usable, label_space, options)
     dropped = Dropped(len(instances) - len(usable), len(usable) - len(segments), 0)
-    return _with_stuff(id_map, segments, dropped, best, stuff_logits, label_space, options)
+    segmentation, dropped = _with_stuff(id_map, segments, dropped, best, stuff_logits, label_space, options)
+    return Fused(segmentation, dropped, scored, best)
 
 
 def _with_stuff(
@@ -266,13 +323,13 @@ def _with_stuff(
     stuff_logits: Plane | Tensor,
     label_space: LabelSpace,
     options: FusionOptions,
-) -> Fused:
+) -> tuple[PanopticSegmentation, Dropped]:
     """The segments of instances in `id_map`, and stuff in the pixels that they leave free."""
     size, num_stuff = Size(*best.shape), len(label_space.stuff)
     if options.unclaimed == "stuff" and num_stuff:
         best = torch.where(best >= num_stuff, _best_stuff(stuff_logits, label_space, size), best)
     stuff, too_small = _fill_with_stuff(id_map, best, len(segments) + 1, label_space, options)
-    return Fused(PanopticSegmentation(id_map, (*segments, *stuff)), dropped._replace(small_stuff=too_small))
+    return PanopticSegmentation(id_map, (*segments, *stuff)), dropped._replace(small_stuff=too_small)
 
 
 def _claim(

@@ -33,7 +33,8 @@ from tascnet.evaluation.evaluate import (
 from tascnet.evaluation.report import Report
 from tascnet.evaluation.writing import to_markdown
 from tascnet.fusion import Dropped
-from tascnet.inference.predictor import Prediction, Predictor
+from tascnet.inference.predictor import Predictor
+from tascnet.inference.result import Result
 from tascnet.metrics import CityscapesAveragePrecision
 from tascnet.planes.plane import Plane
 from tascnet.structures import Category, Instances, LabelSpace, PanopticSegmentation, Segment, Size
@@ -83,19 +84,13 @@ class KnowsTheAnswer:
     def __init__(self, *cases: Case):
         self.cases = cases
 
-    def predict(self, image: Tensor) -> Prediction:
+    def predict(self, image: Tensor) -> Result:
         case = self.cases[int(image[0, 0, 0])]
-        return Prediction(
-            image=image,
-            segmentation=case.prediction,
-            dropped=Dropped(1, 2, 3),
-            instances=case.instances,
-            scored=case.instances,
-            semantic=(case.prediction if case.semantic is None else case.semantic).semantic_map(SPACE).clamp(min=0),
-            stuff_logits=Plane.covering(torch.zeros(len(SPACE.categories), 2, 2)),
-            residual=Plane.covering(torch.zeros(2, 2)),
-            doubt=0.25,
-        )
+        result = Result(image, case.prediction, case.instances, SPACE, Dropped(1, 2, 3))
+        semantic = case.prediction if case.semantic is None else case.semantic
+        vars(result).update(semantic=semantic.semantic_map(SPACE).clamp(min=0), uncertainty=0.25)
+        vars(result).update(residual=Plane.covering(torch.zeros(2, 2)))
+        return result
 
 
 def segmentation(ids: Tensor, *segments: tuple[int, int]) -> PanopticSegmentation:

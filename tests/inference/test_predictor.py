@@ -125,7 +125,7 @@ class TestResultsAreOrdinaryTensors:
         kept = predictor.predict(photo(45, 70))
         found = {name: value for name, value in vars(prediction).items() if isinstance(value, Tensor)}
         found |= {f"instances.{name}": value for name, value in vars(prediction.instances).items()}
-        found["id_map"] = prediction.segmentation.id_map
+        found |= {"id_map": prediction.segmentation.id_map, "semantic": prediction.semantic}
         found |= {name: getattr(prediction, name).values for name in ("stuff_logits", "residual")}
         assert len(found) == 9
         for name, tensor in found.items():
@@ -179,7 +179,7 @@ class TestByHand:
         predictor, _ = stub(score=0.9)
         prediction = predictor.predict(photo(16, 32))
         assert prediction.residual.values.max() < 0.01
-        assert prediction.doubt < 0.01
+        assert prediction.uncertainty < 0.01
 
     def test_the_masks_disagree_where_the_bird_is_too_uncertain_to_be_used(self):
         predictor, _ = stub(score=0.3)
@@ -187,7 +187,7 @@ class TestByHand:
         assert [segment.category_id for segment in prediction.segmentation.segments] == [5]
         assert prediction.residual.values[:, :4].max() < 0.01
         assert prediction.residual.values[:, 4:].min() > 0.99
-        assert prediction.doubt > 0.99
+        assert prediction.uncertainty > 0.99
         assert prediction.instances.scores.tolist() == pytest.approx([0.3])  # average precision wants it all the same
 
     def test_the_things_mask_has_the_detections_that_fusion_uses(self):
@@ -200,7 +200,7 @@ class TestByHand:
         assert prediction.scored.scores.tolist() == pytest.approx([score])
         assert torch.equal(prediction.scored.boxes, prediction.instances.boxes)
         assert prediction.instances.scores.tolist() == pytest.approx([0.3])
-        assert prediction.doubt < 0.01
+        assert prediction.uncertainty < 0.01
 
     def test_calling_it_gives_the_segmentation(self):
         predictor, _ = stub()
@@ -321,7 +321,7 @@ class TestBatches:
             ]
             same = batched.segmentation.id_map == single.segmentation.id_map
             assert same.float().mean() > 0.999  # a pixel between two categories may fall to the other side
-            assert batched.doubt == pytest.approx(single.doubt, abs=1e-4)
+            assert batched.uncertainty == pytest.approx(single.uncertainty, abs=1e-4)
         assert all(single.segmentation.segments for single in singles)  # there is something to compare
 
     def test_padding_to_a_common_size_would_change_the_result(self, predictor: Predictor):

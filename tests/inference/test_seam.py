@@ -10,7 +10,8 @@ from torch import Tensor
 from tascnet.config import FusionConfig, InputConfig
 from tascnet.errors import InputError
 from tascnet.inference.engines.engine import HeadOutputs
-from tascnet.inference.predictor import Prediction, Predictor
+from tascnet.inference.predictor import Predictor
+from tascnet.inference.result import Result
 from tascnet.networks.opening import open_network
 
 SIZES = [(33, 65), (34, 67), (33, 65), (1, 1), (35, 5)]
@@ -20,7 +21,7 @@ def image(height: int, width: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-def assert_same(first: Prediction, second: Prediction) -> None:
+def assert_same(first: Result, second: Result) -> None:
     assert first.segmentation.segments == second.segmentation.segments
     assert torch.equal(first.segmentation.id_map, second.segmentation.id_map)
     assert torch.equal(first.instances.boxes, second.instances.boxes)
@@ -28,7 +29,7 @@ def assert_same(first: Prediction, second: Prediction) -> None:
     assert torch.equal(first.semantic, second.semantic)
     assert torch.equal(first.stuff_logits.values, second.stuff_logits.values)
     assert torch.equal(first.residual.values, second.residual.values)
-    assert (first.dropped, first.doubt) == (second.dropped, second.doubt)
+    assert (first.dropped, first.uncertainty) == (second.dropped, second.uncertainty)
 
 
 class StoredOutputs:

@@ -143,7 +143,7 @@ def test_put_together_by_hand(by_hand: Network, tmp_path: Path):
 def test_a_plain_network_needs_the_rest(tiny_config: Callable[[], Config]):
     config = tiny_config()
     model = build_model(config, STREETS)
-    with pytest.raises(InputError, match=r"does not know its settings and categories; give Predictor its label_space"):
+    with pytest.raises(InputError, match=r"does not contain its settings and categories: pass label_space"):
         Predictor(model, STREETS, config.data.input)
     assert Predictor(model, STREETS, config.data.input, config.fusion).label_space == STREETS
 

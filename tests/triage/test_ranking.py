@@ -70,7 +70,7 @@ def test_measures_are_shares(tiny_run: Path, photos: Path):
     for _, prediction in predictor.stream(photos):
         doubts = measure_doubt(prediction, predictor.label_space, predictor.score_threshold)
         assert all(0 <= getattr(doubts, name) <= 1 for name in MEASURES)
-        assert doubts.residual == prediction.doubt
+        assert doubts.residual == prediction.uncertainty
 
 
 def test_photos_that_cannot_be_read_are_named(

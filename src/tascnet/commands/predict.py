@@ -26,7 +26,8 @@ from tascnet.data.problems import first_few
 from tascnet.device import choose_device
 from tascnet.errors import InputError
 from tascnet.files import check_writable, make_folder
-from tascnet.inference.predictor import Prediction, Predictor
+from tascnet.inference.predictor import Predictor
+from tascnet.inference.result import Result
 from tascnet.networks.checkpoint import holds_checkpoint
 from tascnet.networks.foreign.catalog import DEFAULT_NETWORK, KNOWN, cached, is_network
 from tascnet.networks.hub import hub_id
@@ -52,7 +53,7 @@ class PredictedPhoto:
     segmentation: PanopticSegmentation
 
 
-OnPrediction = Callable[[str, Prediction], None]
+OnPrediction = Callable[[str, Result], None]
 """Called with the name of a photo and all that is predicted of it."""
 
 
@@ -174,7 +175,7 @@ def predict_files(
 
 
 def _write_each(
-    predictions: Iterable[tuple[Path, Prediction]],
+    predictions: Iterable[tuple[Path, Result]],
     label_space: LabelSpace,
     photo_of: Mapping[str, Path],
     id_of: Mapping[str, int | str],
@@ -276,12 +277,12 @@ def _cityscapes_writer(output: Path, label_space: LabelSpace) -> OnPrediction:
             f"{len(label_space.categories)} others. Write files for coco, or use a network trained on Cityscapes."
         )
 
-    def write(name: str, prediction: Prediction) -> None:
+    def write(name: str, prediction: Result) -> None:
         write_semantic(output / "semantic", name, prediction.semantic)
         write_instances(output / "instances", name, prediction.instances, prediction.segmentation.size)
 
     return write
 
 
-def _write_nothing(name: str, prediction: Prediction) -> None:
+def _write_nothing(name: str, prediction: Result) -> None:
     """What is written for each photo where the panoptic files are all."""

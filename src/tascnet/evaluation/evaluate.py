@@ -24,7 +24,8 @@ from tascnet.evaluation.report import Report, left_out_note, unannotated_note
 from tascnet.evaluation.writing import write_report
 from tascnet.files import check_writable
 from tascnet.fusion import Dropped
-from tascnet.inference.predictor import Prediction, Predictor
+from tascnet.inference.predictor import Predictor
+from tascnet.inference.result import Result
 from tascnet.metrics import (
     AveragePrecision,
     CityscapesAveragePrecision,
@@ -132,13 +133,13 @@ def evaluate_part(
         if found.cityscapes_ap is not None:
             void = source.excusing_void(index) if isinstance(source, FormatDataset) else None
             found.cityscapes_ap.update(prediction.instances, sample.segmentation, sample.name, void)
-        found.doubts.append(prediction.doubt)
+        found.doubts.append(prediction.uncertainty)
         found.dropped = found.dropped.plus(prediction.dropped)
         on_image(done, len(indices))
     return found
 
 
-def _predict(predictor: Predictor, sample: Sample) -> Prediction:
+def _predict(predictor: Predictor, sample: Sample) -> Result:
     """The prediction of a sample; where the memory is too small for it, the error names it."""
     try:
         return predictor.predict(sample.image)
@@ -245,7 +246,7 @@ def draw_cases(
     return visualize.grid(rows, titles, max_cell_side=max_side)
 
 
-def draw_case(prediction: Prediction, sample: Sample, label_space: LabelSpace) -> list[visualize.Picture]:
+def draw_case(prediction: Result, sample: Sample, label_space: LabelSpace) -> list[visualize.Picture]:
     """The row of one sample."""
     matching = match_segments(prediction.segmentation, sample.segmentation, label_space)
     return [

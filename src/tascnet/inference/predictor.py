@@ -3,7 +3,6 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Self, cast, overload
@@ -13,24 +12,21 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from tascnet.build import Fusion, build_fusion, build_scoring
+from tascnet.build import build_fuser
 from tascnet.config import CONVENTIONS, ConventionsName, FusionConfig, InputConfig
 from tascnet.data.images import list_images, read_image, rgb_tensor
 from tascnet.data.read_ahead import read_ahead
 from tascnet.data.transforms import resize_photo, size_to_fit
 from tascnet.errors import InputError, MemoryShortError, is_no_memory
-from tascnet.fusion import Dropped, semantic_from_stuff
 from tascnet.inference.engines.eager import EagerEngine
 from tascnet.inference.engines.engine import Engine, HeadOutputs
-from tascnet.model.roi_flatten import roi_flatten
-from tascnet.model.tasc_loss import confidence_mask, doubt, residual, things_probability
+from tascnet.inference.result import Intermediates, Result
 from tascnet.model.tascnet import TASCNet
 from tascnet.networks.network import Network
 from tascnet.networks.opening import open_network
-from tascnet.planes.plane import Plane
 from tascnet.progress import SILENT, Observer
 from tascnet.settings import Use
-from tascnet.structures import Instances, LabelSpace, PanopticSegmentation, Size
+from tascnet.structures import LabelSpace, PanopticSegmentation, Size
 
 Photo = str | Path | Image.Image | np.ndarray | Tensor
 """A path, a Pillow image, an array (H, W, 3) uint8 RGB, or a tensor (3, H, W) uint8 RGB."""
@@ -42,34 +38,6 @@ OnError = Callable[[Path, InputError], None]
 
 BATCHES_TO_CHOOSE_FROM = 4
 """How many batches of photos are looked through for those that fit together."""
-
-
-@dataclass(frozen=True, eq=False)
-class Prediction:
-    """All that the network says of one photo, on the CPU.
-
-    Attributes:
-        image: (3, H, W) uint8, the photo as the network and the eye see it: upright, in colour.
-        segmentation: the fused result, at the photo's size.
-        instances: detections before fusion, boxes in pixels of the photo.
-        scored: the same, with the scores that fusion judges them by.
-        dropped: how many candidates each threshold of fusion dropped.
-        semantic: (H, W) int64, semantic index of each pixel from the stuff head, at the photo's size.
-        stuff_logits: (C, h, w) float, those of the stuff head, at stride 4 of the input; with `instances` they are what
-            `segmentation` was fused from, and can be fused in other ways.
-        residual: (h, w) float, 0-1: where the two things masks disagree (Figure 4), at stride 4 of the input.
-        doubt: mean residual over the pixels that either head calls things, 0-1; needs no annotation.
-    """
-
-    image: Tensor
-    segmentation: PanopticSegmentation
-    dropped: Dropped
-    instances: Instances
-    scored: Instances
-    semantic: Tensor
-    stuff_logits: Plane
-    residual: Plane
-    doubt: float
 
 
 class Predictor:
@@ -112,8 +80,7 @@ class Predictor:
         self.score_threshold = fusion.score_threshold
         own: ConventionsName = getattr(model, "conventions", "tascnet")
         self.conventions = CONVENTIONS[conventions or own]
-        self._fuse: Fusion = build_fusion(fusion, label_space)
-        self._scored = build_scoring(fusion)
+        self.fuser = build_fuser(fusion, label_space)
 
     @classmethod
     def from_checkpoint(
@@ -163,8 +130,8 @@ class Predictor:
             return [prediction.segmentation for prediction in self.predict_batch(photo, batch_size)]
         return self.predict(photo).segmentation
 
-    def predict(self, photo: Photo) -> Prediction:
-        """The segmentation of a photo, and what it was made from.
+    def predict(self, photo: Photo) -> Result:
+        """Segment one image.
 
         Raises:
             InputError: the photo cannot be read, or the memory is too small for it.
@@ -174,7 +141,7 @@ class Predictor:
             raise prediction
         return prediction
 
-    def predict_batch(self, photos: Iterable[Photo], batch_size: int = 1) -> list[Prediction]:
+    def predict_batch(self, photos: Iterable[Photo], batch_size: int = 1) -> list[Result]:
         """Predict several photos, as many as `batch_size` at a time in the network.
 
         Only photos that are of one size as the network gets them share a batch, in whatever order they come: padding
@@ -208,7 +175,7 @@ class Predictor:
         batch_size: int = 1,
         on_error: OnError | None = None,
         read: Callable[[Path], Tensor] = read_image,
-    ) -> Iterator[tuple[Path, Prediction]]:
+    ) -> Iterator[tuple[Path, Result]]:
         """Predict the photos of folders one after the other, in memory that does not grow with their number.
 
         Files are read in threads while the network computes. At most 5 photos, or their predictions, are held
@@ -237,7 +204,7 @@ class Predictor:
         batch_size: int,
         on_error: OnError | None,
         read: Callable[[Path], Tensor],
-    ) -> Iterator[tuple[Path, Prediction]]:
+    ) -> Iterator[tuple[Path, Result]]:
         with closing(read_ahead(photos, batch_size, read)) as images:
             for path, prediction in zip(photos, self._predict_each(images, batch_size), strict=True):
                 if not isinstance(prediction, InputError):
@@ -247,9 +214,7 @@ class Predictor:
                 else:
                     on_error(path, _naming(path, prediction))
 
-    def _predict_each(
-        self, images: Iterable[Tensor | InputError], batch_size: int
-    ) -> Iterator[Prediction | InputError]:
+    def _predict_each(self, images: Iterable[Tensor | InputError], batch_size: int) -> Iterator[Result | InputError]:
         """The prediction of each image, in their order; an error takes its place in the order.
 
         The next image goes into a batch with those behind it that have its size. As many are looked through as make
@@ -257,7 +222,7 @@ class Predictor:
         """
         images = iter(images)
         most = 1 + (batch_size - 1) * BATCHES_TO_CHOOSE_FROM
-        window: deque[Tensor | Prediction | InputError] = deque()
+        window: deque[Tensor | Result | InputError] = deque()
         while True:
             window.extend(islice(images, most - len(window)))
             if not window:
@@ -266,7 +231,7 @@ class Predictor:
                 self._predict_first(window, batch_size)
             yield window.popleft()  # type: ignore[misc]  # the first is no Tensor any more
 
-    def _predict_first(self, window: deque[Tensor | Prediction | InputError], batch_size: int) -> None:
+    def _predict_first(self, window: deque[Tensor | Result | InputError], batch_size: int) -> None:
         """Put predictions in the places of the first image of a window and of those that fit to it."""
         images = {place: image for place, image in enumerate(window) if isinstance(image, Tensor)}
         size = self._input_size(images[0])
@@ -275,7 +240,7 @@ class Predictor:
         for place, prediction in zip(places, predictions, strict=True):
             window[place] = prediction
 
-    def _predict_or_error(self, images: Sequence[Tensor]) -> Sequence[Prediction | InputError]:
+    def _predict_or_error(self, images: Sequence[Tensor]) -> Sequence[Result | InputError]:
         """Predict images of one input size; where memory runs out, one by one, then as errors in their places."""
         try:
             return [self.finish(*pair) for pair in zip(self.heads(images), images, strict=True)]
@@ -313,7 +278,7 @@ class Predictor:
         return [found[place] for place in range(len(read))]
 
     @torch.no_grad()
-    def finish(self, head_outputs: HeadOutputs, image: Photo) -> Prediction:
+    def finish(self, head_outputs: HeadOutputs, image: Photo) -> Result:
         """Fuse the outputs of the heads for one image.
 
         Args:
@@ -332,33 +297,20 @@ class Predictor:
                 f"(height x width), but an image of {size.height} x {size.width} enters the network at "
                 f"{expected.height} x {expected.width}. Pass the image that the outputs were computed from."
             )
-        stuff_logits, instances = head_outputs.stuff_logits, head_outputs.instances
-        in_photo = instances.resized(size.width / input_size.width, size.height / input_size.height)
-        scored = self._scored(instances)
-        stuff_mask, things_mask = self._things_masks(head_outputs, scored)
-        on_host = in_photo.to("cpu")  # once: fusion needs it there, too
-        read = head_outputs.stuff_logits_at_input() if self.conventions.via_input else stuff_logits
-        segmentation, dropped = self._fuse(read, on_host, size)
-        return Prediction(
+        on_host = head_outputs.cpu()  # once: fusion needs the instances there, too
+        scale_x, scale_y = size.width / input_size.width, size.height / input_size.height
+        instances = on_host.instances.resized(scale_x, scale_y)
+        via_input = self.conventions.via_input
+        logits = head_outputs.stuff_logits_at_input() if via_input else head_outputs.stuff_logits
+        fused = self.fuser(logits, instances, size)
+        return Result(
             image=image.cpu(),
-            segmentation=segmentation,
-            dropped=dropped,
-            instances=on_host,
-            scored=replace(on_host, scores=scored.scores.cpu()),
-            semantic=semantic_from_stuff(read, on_host, self.label_space, size),
-            stuff_logits=stuff_logits.cpu(),
-            residual=stuff_logits.with_values(residual(stuff_mask, things_mask)).cpu(),
-            doubt=float(doubt(stuff_mask, things_mask)),
+            segmentation=fused.segmentation,
+            instances=instances,
+            label_space=self.label_space,
+            dropped=fused.dropped,
+            intermediates=Intermediates(on_host, fused.scored, fused.best.cpu(), self.score_threshold, via_input),
         )
-
-    def _things_masks(self, head_outputs: HeadOutputs, scored: Instances) -> tuple[Tensor, Tensor]:
-        """M_st, and M_th of the detections that fusion would use."""
-        stuff_logits = head_outputs.stuff_logits
-        sure = scored[scored.scores >= self.score_threshold]
-        boxes = sure.boxes - head_outputs.offset
-        things_mask = roi_flatten(sure.masks, boxes, stuff_logits.grid, head_outputs.stride)
-        stuff_mask = confidence_mask(things_probability(stuff_logits.values, len(self.label_space.stuff)))
-        return stuff_mask, things_mask
 
 
 def _read(photo: Photo) -> Tensor:

@@ -18,7 +18,8 @@ from tascnet.data.images import list_images, write_png
 from tascnet.device import choose_device
 from tascnet.errors import InputError
 from tascnet.files import atomic_path, check_writable, valid_text, write_json
-from tascnet.inference.predictor import Prediction, Predictor
+from tascnet.inference.predictor import Predictor
+from tascnet.inference.result import Result
 from tascnet.settings import Use
 from tascnet.structures import LabelSpace, Size
 from tascnet.triage.expected_quality import expected_panoptic_quality
@@ -57,7 +58,7 @@ class RankedPhoto:
         return {"rank": rank, "photo": self.photo} | asdict(self.doubts)
 
 
-def measure_doubt(prediction: Prediction, label_space: LabelSpace, score_threshold: float) -> Doubts:
+def measure_doubt(prediction: Result, label_space: LabelSpace, score_threshold: float) -> Doubts:
     """All measures of one prediction.
 
     Args:
@@ -69,7 +70,7 @@ def measure_doubt(prediction: Prediction, label_space: LabelSpace, score_thresho
     residuals = instance_residuals(prediction.residual, segmentation)
     return Doubts(
         expected_loss=1 - expected_panoptic_quality(logits, instances, segmentation, label_space),
-        residual=prediction.doubt,
+        residual=prediction.uncertainty,
         soft_residual=soft_residual(logits, instances, len(label_space.stuff), segmentation.size),
         instance_residual=sum(residuals) / len(residuals) if residuals else 0.0,
         worst_instance_residual=max(residuals, default=0.0),
@@ -90,7 +91,7 @@ class _Sheet:
         self._numbers = count(0, -1)  # of equal losses the earlier photo is kept
         self._kept: list[tuple[float, int, str, visualize.Picture]] = []
 
-    def add(self, ranked: RankedPhoto, prediction: Prediction) -> None:
+    def add(self, ranked: RankedPhoto, prediction: Result) -> None:
         """Draw a photo if it is among the most doubtful."""
         loss = ranked.doubts.expected_loss
         if len(self._kept) == self._shown and loss <= self._kept[0][0]:

@@ -112,7 +112,7 @@ def test_problems_of_a_new_format_reach_the_check(root, tmp_path):
 
 def test_what_cannot_be_read_of_a_new_format_is_a_finding(root, tmp_path):
     (root / "b.letters").write_text("ss\ns\n")
-    assert not check_data(root, "letters", None, DatasetConfig(), tmp_path / "out", Console(quiet=True))
+    assert not check_data(root, "letters", None, DatasetConfig(), tmp_path / "out")
     (split,) = read_json(tmp_path / "out" / "check.json")["splits"]
     assert [(f["picture"], f["text"]) for f in split["findings"] if f["error"]] == [
         ("number 1", f"{root / 'b.letters'} has rows of different lengths.")

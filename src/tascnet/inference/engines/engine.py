@@ -1,6 +1,6 @@
 """The seam between a runtime and everything after the heads."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from torch import Tensor
@@ -37,6 +37,10 @@ class HeadOutputs:
     def stuff_logits_at_input(self) -> Plane:
         """The stuff logits, bilinear at the resolution of the input, (C, H, W); takes much more memory."""
         return self._outputs().stuff_logits_at_input(0, self.size)
+
+    def cpu(self) -> "HeadOutputs":
+        """The same outputs in main memory."""
+        return replace(self, padded_logits=self.padded_logits.cpu(), instances=self.instances.to("cpu"))
 
     def _outputs(self) -> Outputs:
         return Outputs(self.padded_logits[None], [self.instances], self.stride, self.offset)
