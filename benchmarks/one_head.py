@@ -79,6 +79,7 @@ class Pair(nn.Module):
         super().__init__()
         self.semantic, self.instance = semantic, instance
         self.num_stuff = semantic.num_stuff
+        self.conventions = "tascnet"
 
     @property
     def backbone(self) -> Backbone:

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from tascnet import convert, fusion
-from tascnet.config import FusionConfig, InputConfig
+from tascnet.config import ConventionsName, FusionConfig, InputConfig
 from tascnet.data.formats.coco import decode_ids
 from tascnet.errors import InputError
 from tascnet.inference import result as result_module
@@ -38,8 +38,9 @@ class FakeEngine:
         return [HeadOutputs(Size(height, width), logits, bird) for _ in images]
 
 
-def predictor(method: str = "joint", **options: object) -> Predictor:
-    return Predictor(FakeEngine(), SPACE, InputConfig(), FusionConfig(method=method, min_stuff_area=0, **options))  # type: ignore[arg-type]
+def predictor(method: str = "joint", conventions: ConventionsName = "tascnet") -> Predictor:
+    fusion = FusionConfig(method=method, min_stuff_area=0)  # type: ignore[arg-type]
+    return Predictor(FakeEngine(), SPACE, InputConfig(), fusion, conventions)
 
 
 def image(size: Size) -> np.ndarray:
@@ -81,11 +82,11 @@ def test_each_intermediate_is_computed_once_and_only_when_read(monkeypatch: pyte
     assert sorted(calls) == sorted([*at_once, "semantic_from_stuff", "roi_flatten", "residual", "doubt"])
 
 
-@pytest.mark.parametrize("via_input", [False, True])
-def test_the_semantic_map_is_that_of_the_logits_without_a_known_argmax(via_input: bool):
-    found = predictor(via_input=via_input).predict(image(Size(34, 67)))
+@pytest.mark.parametrize("conventions", ["tascnet", "detectron2"])
+def test_the_semantic_map_is_that_of_the_logits_without_a_known_argmax(conventions: ConventionsName):
+    found = predictor(conventions=conventions).predict(image(Size(34, 67)))
     heads = found.intermediates.head_outputs  # type: ignore[union-attr]
-    logits = heads.stuff_logits_at_input() if via_input else heads.stuff_logits
+    logits = heads.stuff_logits_at_input() if conventions == "detectron2" else heads.stuff_logits
     assert torch.equal(found.semantic, fusion.semantic_from_stuff(logits, found.instances, SPACE, Size(34, 67)))
 
 
