@@ -299,16 +299,16 @@ class Predictor:
         in_photo = instances.resized(size.width / input_size.width, size.height / input_size.height)
         scored = self._scored(instances)
         stuff_mask, things_mask = self._things_masks(stuff_logits, scored, outputs)
-        on_host = in_photo.to("cpu")  # once: fusion needs it there, too
+        on_host = in_photo.to("cpu")
         read = outputs.stuff_logits_at_input(index, input_size) if self._via_input else stuff_logits
-        segmentation, dropped = self._fuse(read, on_host, size)
+        segmentation, dropped = self._fuse(read, in_photo, size)
         return Prediction(
             image=image.cpu(),
             segmentation=segmentation,
             dropped=dropped,
             instances=on_host,
             scored=replace(on_host, scores=scored.scores.cpu()),
-            semantic=semantic_from_stuff(read, on_host, self.label_space, size),
+            semantic=semantic_from_stuff(read, in_photo, self.label_space, size),
             stuff_logits=stuff_logits.cpu(),
             residual=stuff_logits.with_values(residual(stuff_mask, things_mask)).cpu(),
             doubt=float(doubt(stuff_mask, things_mask)),
