@@ -32,6 +32,9 @@ docs/results.md reports, and on the photos of coco_mini.
 SMALLEST = 1e-4
 """Probabilities are kept this far from 0 and 1 where their log-odds are taken."""
 
+_AT_ONCE = 2**18
+"""Pixels of a map that are counted or renumbered together."""
+
 _PIXELS_KEPT = 2**22
 """Pixels of crops that are kept from one round of claims to the next: 17 MB of float32."""
 
@@ -389,7 +392,7 @@ def _claim_by_evidence(
     staying = list(range(len(instances)))
     while staying:
         id_map, kept, areas = _strongest(evidence, staying, options)
-        left = torch.bincount(id_map.flatten(), minlength=len(instances) + 1)[1:]
+        left = _pixels_of(id_map, len(instances) + 1)[1:]
         wide = torch.float32 if areas.device.type == "mps" else torch.float64
         sliver = (kept & (left < areas.to(wide) * options.overlap_threshold)).tolist()
         if not any(sliver):
@@ -423,7 +426,7 @@ def _strongest(evidence: _Evidence, numbers: list[int], options: FusionOptions) 
 
 def _renumbered(id_map: Tensor, instances: Instances, label_space: LabelSpace) -> list[Segment]:
     """The segments of instances whose pixels have the ids 1, 2, ...; ids without pixels are closed up in `id_map`."""
-    areas = torch.bincount(id_map.flatten(), minlength=len(instances) + 1).tolist()
+    areas = _pixels_of(id_map, len(instances) + 1).tolist()
     new_id = torch.zeros(len(instances) + 1, dtype=torch.int32)
     segments: list[Segment] = []
     labels, scores = instances.labels.tolist(), instances.scores.tolist()
@@ -437,6 +440,14 @@ def _renumbered(id_map: Tensor, instances: Instances, label_space: LabelSpace) -
     return segments
 
 
+def _pixels_of(numbers: Tensor, count: int) -> Tensor:
+    """(count,) int64: how many pixels of a map hold 0, 1, ..., `count` - 1, all that there are."""
+    flat = numbers.flatten()
+    # bincount makes int64 of all that it gets; other devices have the memory, and are waited for at each call
+    parts = flat.split(_AT_ONCE) if flat.device.type == "cpu" else (flat,)
+    return torch.stack([part.bincount(minlength=count) for part in parts]).sum(0)
+
+
 def _fill_with_stuff(
     id_map: Tensor, best: Tensor, first_id: int, label_space: LabelSpace, options: FusionOptions
 ) -> tuple[list[Segment], int]:
@@ -448,7 +459,7 @@ def _fill_with_stuff(
     num_stuff = len(label_space.stuff)
     nothing = num_stuff  # where a pixel is taken or its best channel is a things channel
     free_stuff = best.clamp(max=nothing).masked_fill_(id_map != VOID, nothing)
-    areas = torch.bincount(free_stuff.flatten(), minlength=nothing + 1).tolist()[:num_stuff]
+    areas = _pixels_of(free_stuff, nothing + 1).tolist()[:num_stuff]
     smallest = max(options.smallest_stuff(Size(*best.shape)), 1)
     segments: list[Segment] = []
     id_of = torch.full((nothing + 1,), VOID, dtype=torch.int32)
@@ -457,7 +468,8 @@ def _fill_with_stuff(
             segment = Segment(id=first_id + len(segments), category_id=category.id, area=areas[index])
             id_of[index] = segment.id
             segments.append(segment)
-    # index_select, because indexing makes int64 of the whole map first; free pixels are VOID, which is 0
     id_of = id_of.to(id_map.device, non_blocking=True)
-    id_map += id_of.index_select(0, free_stuff.flatten().int()).view_as(id_map)
+    # index_select, because indexing makes int64 of the whole map first; free pixels are VOID, which is 0
+    for ids, kinds in zip(id_map.flatten().split(_AT_ONCE), free_stuff.flatten().split(_AT_ONCE), strict=True):
+        ids += id_of.index_select(0, kinds.int())
     return segments, sum(area > 0 for area in areas) - len(segments)
