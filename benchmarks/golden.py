@@ -16,6 +16,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - the field's own abbreviation
 
+from tascnet.inference.engines.engine import HeadOutputs
 from tascnet.inference.predictor import Predictor
 from tascnet.networks.foreign.foreign import read_foreign
 from tascnet.networks.foreign.layout import Foreign
@@ -72,7 +73,7 @@ def of_input(
     """From the very input of detectron2's network, part by part."""
     model = foreign.model
     image = torch.from_numpy(golden["input_bgr"]).flip(0)[None]
-    photo, size = Size(*golden["image_rgb"].shape[:2]), Size(*image.shape[2:])
+    size = Size(*image.shape[2:])
     with torch.inference_mode():
         height, width = golden["padded_size"].tolist()
         padded = F.pad(model.backbone.normalize(image), (0, width - size.width, 0, height - size.height))
@@ -92,8 +93,8 @@ def of_input(
         "det_masks28": instances.masks[:, None],
         "sem_logits_at_input_size_every8": logits.roll(1, 0),  # things first, as they have it
     }
-    in_photo = instances.resized(photo.width / size.width, photo.height / size.height)
-    segmentation = predictor._fuse(outputs.stuff_logits_at_input(0, size), in_photo, photo).segmentation
+    heads = HeadOutputs(size, outputs.stuff_logits[0], instances, outputs.stride, outputs.offset)
+    segmentation = predictor.finish(heads, golden["image_rgb"]).segmentation
     return [difference(name, array, golden[name]) for name, array in found.items()], segmentation
 
 

@@ -43,7 +43,7 @@ SIZES = ("65x131", "127x255", "190x381", "253x509", "96x415")
 @contextmanager
 def centres(predictor: Predictor) -> Iterator[None]:
     """Logits at the centres of their cells."""
-    head = predictor.model.stuff_head
+    head = predictor.engine.model.stuff_head
     with mock.patch.object(head, "offset", 0.0):
         yield
 

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import yaml
 
-from tascnet.config import Config, DatasetConfig
+from tascnet.config import Config, DatasetConfig, FusionConfig
 from tascnet.errors import InputError
-from tascnet.settings import check, check_dataset, check_file, first_difference, from_dict, to_dict
+from tascnet.settings import change_fusion, check, check_dataset, check_file, first_difference, from_dict, to_dict
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 STREETS = {"format": "streets", "num_images": 3}
@@ -439,3 +439,11 @@ def test_what_yaml_does_not_read_as_text(name: str, written: str, kind: str, tmp
             read(path)
     path.write_text(yaml.safe_dump(config_with(name, "HERE")).replace("HERE", f'"{written}"'))
     check_file(path)
+
+
+def test_a_share_of_stuff_takes_the_place_of_the_pixels_of_a_run():
+    of_run = FusionConfig(min_stuff_area=4096, veto=0.5)
+    assert change_fusion(of_run, {"min_stuff_share": 0.02}) == FusionConfig(min_stuff_share=0.02, veto=0.5)
+    both = {"min_stuff_share": 0.02, "min_stuff_area": 9}
+    assert change_fusion(of_run, both) == FusionConfig(min_stuff_share=0.02, min_stuff_area=9, veto=0.5)
+    assert change_fusion(of_run, {"veto": 0.0}) == FusionConfig(min_stuff_area=4096, veto=0.0)

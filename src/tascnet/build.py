@@ -20,16 +20,12 @@ from tascnet.config import (
     ThingsHeadConfig,
 )
 from tascnet.console import progress_bar
-from tascnet.data.formats.cityscapes import Cityscapes
-from tascnet.data.formats.coco import CocoPanoptic
-from tascnet.data.formats.coco_instances import CocoInstances
-from tascnet.data.formats.png_pairs import PngPairs
-from tascnet.data.formats.vistas import Vistas
+from tascnet.data.formats.table import FORMATS
 from tascnet.data.images import Exif
 from tascnet.data.merged import MergedCategories, group_categories
+from tascnet.data.problems import stop
 from tascnet.data.rare import categories_of_images, repeat_factors
 from tascnet.data.stream import PanopticDataset, TrainingStream
-from tascnet.data.streets.dataset import Streets
 from tascnet.data.subset import FirstImages
 from tascnet.data.transforms import Augment
 from tascnet.errors import InputError, shorten
@@ -65,8 +61,8 @@ def build_dataset(config: DatasetConfig, load_short_side: int = 0) -> PanopticDa
 
 def with_exif(dataset: PanopticDataset, exif: Exif) -> PanopticDataset:
     """Set whether EXIF tags turn the photos of a data set, where it has files of photos."""
-    if not isinstance(dataset, Streets):
-        dataset.exif = exif  # type: ignore[attr-defined]  # all that read files have it
+    if hasattr(dataset, "exif"):
+        dataset.exif = exif
     return dataset
 
 
@@ -90,23 +86,8 @@ def innermost(dataset: PanopticDataset) -> PanopticDataset:
 
 
 def _open_dataset(config: DatasetConfig, load_short_side: int) -> PanopticDataset:
-    if config.format == "streets":
-        size = Size(config.height, config.width)
-        return Streets(config.num_images, size, config.seed, config.first, config.difficulty)
-    return with_exif(_open_files(config, load_short_side), config.exif)
-
-
-def _open_files(config: DatasetConfig, load_short_side: int) -> PanopticDataset:
     config = replace(config, root=str(at_home(config.root)))
-    if config.format == "cityscapes":
-        return Cityscapes(config.root, config.split, load_short_side=load_short_side)
-    if config.format == "vistas":
-        return Vistas(config.root, config.split, config.version, config.form, load_short_side)
-    if config.format == "png_pairs":
-        return PngPairs(config.root, config.split, load_short_side)
-    if config.format == "coco_instances":
-        return CocoInstances.from_layout(config.root, config.split, config.overlaps, load_short_side)
-    return CocoPanoptic.from_layout(config.root, config.split, load_short_side)
+    return with_exif(FORMATS[config.format].open(config, load_short_side, stop), config.exif)
 
 
 def build_stream(

@@ -32,7 +32,7 @@ def choose_device(name: str) -> torch.device:
 def peak_memory(device: torch.device) -> float:
     """The most memory so far, bytes: what PyTorch held on a CUDA GPU; elsewhere all of this process.
 
-    Worker processes that load data are not counted. NaN on Windows without a CUDA GPU, which does not tell.
+    Worker processes that load data are not counted. NaN on Windows without a CUDA GPU, which does not report it.
     """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)

@@ -1,4 +1,4 @@
-"""What ends a command and is no fault of the program: reported as a sentence, never as a traceback."""
+"""User-facing errors: printed as one message, exit code 2; and the messages of errors of the machine."""
 
 import errno
 import re
@@ -16,7 +16,7 @@ characters but for tabs and line feeds, marks of bidirectional text (Unicode's U
 
 
 class InputError(ValueError):
-    """What the user gave (a file, a folder, a setting) cannot be used.
+    """A file, a folder or a setting of the user that cannot be used.
 
     The message is one sentence or two: the file or setting, what was found, what was wanted, what to do.
     The command line prints it and exits with code 2; in Python it is a `ValueError`. Control characters in it, which a
@@ -28,7 +28,7 @@ class InputError(ValueError):
 
 
 class Interrupted(KeyboardInterrupt):
-    """A long job that was asked to stop has stopped in good order; the message says how to go on with it."""
+    """A long job has stopped in good order on request; the message explains how to resume it."""
 
 
 def escape_controls(text: str) -> str:
@@ -120,7 +120,7 @@ def is_forbidden(error: BaseException) -> bool:
 
 
 def sentence_of(error: BaseException) -> str:
-    """An error that nothing has explained, as a sentence or two for a person: what happened and what to do."""
+    """One or two sentences about an unexpected error: the cause, and the next step."""
     if is_no_memory(error):
         return "memory ran out. Close other programs, or use smaller images, a smaller batch or fewer worker processes."
     if isinstance(error, OSError):

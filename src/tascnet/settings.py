@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, fields, is_dataclass
+from dataclasses import asdict, fields, is_dataclass, replace
 from datetime import date
 from functools import cache
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from jsonargparse import ArgumentError, ArgumentParser
 
-from tascnet.config import Config, DataConfig, DatasetConfig, InputConfig, ModelConfig
+from tascnet.config import Config, DataConfig, DatasetConfig, FusionConfig, InputConfig, ModelConfig
 from tascnet.errors import InputError, shorten, shown
 from tascnet.files import read_yaml
 
@@ -166,6 +166,13 @@ def check_dataset(dataset: DatasetConfig, name: str) -> DatasetConfig:
     if missing:
         raise InputError(f"{name} has format {dataset.format} and needs {' and '.join(missing)}; give it.")
     return dataset
+
+
+def change_fusion(fusion: FusionConfig, changes: Mapping[str, Any]) -> FusionConfig:
+    """Replace settings of fusion; `min_stuff_share` given without `min_stuff_area` takes the place of pixels."""
+    if "min_stuff_share" in changes and "min_stuff_area" not in changes:
+        changes = {**changes, "min_stuff_area": None}
+    return replace(fusion, **changes)
 
 
 def told_settings(dataset: DatasetConfig) -> dict[str, Any]:

@@ -306,7 +306,7 @@ CHANGES: Mapping[str, Change] = {
     "an area that is a text": _segment(area="large"),
     "an area that is no number": _segment(area=float("nan")),
     "an area that is infinite": _segment(area=float("inf")),
-    "crowds that are a text": _segment(iscrowd="yes"),
+    "crowds that are a text": _segment(iscrowd="0"),
     "crowds that are 2": _segment(iscrowd=2),
     "stuff that is a crowd": _stuff_crowd,
     "a photo and its PNG under two ids": _all_under_two_ids,

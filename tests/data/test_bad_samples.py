@@ -127,14 +127,14 @@ class TestMemory:
     @pytest.fixture
     def predictor(self, tiny_run: Path, monkeypatch: pytest.MonkeyPatch) -> Predictor:
         predictor = Predictor.from_checkpoint(tiny_run)
-        forward = predictor.model.forward
+        forward = predictor.engine.model.forward
 
         def limited(images: torch.Tensor, *rest: object) -> object:
             if images.shape[3] * len(images) > 100:
                 raise RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 12 bytes.")
             return forward(images, *rest)
 
-        monkeypatch.setattr(predictor.model, "forward", limited)
+        monkeypatch.setattr(predictor.engine.model, "forward", limited)
         return predictor
 
     def test_a_batch_is_taken_one_by_one_and_only_the_large_photo_is_left_out(

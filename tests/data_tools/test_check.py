@@ -17,6 +17,7 @@ from said import Said
 from small_sets import CATEGORIES, SPACE, save_numbers, segmentation, write_coco, write_pairs
 
 from tascnet.config import DatasetConfig
+from tascnet.data.formats.table import FORMATS, Format
 from tascnet.data.problems import Kind
 from tascnet.data.sample import Sample
 from tascnet.data_tools.check import check_data, check_source
@@ -334,7 +335,7 @@ def test_any_other_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     looked = list(walk(OtherFormat(), findings))
     assert [(one.name, one.segmentation is None) for one in looked] == [("a", False), ("number 1", True), ("c", False)]
     assert findings.all == [(Kind.OTHER, "b.png is broken.", "number 1")]
-    monkeypatch.setattr("tascnet.data_tools.sources.build_dataset", lambda settings: OtherFormat())
+    monkeypatch.setitem(FORMATS, "streets", Format(lambda *_: OtherFormat()))
     settings = DatasetConfig(split="val")
     (source,) = find_sources(tmp_path, "streets", None, settings)  # stands for a format that cannot be found out
     assert source.settings == replace(settings, format="streets", root=str(tmp_path))

@@ -89,7 +89,7 @@ def assert_same(first: PanopticSegmentation, second: PanopticSegmentation) -> No
 class TestTheNetwork:
     def test_keeps_its_mode(self, predictor: Predictor):
         """One that is being trained is looked at on the way."""
-        model = copy.deepcopy(predictor.model).train()
+        model = copy.deepcopy(predictor.engine.model).train()
         model.fpn.eval()  # a part that is frozen
         before = [module.training for module in model.modules()]
         assert any(before)
@@ -300,9 +300,9 @@ class TestBatches:
             torch.from_numpy(np.random.default_rng(seed).integers(0, 256, (3, 64, 96), np.uint8)) for seed in range(3)
         ]
         with torch.inference_mode():
-            together = predictor.model(torch.stack(images))
+            together = predictor.engine.model(torch.stack(images))
             for index, image in enumerate(images):
-                alone = predictor.model(image[None])
+                alone = predictor.engine.model(image[None])
                 assert (together.stuff_logits[index] - alone.stuff_logits[0]).abs().max() < 1e-4
                 assert len(together.instances[index]) == len(alone.instances[0])
                 assert torch.allclose(together.instances[index].scores, alone.instances[0].scores, atol=1e-4)
@@ -327,8 +327,8 @@ class TestBatches:
         image = torch.from_numpy(photo(64, 96)).permute(2, 0, 1)[None]
         padded = torch.nn.functional.pad(image, (0, 64, 0, 64))
         with torch.inference_mode():
-            alone = predictor.model(image)
-            with_padding = predictor.model(padded, image_sizes=[Size(64, 96)])
+            alone = predictor.engine.model(image)
+            with_padding = predictor.engine.model(padded, image_sizes=[Size(64, 96)])
         difference = with_padding.stuff_logits_of(0, Size(64, 96)).values - alone.stuff_logits[0]
         assert difference.abs().max() > 0.01
 

@@ -1,7 +1,7 @@
 """PanopticSegmentation <-> the forms of other libraries: COCO, numpy, Hugging Face, supervision.
 
 Every form has a pair of functions. Categories are named by the data set's own ids throughout, as everywhere outside of
-the network. What a form cannot hold is said in its function; all else comes back as it went.
+the network. Each function documents the content that its form cannot hold; everything else survives the round trip.
 """
 
 from tascnet.convert.arrays import from_label_map, from_numpy, to_label_map, to_numpy

@@ -11,7 +11,7 @@ from tascnet.errors import InputError
 from tascnet.structures import IGNORE, VOID, LabelSpace, PanopticSegmentation, Segment
 
 LABEL_DIVISOR = 1000
-"""Instances of one category that a label map tells apart, less one; the number that Cityscapes uses."""
+"""Number of instances of one category that a label map distinguishes, plus one; the value that Cityscapes uses."""
 
 
 def to_numpy(segmentation: PanopticSegmentation, label_space: LabelSpace) -> tuple[np.ndarray, list[dict[str, Any]]]:
@@ -75,7 +75,7 @@ def to_label_map(
         if number >= label_divisor:
             raise InputError(
                 f"there are {label_divisor} instances of '{label_space[segment.category_id].name}' or more, which a "
-                f"label_divisor of {label_divisor} cannot tell apart; choose a larger one."
+                f"label_divisor of {label_divisor} cannot distinguish; choose a larger one."
             )
         labels.append(segment.category_id * label_divisor + number)
     return np.array(labels, dtype=np.int64)[segmentation.index_map().numpy()]

@@ -1,4 +1,4 @@
-"""What all forms share: what came is checked, then becomes a PanopticSegmentation."""
+"""Checks that all forms share, before their content becomes a PanopticSegmentation."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -29,7 +29,7 @@ def segment_of(entry: Mapping[str, Any], label_space: LabelSpace) -> Segment:
     except InputError:
         raise
     except (TypeError, ValueError) as error:
-        raise InputError(f"segment {dict(entry)} holds a value of the wrong kind ({error}). Mend it.") from error
+        raise InputError(f"segment {dict(entry)} holds a value of the wrong kind ({error}). Fix it.") from error
 
 
 def require_keys(entry: Any, keys: Sequence[str], what: str) -> None:

@@ -14,7 +14,7 @@ from tascnet.structures import LabelSpace, PanopticSegmentation
 def to_coco(
     segmentation: PanopticSegmentation, image_id: int | str, file_name: str
 ) -> tuple[dict[str, Any], np.ndarray]:
-    """What COCO panoptic JSON says of an image, and its map of segment ids.
+    """The entry of an image in COCO panoptic JSON, and its map of segment ids.
 
     Args:
         segmentation: of one image.

@@ -11,12 +11,12 @@ from tascnet.structures import VOID, LabelSpace, PanopticSegmentation
 
 
 def to_huggingface(segmentation: PanopticSegmentation, label_space: LabelSpace) -> dict[str, Any]:
-    """What `post_process_panoptic_segmentation` of transformers gives for one image.
+    """The output of `post_process_panoptic_segmentation` of transformers for one image.
 
     Returns:
         `segmentation`, (H, W) int32 on the CPU, 0 where VOID; and `segments_info`, a list of `{"id", "label_id",
         "was_fused", "score"}`. label_id is the category's id; `was_fused` is True for stuff and for crowds, where
-        objects are not told apart; score is None where it is not set.
+        objects are not separated; score is None where it is not set.
     """
     infos = [
         {
@@ -33,7 +33,7 @@ def to_huggingface(segmentation: PanopticSegmentation, label_space: LabelSpace) 
 def from_huggingface(
     result: Mapping[str, Any], label_space: LabelSpace, category_of: Mapping[int, int] | None = None
 ) -> PanopticSegmentation:
-    """What `post_process_panoptic_segmentation` of transformers gives for one image -> PanopticSegmentation.
+    """Convert the output of `post_process_panoptic_segmentation` of transformers for one image.
 
     Pixels of 0 or -1 are VOID, unless a segment has that id: networks count from 1 (MaskFormer, Mask2Former, DETR) or
     from 0 (EoMT). Where ids begin below 1, all become larger by as much. A thing that was fused is a crowd. Entries
@@ -47,7 +47,7 @@ def from_huggingface(
 
     Raises:
         InputError: a key is missing, a category is unknown, map and segments disagree, or two segments of different
-            categories have one id (transformers' fusion does that at times; their pixels cannot be told apart).
+            categories have one id (transformers' fusion does that at times; their pixels cannot be separated).
     """
     require_keys(result, ("segmentation", "segments_info"), "one image's result of post_process_panoptic_segmentation")
     entries: dict[int, dict[str, Any]] = {}
@@ -57,7 +57,7 @@ def from_huggingface(
         if first["category_id"] != entry["category_id"]:
             raise InputError(
                 f"segments of the categories {first['category_id']} and {entry['category_id']} share the id "
-                f"{entry['id']}, so their pixels cannot be told apart. Call post_process_panoptic_segmentation with "
+                f"{entry['id']}, so their pixels cannot be separated. Call post_process_panoptic_segmentation with "
                 "label_ids_to_fuse=set()."
             )
         first["score"] = max((s for s in (first["score"], entry["score"]) if s is not None), default=None)

@@ -93,7 +93,7 @@ def collate(samples: Sequence[Sample], label_space: LabelSpace, stride: int = ST
 
 
 def make_target(segmentation: PanopticSegmentation, label_space: LabelSpace, min_area: int = 1) -> Target:
-    """What the network shall find in one image.
+    """Training target of one image.
 
     A crowd counts as its category in the semantic map and is no instance; so does a thing of less than `min_area`
     pixels, of which cropping leaves some.

@@ -16,7 +16,7 @@ def paste_things(sample: Sample, source: Sample, label_space: LabelSpace) -> Sam
 
     After "Simple Copy-Paste" (Ghiasi et al. 2021), whose pictures are scaled, cropped and flipped each by itself before
     this, and whose pasted edges are not blended. Of n things in the source, 1 to n are drawn, their number evenly;
-    crowds, stuff and VOID are never pasted. What a thing shows in the source it shows here, so it stays cut off where
+    crowds, stuff and VOID are never pasted. A thing is pasted as it is visible in the source, so it stays cut off where
     something hid it. Of pictures of different sizes, the smaller side lies at a random place along the larger one.
     Things of `sample` that are hidden whole leave the segments; areas are counted again.
 

@@ -88,7 +88,7 @@ def _spellings(name: str) -> Iterator[str]:
 def unique_names(files: Iterable[PurePath], ending: str = "") -> list[str]:
     """A name for each of several files: its path without suffix, with the suffix or a number where two would be equal.
 
-    Capitals do not make a difference, because some file systems do not tell them apart.
+    Capitals do not make a difference, because some file systems ignore them.
 
     Args:
         files: relative paths.

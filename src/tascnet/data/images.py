@@ -67,7 +67,7 @@ def read_image(
     size_of: Callable[[Size], Size] = lambda size: size,
     exif: Exif = "apply",
 ) -> Tensor:
-    """Read a picture as the eye sees it: turned as its EXIF tag says, in colour, 8 bits a channel.
+    """Read an image upright (turned by its EXIF tag), in colour, 8 bits per channel.
 
     Grey is repeated over the three channels. Transparency is dropped: the stored colours are kept, as OpenCV does.
     16-bit grey is scaled from 0..65535 to 0..255. Of an animation the first picture is read.
@@ -76,7 +76,7 @@ def read_image(
         path: a picture in one of `FORMATS`.
         expected_size: the size that an annotation gives. Some annotation tools overlook the EXIF tag; if the
             picture has this size only without its turn, it is not turned.
-        size_of: the picture's own size -> the size that it shall be given, not larger; it may raise. A JPEG is
+        size_of: the image's own size -> the size to read it at, not larger; may raise. A JPEG is
             decoded at a half, a quarter or an eighth of its size where that is large enough still, which takes a
             fraction of the time and memory; the rest of the way is a bilinear resize without aliasing.
         exif: "ignore" never turns it.
@@ -109,7 +109,7 @@ def read_image(
 
 
 def read_photo(path: Path, size: Size, source: str | Path, wanted: Size | None = None, exif: Exif = "apply") -> Tensor:
-    """Read the photo that an annotation belongs to; `read_image` says when it is turned, and how it is reduced.
+    """Read the photo that an annotation belongs to; `read_image` documents when it is turned, and how it is reduced.
 
     Args:
         path: the photo.
@@ -162,7 +162,7 @@ def rgb_tensor(picture: Image.Image | np.ndarray | Tensor) -> Tensor:
     """A picture in memory -> (3, H, W) uint8, red green blue.
 
     Numbers are bytes, 0-255. Floats are refused rather than guessed at: a dark picture of 0-255 looks like one of 0-1.
-    OpenCV's blue green red cannot be told from red green blue: turn it round, `picture[..., ::-1]`.
+    OpenCV's blue green red cannot be distinguished from red green blue: reverse it, `picture[..., ::-1]`.
 
     Args:
         picture: a Pillow image of any mode, treated as `read_image` treats a file (of an animation, the picture it
@@ -196,7 +196,7 @@ def _type_name(picture: np.ndarray | Tensor) -> str:
 
 
 def _way_to_mend(picture: np.ndarray | Tensor) -> str:
-    """What to do with an array or tensor that is not in the wanted form."""
+    """Advice for an array or tensor of another form than the required one."""
     is_array, shape = isinstance(picture, np.ndarray), tuple(picture.shape)
     channels_at = 2 if is_array else 0
     if 0 in shape:
@@ -464,7 +464,7 @@ def _reduced(picture: Image.Image, size: Size) -> Image.Image:
 
 
 def _turn_of(picture: Image.Image) -> Image.Transpose | None:
-    """What the EXIF tag says has to be done with the stored picture.
+    """The operation that turns the stored image upright, from its EXIF tag.
 
     Raises:
         OSError: the pixels of a PNG cannot be decoded. Its tag may be behind them; `getexif` decodes them, too, and

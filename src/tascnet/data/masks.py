@@ -20,7 +20,7 @@ class Mask(NamedTuple):
     Attributes:
         id: its id in the id map.
         category_id: the data set's own.
-        is_crowd: many objects that are not told apart.
+        is_crowd: many objects in one region.
         code: COCO's compressed run-length code.
         name: what an error calls it.
     """
@@ -95,7 +95,7 @@ def encode_mask(segmentation: Any, size: Size, where: str) -> dict[str, Any]:
             return compressed
     raise DataError(
         f"{where}: the segmentation is neither a list of polygons nor a run-length code of {size.height} x "
-        f"{size.width} pixels (height x width): {shown(segmentation, 60)}. Mend the annotation.",
+        f"{size.width} pixels (height x width): {shown(segmentation, 60)}. Fix the annotation.",
         Kind.BROKEN_MASK,
     )
 
@@ -121,11 +121,11 @@ def paint(id_map: np.ndarray, masks: Sequence[Mask], overlaps: Overlaps, on_prob
 
 
 def _checked(code: dict[str, Any], where: str) -> dict[str, Any]:
-    """A compressed code that can be decoded; only decoding tells."""
+    """A compressed code that can be decoded; only decoding shows that."""
     try:
         rle.decode(code)
     except (ValueError, RuntimeError) as error:
-        raise DataError(f"{where}: the run-length code is broken ({error}). Mend it.", Kind.BROKEN_MASK) from error
+        raise DataError(f"{where}: the run-length code is broken ({error}). Fix it.", Kind.BROKEN_MASK) from error
     return code
 
 
@@ -146,7 +146,7 @@ def _decode(mask: Mask) -> tuple[tuple[slice, slice], np.ndarray]:
 
 def _overlap(one: Mask, other: Mask) -> DataError:
     return DataError(
-        f"{one.name} and annotation {other.name.split()[-1]} overlap. Mend one of them, or set overlaps to "
+        f"{one.name} and annotation {other.name.split()[-1]} overlap. Fix one of them, or set overlaps to "
         f"{SMALLER_IN_FRONT} or to a list of categories, those in front first.",
         Kind.OVERLAP,
     )
@@ -204,7 +204,7 @@ def _polygon(points: Any, size: Size, where: str) -> list[float]:
     if corners.ndim != 1 or len(corners) < 6 or len(corners) % 2 or not np.isfinite(corners).all():
         raise DataError(
             f"{where}: a polygon is a list x, y, x, y, ... of three corners or more; it is "
-            f"{shown(points, 60)}. Mend it.",
+            f"{shown(points, 60)}. Fix it.",
             Kind.BROKEN_MASK,
         )
     xy = corners.reshape(-1, 2)
@@ -212,7 +212,7 @@ def _polygon(points: Any, size: Size, where: str) -> list[float]:
     if (xy < -np.array(limit)).any() or (xy > 2 * np.array(limit)).any():
         raise DataError(
             f"{where}: a polygon reaches from {xy.min(0).tolist()} to {xy.max(0).tolist()} (x, y), far out of its "
-            f"picture of {size.height} x {size.width} pixels (height x width). Mend it.",
+            f"picture of {size.height} x {size.width} pixels (height x width). Fix it.",
             Kind.BROKEN_MASK,
         )
     return corners.tolist()

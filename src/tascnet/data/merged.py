@@ -1,4 +1,4 @@
-"""A data set -> the same data set with its categories merged: by supercategory, or as a file of groups says."""
+"""A data set -> the same data set with merged categories: by supercategory, or by a file of groups."""
 
 from collections import Counter
 from dataclasses import replace
@@ -50,7 +50,7 @@ class MergedCategories(Dataset[Sample]):
         return self._merge(self.source.annotation(index))
 
     def listed_categories(self, index: int) -> frozenset[int] | None:
-        """Merged category ids, where `source` knows its own without reading pixels."""
+        """Merged category ids, where `source` has its own without reading pixels."""
         listed = listed_categories(self.source, index)
         return None if listed is None else self._merge.merged_ids(listed)
 
@@ -121,7 +121,7 @@ def read_groups(path: str | Path, label_space: LabelSpace) -> CategoryMerge:
     }
     for finding, names in findings.items():
         if names:
-            raise InputError(f"{path}: {first_few(names)} {finding}. Each category is listed once. Mend the file.")
+            raise InputError(f"{path}: {first_few(names)} {finding}. Each category is listed once. Fix the file.")
     group_of = {name: group for group, names in groups.items() for name in names if group != DROPPED}
     try:
         return label_space.merge(

@@ -1,4 +1,4 @@
-"""What can be wrong with a data set, kind by kind. A reader stops at the first problem; a check gathers them all."""
+"""Kinds of problems of data sets. A reader stops at the first problem; a check collects all of them."""
 
 from collections.abc import Callable, Iterable
 from enum import StrEnum
@@ -76,7 +76,7 @@ class DataError(InputError):
 
 
 OnProblem = Callable[[DataError], None]
-"""What a reader calls with each problem; where this returns, the reader leaves out what is broken and goes on."""
+"""Callback of a reader for each problem; where it returns, the reader skips the broken part and continues."""
 
 
 def stop(problem: DataError) -> NoReturn:

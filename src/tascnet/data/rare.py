@@ -11,14 +11,14 @@ from tascnet.data.stream import PanopticDataset
 
 @runtime_checkable
 class ListsCategories(Protocol):
-    """A data set that may know an image's categories without reading its pixels."""
+    """A data set that may list the categories of an image without reading its pixels."""
 
     def listed_categories(self, index: int, /) -> frozenset[int] | None:
-        """Category ids of the segments of image number `index`; None where only the pixels tell."""
+        """Category ids of the segments of image number `index`; None where only the pixels show them."""
 
 
 def listed_categories(dataset: PanopticDataset, index: int) -> frozenset[int] | None:
-    """The categories in an image, where the data set knows them without reading pixels; else None."""
+    """The categories in an image, where the data set lists them without reading pixels; else None."""
     return dataset.listed_categories(index) if isinstance(dataset, ListsCategories) else None
 
 

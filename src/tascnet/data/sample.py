@@ -1,4 +1,4 @@
-"""What every data set yields: one image with its panoptic annotation."""
+"""The item of every data set: one image with its panoptic annotation."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -15,7 +15,7 @@ from tascnet.structures import LabelSpace, PanopticSegmentation
 
 
 class PanopticDataset(Sized, Protocol):
-    """What every data set of this project offers."""
+    """The interface of every data set of this project."""
 
     label_space: LabelSpace
 
@@ -114,7 +114,7 @@ class TrainingStream(Dataset[Sample]):
 
 
 def _repeated(order: np.ndarray, factors: np.ndarray, length: int, dice: np.random.Generator) -> np.ndarray:
-    """The images of `order`, each as often as its factor says, rounded up or down at random, `length` in all.
+    """The images of `order`, each as often as its factor, rounded up or down at random, `length` in all.
 
     The rounding is systematic sampling: the factors are laid end to end, stretched to `length` by less than one part
     in its number, and whoever holds one of the marks at u, u + 1, u + 2, ... is taken. So the mean over epochs is the

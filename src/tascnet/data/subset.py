@@ -47,5 +47,5 @@ class FirstImages(Dataset[Sample]):
         return self.source.annotation(range(self._number)[index])
 
     def listed_categories(self, index: int) -> frozenset[int] | None:
-        """Category ids, where `source` knows them without reading pixels."""
+        """Category ids, where `source` lists them without reading pixels."""
         return listed_categories(self.source, range(self._number)[index])

@@ -76,7 +76,7 @@ class Augment:
         return _scaled(size, _factor(size, short_side, self.max_long_side) * _uniform(*self.scale))
 
     def _center(self, segmentation: PanopticSegmentation) -> tuple[int | None, int | None]:
-        """Row and column of a thing's pixel that the crop shall have in its middle; None for a crop anywhere."""
+        """Row and column of a thing's pixel to centre the crop on; None for a crop anywhere."""
         if self.crop is None or not self.crop_on_things or _uniform(0, 1) >= self.crop_on_things:
             return None, None
         ids_of: dict[int, list[int]] = {}  # category -> its instances
@@ -211,7 +211,7 @@ def _window(length: int, scaled: int, wanted: int, center: int | None) -> tuple[
         length: pixels of the side before scaling.
         scaled: pixels of the side after scaling.
         wanted: pixels of the window after scaling.
-        center: the pixel before scaling that shall be in its middle, as far as the borders allow; None for a random
+        center: the pixel, before scaling, to centre the crop on as far as the borders allow; None for a random
             window.
 
     Returns:

@@ -10,13 +10,13 @@ from rich.table import Table
 
 from tascnet.config import DatasetConfig, OnBadSample
 from tascnet.console import progress_bar, say
-from tascnet.data.formats.cityscapes import Cityscapes
 from tascnet.data.formats.coco import CocoPanoptic
+from tascnet.data.formats.coco_layout import stray_files
 from tascnet.data.formats.vistas import Vistas
 from tascnet.data.images import write_png
 from tascnet.data.problems import DataError, Kind
 from tascnet.data_tools.sheet import Sheet
-from tascnet.data_tools.sources import Source, find_sources, stray_files
+from tascnet.data_tools.sources import Source, find_sources
 from tascnet.data_tools.walk import Finding, Findings, Looked, walk
 from tascnet.errors import InputError
 from tascnet.files import check_writable, write_json
@@ -158,7 +158,7 @@ def check_source(source: Source, sheet: Sheet, console: Console, on_bad_sample: 
     """
     findings = Findings()
     dataset = source.open_leniently(findings)
-    with_photos = not isinstance(dataset, CocoPanoptic | Cityscapes) or dataset.has_photos
+    with_photos = getattr(dataset, "has_photos", True)
     files = dataset.panoptic_files if isinstance(dataset, Vistas) else dataset
     if isinstance(files, CocoPanoptic):
         _check_coco_files(files, findings)

@@ -1,21 +1,15 @@
 """A path that a user names -> the splits of a data set that are there, and how each is opened."""
 
-import codecs
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any
 
 from tascnet.build import build_dataset, narrow, with_exif
 from tascnet.config import DatasetConfig
-from tascnet.data.formats import cityscapes, vistas
 from tascnet.data.formats.categories_file import FILE_NAME
-from tascnet.data.formats.cityscapes import Cityscapes
 from tascnet.data.formats.coco import CocoPanoptic
-from tascnet.data.formats.coco_instances import CocoInstances
-from tascnet.data.formats.png_pairs import CATEGORIES, IMAGES, PngPairs
-from tascnet.data.formats.vistas import Vistas
+from tascnet.data.formats.png_pairs import CATEGORIES, IMAGES
+from tascnet.data.formats.table import FORMATS
 from tascnet.data.problems import DataError, Kind, OnProblem
 from tascnet.data.stream import PanopticDataset
 from tascnet.errors import InputError
@@ -73,18 +67,7 @@ class Source:
             if self.image_folder is not None and not dataset.has_photos:
                 on_problem(_no_photos(self.image_folder))
             return dataset
-        if settings.format == "coco_instances":
-            return CocoInstances.from_layout(settings.root, settings.split, settings.overlaps, on_problem=on_problem)
-        if settings.format == "png_pairs":
-            return PngPairs(settings.root, settings.split, on_problem=on_problem)
-        if settings.format == "vistas":
-            return Vistas(settings.root, settings.split, settings.version, settings.form, on_problem=on_problem)
-        if settings.format == "cityscapes":
-            files = Cityscapes(settings.root, settings.split, on_problem=on_problem)
-            if not files.has_photos:
-                on_problem(files.no_photos())
-            return files
-        return build_dataset(settings)
+        return FORMATS[settings.format].open_leniently(settings, on_problem)
 
     def _existing_photos(self) -> Path | None:
         return self.image_folder if self.image_folder and self.image_folder.is_dir() else None
@@ -125,7 +108,7 @@ def find_sources(path: Path, data_format: str, images: Path | None, settings: Da
         raise InputError(f"--images goes with a JSON file, but {path} is a folder. Leave it out.")
     if data_format == AUTO:
         data_format = _find_out(path)
-    find_splits = _SPLITS.get(data_format)
+    find_splits = FORMATS[data_format].find_splits
     splits = [settings.split] if settings.split or find_splits is None else find_splits(path)
     if not splits:
         raise InputError(f"{path} holds no split of format {data_format}. Check the path, or name a --split.")
@@ -184,7 +167,8 @@ def _format_of_annotation(entry: dict[str, Any]) -> Any:
 
 
 def _find_out(root: Path) -> str:
-    found = {data_format: splits for data_format, find in _SPLITS.items() if (splits := find(root))}
+    finders = {name: row.find_splits for name, row in FORMATS.items() if row.find_splits is not None}
+    found = {name: splits for name, find in finders.items() if (splits := find(root))}
     if len(found) > 1:
         raise InputError(
             f"{root} may be of several formats: {', '.join(found)}. Say which one with --format {next(iter(found))}."
@@ -198,68 +182,3 @@ def _find_out(root: Path) -> str:
             "give --format and --split."
         )
     return next(iter(found))
-
-
-def stray_files(root: Path) -> list[Path]:
-    """JSON files among a root's annotation that are no split beside those that are: lists of test images, results."""
-    return [path for path in _coco_files(root) if path.stem.removeprefix("panoptic_") not in _coco_splits(root)]
-
-
-def _coco_files(root: Path) -> list[Path]:
-    return sorted(root.glob("annotations/panoptic_*.json"))
-
-
-def _coco_splits(root: Path) -> list[str]:
-    """The splits; where there is none, all files of such names, so that opening them tells what is missing."""
-    files = _coco_files(root)
-    return [path.stem.removeprefix("panoptic_") for path in files if _is_split(path)] or [
-        path.stem.removeprefix("panoptic_") for path in files
-    ]
-
-
-def _is_split(path: Path) -> bool:
-    """Whether a file belongs to a split: it annotates, and has its photos, or its PNGs and all lists.
-
-    It is not read as JSON, for some are large; a split whose file is broken stays a split.
-    """
-    holds = _words_in(path, (b'"segments_info"', b'"images"', b'"categories"'))
-    has_photos = (path.parent.parent / path.stem.removeprefix("panoptic_")).is_dir()
-    return holds[0] and (has_photos or (path.with_suffix("").is_dir() and all(holds)))
-
-
-def _words_in(path: Path, words: Sequence[bytes]) -> list[bool]:
-    """Which words are in a file; all, where it cannot be searched: whoever reads it tells why."""
-    if path.exists() and not path.is_file():  # a named pipe would be waited for
-        return [False for _ in words]
-    try:
-        with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
-            is_cut_short = not content[-64:].rstrip().endswith(b"}")
-            if is_cut_short or content[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
-                return [True for _ in words]
-            return [content.find(word) >= 0 for word in words]
-    except (OSError, ValueError):  # an empty file cannot be mapped
-        return [True for _ in words]
-
-
-def _instances_splits(root: Path) -> list[str]:
-    # COCO's own folder holds instances_*.json beside panoptic_*.json; only ours has a list of stuff categories
-    files = root.glob("annotations/instances_*.json") if (root / FILE_NAME).is_file() else []
-    splits = sorted(path.stem.removeprefix("instances_") for path in files)
-    whole = [split for split in splits if (root / split).is_dir() or (root / f"annotations/semantic_{split}").is_dir()]
-    return whole or splits
-
-
-def _png_splits(root: Path) -> list[str]:
-    folders = [root, *sorted(path for path in root.iterdir() if path.is_dir())]
-    found = [path for path in folders if (path / IMAGES).is_dir() and (path / CATEGORIES).is_dir()]
-    return ["" if path == root else path.name for path in found]
-
-
-_SPLITS: dict[str, Callable[[Path], list[str]]] = {
-    "coco": _coco_splits,
-    "coco_instances": _instances_splits,
-    "png_pairs": _png_splits,
-    "cityscapes": cityscapes.find_splits,
-    "vistas": vistas.find_splits,
-}
-"""Format -> what finds its splits; other formats must be named, and their split."""

@@ -35,7 +35,7 @@ from tascnet.metrics import (
 )
 from tascnet.networks.checkpoint import check_label_space
 from tascnet.networks.opening import open_network
-from tascnet.settings import Use, check_dataset, told_settings
+from tascnet.settings import Use, change_fusion, check_dataset, told_settings
 from tascnet.structures import LabelSpace, Size
 
 FIXED_CASE_SIDE = 256
@@ -305,7 +305,7 @@ def evaluate_checkpoint(
         checkpoint.model.to(choose_device(device)),
         checkpoint.label_space,
         checkpoint.config.data.input,
-        replace(checkpoint.config.fusion, **fusion),
+        change_fusion(checkpoint.config.fusion, fusion),
     )
     folder = check_writable(output or _evaluation_of(path, use))
     with progress_bar(console, "evaluation", len(dataset)) as bar:

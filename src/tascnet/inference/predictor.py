@@ -6,12 +6,12 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Self, overload
+from typing import Self, cast, overload
 
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from tascnet.build import Fusion, build_fusion, build_scoring
 from tascnet.config import FusionConfig, InputConfig
@@ -20,10 +20,11 @@ from tascnet.data.read_ahead import read_ahead
 from tascnet.data.transforms import resize_photo, size_to_fit
 from tascnet.errors import InputError, MemoryShortError, is_no_memory
 from tascnet.fusion import Dropped, semantic_from_stuff
-from tascnet.model.mode import evaluation_mode
+from tascnet.inference.engines.eager import EagerEngine
+from tascnet.inference.engines.engine import Engine, HeadOutputs
 from tascnet.model.roi_flatten import roi_flatten
 from tascnet.model.tasc_loss import confidence_mask, doubt, residual, things_probability
-from tascnet.model.tascnet import Outputs, TASCNet
+from tascnet.model.tascnet import TASCNet
 from tascnet.networks.opening import open_network
 from tascnet.networks.pretrained import described
 from tascnet.planes.plane import Plane
@@ -75,7 +76,7 @@ class Predictor:
 
     def __init__(
         self,
-        model: TASCNet,
+        model: TASCNet | Engine,
         label_space: LabelSpace | None = None,
         inputs: InputConfig | None = None,
         fusion: FusionConfig | None = None,
@@ -83,7 +84,8 @@ class Predictor:
         """Wrap a network; it stays on its device, and in its mode: it is in evaluation mode only while it predicts.
 
         Args:
-            model: the network. One of `tascnet.TASCNet.from_pretrained` knows what else is needed.
+            model: the network, or an engine that runs one. A network of `tascnet.TASCNet.from_pretrained` needs no
+                other argument; an engine needs all of them.
             label_space: its categories.
             inputs: how photos become its input; only the sizes matter here.
             fusion: how the outputs of its heads become one segmentation.
@@ -92,10 +94,12 @@ class Predictor:
             InputError: something is left out, and the network does not know it.
         """
         if label_space is None or inputs is None or fusion is None:
-            own_space, own_config = described(model)
+            if not isinstance(model, nn.Module):
+                raise InputError("an engine has no settings of its own: pass label_space, inputs and fusion with it.")
+            own_space, own_config = described(cast(TASCNet, model))
             label_space, inputs = label_space or own_space, inputs or own_config.data.input
             fusion = fusion or own_config.fusion
-        self.model = model
+        self.engine: Engine = EagerEngine(cast(TASCNet, model)) if isinstance(model, nn.Module) else model
         self.label_space = label_space
         self._inputs = inputs
         self.score_threshold = fusion.score_threshold
@@ -262,9 +266,9 @@ class Predictor:
             window[place] = prediction
 
     def _predict_or_error(self, images: Sequence[Tensor]) -> Sequence[Prediction | InputError]:
-        """As `_predict_together`; images that memory is too small for are tried one by one, then become errors."""
+        """Predict images of one input size; where memory runs out, one by one, then as errors in their places."""
         try:
-            return self._predict_together(images)
+            return [self.finish(*pair) for pair in zip(self.heads(images), images, strict=True)]
         except (MemoryError, RuntimeError) as error:
             if not is_no_memory(error):
                 raise
@@ -280,27 +284,50 @@ class Predictor:
     def _resized(self, image: Tensor, size: Size) -> Tensor:
         return image if size == tuple(image.shape[1:]) else resize_photo(image, size, self._inputs.resize_with)
 
-    @torch.no_grad()  # not inference_mode, whose tensors can be neither changed nor trained on
-    def _predict_together(self, images: Sequence[Tensor]) -> list[Prediction]:
-        """The predictions of images (3, H, W) uint8 that enter the network at one size."""
-        input_size = self._input_size(images[0])
-        device = self.model.backbone.pixel_mean.device
-        # cat, not stack, which would change the layout of the pixels in memory
-        inputs = torch.cat([self._resized(image, input_size)[None].to(device) for image in images])
-        with evaluation_mode(self.model):
-            outputs = self.model(inputs)
-        assert isinstance(outputs, Outputs)  # for the type checker: no targets were given
-        return [self._prediction(image, outputs, index, input_size) for index, image in enumerate(images)]
+    def heads(self, images: Iterable[Photo]) -> list[HeadOutputs]:
+        """Outputs of the network's heads, one per image, in their order; `finish` turns each into a result.
 
-    def _prediction(self, image: Tensor, outputs: Outputs, index: int, input_size: Size) -> Prediction:
-        """What the outputs of the network for an image that entered it at `input_size`, `index` of its batch, say."""
-        stuff_logits, instances = outputs.stuff_logits_of(index, input_size), outputs.instances[index]
-        size = Size(*image.shape[1:])
+        Images of one input size go through the engine together, all at once.
+
+        Raises:
+            InputError: an image cannot be read.
+        """
+        read = [_read(image) for image in images]
+        sizes = [self._input_size(image) for image in read]
+        found: dict[int, HeadOutputs] = {}
+        for size in dict.fromkeys(sizes):
+            places = [place for place, own in enumerate(sizes) if own == size]
+            # cat, not stack, which would change the layout of the pixels in memory
+            batch = torch.cat([self._resized(read[place], size)[None] for place in places])
+            found.update(zip(places, self.engine(batch), strict=True))
+        return [found[place] for place in range(len(read))]
+
+    @torch.no_grad()
+    def finish(self, head_outputs: HeadOutputs, image: Photo) -> Prediction:
+        """Fuse the outputs of the heads for one image.
+
+        Args:
+            head_outputs: computed from that image at the size that it has as input, or at its own size.
+            image: the image, at its own size, which is that of the result.
+
+        Raises:
+            InputError: the outputs were computed at another size, or the image cannot be read.
+        """
+        image = _read(image)
+        size, input_size = Size(*image.shape[1:]), head_outputs.size
+        if input_size not in (size, self._input_size(image)):
+            expected = self._input_size(image)
+            raise InputError(
+                f"the head outputs were computed from an input of {input_size.height} x {input_size.width} pixels "
+                f"(height x width), but an image of {size.height} x {size.width} enters the network at "
+                f"{expected.height} x {expected.width}. Pass the image that the outputs were computed from."
+            )
+        stuff_logits, instances = head_outputs.stuff_logits, head_outputs.instances
         in_photo = instances.resized(size.width / input_size.width, size.height / input_size.height)
         scored = self._scored(instances)
-        stuff_mask, things_mask = self._things_masks(stuff_logits, scored, outputs)
+        stuff_mask, things_mask = self._things_masks(head_outputs, scored)
         on_host = in_photo.to("cpu")
-        read = outputs.stuff_logits_at_input(index, input_size) if self._via_input else stuff_logits
+        read = head_outputs.stuff_logits_at_input() if self._via_input else stuff_logits
         segmentation, dropped = self._fuse(read, in_photo, size)
         return Prediction(
             image=image.cpu(),
@@ -314,11 +341,13 @@ class Predictor:
             doubt=float(doubt(stuff_mask, things_mask)),
         )
 
-    def _things_masks(self, stuff_logits: Plane, scored: Instances, outputs: Outputs) -> tuple[Tensor, Tensor]:
+    def _things_masks(self, head_outputs: HeadOutputs, scored: Instances) -> tuple[Tensor, Tensor]:
         """M_st, and M_th of the detections that fusion would use."""
+        stuff_logits = head_outputs.stuff_logits
         sure = scored[scored.scores >= self.score_threshold]
-        things_mask = roi_flatten(sure.masks, sure.boxes - outputs.offset, stuff_logits.grid, outputs.stride)
-        stuff_mask = confidence_mask(things_probability(stuff_logits.values, self.model.num_stuff))
+        boxes = sure.boxes - head_outputs.offset
+        things_mask = roi_flatten(sure.masks, boxes, stuff_logits.grid, head_outputs.stride)
+        stuff_mask = confidence_mask(things_probability(stuff_logits.values, len(self.label_space.stuff)))
         return stuff_mask, things_mask
 
 

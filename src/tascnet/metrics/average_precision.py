@@ -68,7 +68,7 @@ class AveragePrecision:
         Args:
             prediction: N detections, their boxes in pixels of the annotated image.
             annotation: (H, W); its stuff is not looked at.
-            name: what tells the image from all others.
+            name: identifies the image; unique in the data set.
 
         Raises:
             InputError: an image of that name was added before, a category is unknown, or a label is no thing index.

@@ -85,7 +85,7 @@ class CityscapesAveragePrecision:
         Args:
             prediction: N detections, their boxes in pixels of the annotated image. Empty masks do not count.
             annotation: (H, W); its stuff is not looked at.
-            name: what tells the image from all others.
+            name: identifies the image; unique in the data set.
             void: (H, W) bool, the pixels that excuse detections as void; None for the VOID of the annotation.
 
         Raises:

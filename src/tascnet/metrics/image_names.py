@@ -1,4 +1,4 @@
-"""Metrics that keep something of each image know it by its name."""
+"""Names of images, for metrics that keep a result per image."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any

@@ -29,7 +29,7 @@ class Match(NamedTuple):
 
 @dataclass(frozen=True)
 class Matching:
-    """What became of every segment of one image.
+    """The outcome of matching for every segment of one image.
 
     Attributes:
         true_positives: the matches, in the order of the prediction's segments.
@@ -213,7 +213,7 @@ def _check_not_empty(role: str, segmentation: PanopticSegmentation, counts: np.n
     for segment, area in zip(segmentation.segments, counts[1:].tolist(), strict=True):
         if area == 0:
             raise InputError(
-                f"segment {segment.id} of the {role} has no pixel in the id map; remove it or mend the map."
+                f"segment {segment.id} of the {role} has no pixel in the id map; remove it or fix the map."
             )
 
 

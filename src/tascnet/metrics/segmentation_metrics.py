@@ -20,7 +20,7 @@ class PictureQuality(NamedTuple):
 
 @dataclass(frozen=True)
 class SegmentationResult:
-    """What a set of predicted segmentations is worth. Qualities are 0..1.
+    """Quality of a set of predicted segmentations. All values are 0..1.
 
     Attributes:
         panoptic: PQ, SQ, RQ.
@@ -55,7 +55,7 @@ class SegmentationMetrics:
         Args:
             prediction: (H, W).
             annotation: (H, W).
-            name: what tells the picture from all others.
+            name: identifies the image; unique in the data set.
 
         Raises:
             InputError: a picture of that name was added before, or as `match_segments` does.

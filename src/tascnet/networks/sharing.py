@@ -177,7 +177,7 @@ def _check_destination(output: Path | None, push: str | None) -> None:
         raise InputError(
             "there is nowhere to share to; give OUTPUT (a folder or a .safetensors file), --push, or both."
         )
-    if output is not None and output.exists():
+    if output is not None and (output.exists() or output.is_symlink()):  # a link to nothing is there, too
         raise InputError(f"{output} exists; give another name, or remove it first.")
     if output is not None and output.suffix.lower() in NETWORK_SUFFIXES and output.suffix != SUFFIX:
         raise InputError(

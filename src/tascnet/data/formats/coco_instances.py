@@ -254,3 +254,12 @@ def _check_annotation(
             f"{where}: category {category_id} is no thing of the categories. Add it, or mend the annotation.",
             Kind.UNKNOWN_CATEGORY,
         )
+
+
+def find_splits(root: Path) -> list[str]:
+    """Names of the splits at a root."""
+    # COCO's own folder holds instances_*.json beside panoptic_*.json; only ours has a list of stuff categories
+    files = root.glob("annotations/instances_*.json") if (root / FILE_NAME).is_file() else []
+    splits = sorted(path.stem.removeprefix("instances_") for path in files)
+    whole = [split for split in splits if (root / split).is_dir() or (root / f"annotations/semantic_{split}").is_dir()]
+    return whole or splits

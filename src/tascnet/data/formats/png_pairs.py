@@ -171,3 +171,10 @@ def _pair_files(folder: Path, on_problem: OnProblem) -> Iterator[Pair]:
             on_problem(DataError(text, Kind.MISSING_FILE))
         if not missing:
             yield pair
+
+
+def find_splits(root: Path) -> list[str]:
+    """Names of the splits at a root; the empty name for the root itself."""
+    folders = [root, *sorted(path for path in root.iterdir() if path.is_dir())]
+    found = [path for path in folders if (path / IMAGES).is_dir() and (path / CATEGORIES).is_dir()]
+    return ["" if path == root else path.name for path in found]

@@ -38,7 +38,7 @@ class Patch(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Canvas:
-    """What is painted on.
+    """The image being painted.
 
     Attributes:
         image: (3, H, W) float32, 0-255 and beyond.

@@ -62,7 +62,7 @@ class Streets(Dataset[Sample]):
         if min(num_scenes, seed, first) < 0:
             raise InputError(
                 f"num_scenes, seed and first of the generated streets are {num_scenes}, {seed} and {first}; "
-                "none may be negative. Mend the setting."
+                "none may be negative. Fix the setting."
             )
         _check_size(size)
         _check_difficulty(difficulty)
@@ -145,5 +145,5 @@ def _check_difficulty(difficulty: str) -> None:
     if difficulty not in get_args(Difficulty):
         raise InputError(
             f"difficulty of the generated streets is {difficulty!r}; it must be {' or '.join(get_args(Difficulty))}. "
-            "Mend the setting."
+            "Fix the setting."
         )

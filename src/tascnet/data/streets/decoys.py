@@ -1,4 +1,4 @@
-"""What deceives in a hard street: posters, dummies in shop windows, bushes cut like cars and persons.
+"""Decoys of a hard street: posters, dummies in shop windows, bushes cut like cars and persons.
 
 All of it is stuff, in the shape, size and often the colours of things.
 """

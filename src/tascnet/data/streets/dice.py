@@ -12,7 +12,7 @@ T = TypeVar("T")
 BLOCK = 1024
 """Random numbers drawn at a time."""
 
-# Walls and cars share hues on purpose: colour alone shall not tell the category.
+# Walls and cars share hues on purpose: colour alone must not reveal the category.
 WALL_COLORS: tuple[Color, ...] = (
     (168, 92, 72), (150, 74, 60), (196, 178, 150), (214, 206, 190), (226, 218, 205), (150, 146, 140), (120, 118, 116),
     (205, 170, 120), (176, 150, 128), (188, 196, 200), (140, 150, 158), (222, 196, 170), (160, 120, 96), (98, 92, 92),

@@ -123,7 +123,7 @@ def _markings(lateral: np.ndarray, z: np.ndarray, road: Road) -> np.ndarray:
 def _brightness(lateral: np.ndarray, z: np.ndarray, street: Street) -> np.ndarray:
     """(h, W) factors about 1: grain, stains, shadows of buildings, own head lights."""
     weather, seed = street.weather, street.seed
-    detail = np.float32(0.5) / (1 + z * np.float32(0.12))  # what is far is too small to be told apart
+    detail = np.float32(0.5) / (1 + z * np.float32(0.12))  # far details are too small to be visible
     fine = grain()[wrap(z * 24 + seed), wrap(lateral * 24)]
     stains = smooth_noise()[wrap(z * 7), wrap(lateral * 7 + seed)]
     light = np.float32(0.79) + (fine - np.float32(0.5)) * detail + stains * np.float32(0.42)

@@ -17,7 +17,7 @@ Difficulty = Literal["normal", "hard"]
 """Hard streets add crowds of overlapping things, far things, and decoys: stuff that looks like things."""
 
 WEATHERS = ("sun",) * 6 + ("overcast",) * 5 + ("dusk",) * 2 + ("fog",) * 2 + ("rain",) * 2 + ("night",) * 2
-"""Every weather as often as it shall be met."""
+"""Every weather, repeated by its frequency."""
 
 CAR_LANE = 3.2  # metres
 PARKING_LANE = 2.2  # metres

@@ -1,4 +1,4 @@
-"""What stands and moves in a street: trees, lamps, signs; vehicles; people and bicycles."""
+"""Occupants of a street: trees, lamps, signs; vehicles; people and bicycles."""
 
 from collections.abc import Sequence
 

@@ -6,7 +6,7 @@ from tascnet.data.streets.plan import Person
 from tascnet.data.streets.view import Spot
 
 SHOE: Color = (34, 30, 30)
-FAR_SIDE = 0.8  # brightness of the limbs on the left, so that crossing legs can be told apart
+FAR_SIDE = 0.8  # brightness of the limbs on the left, so that crossing legs stay distinguishable
 
 
 def paint_person(brush: Brush, person: Person) -> None:

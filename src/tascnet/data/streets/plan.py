@@ -1,7 +1,7 @@
-"""What a street is made of: camera, road, weather, and the items that stand in it. Metres, no pixels.
+"""Parts of a street: camera, road, weather, and the items that stand in it. Metres, no pixels.
 
 `x` is to the right of the camera, `z` ahead of it, heights are above the ground. A *lateral* position is measured from
-the middle of the road, which may bend: `Road.x` tells where it is.
+the middle of the road, which may bend: `Road.x` gives its position.
 """
 
 from dataclasses import dataclass, field
@@ -164,7 +164,7 @@ class Wall:
 
 @dataclass(frozen=True, kw_only=True)
 class Facade:
-    """What a wall of a building looks like.
+    """Appearance of a wall of a building.
 
     Attributes:
         pattern: plaster, brick, panel or glass.

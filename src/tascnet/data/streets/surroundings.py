@@ -1,4 +1,4 @@
-"""What lines a street: buildings, gardens, parks, and a skyline at its end."""
+"""Surroundings of a street: buildings, gardens, parks, and a skyline at its end."""
 
 from tascnet.data.streets.canvas import shade
 from tascnet.data.streets.dice import CLOTH_COLORS, LEAF_COLORS, ROOF_COLORS, WALL_COLORS, Dice

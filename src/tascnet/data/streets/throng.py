@@ -94,7 +94,7 @@ def _rack(dice: Dice, plot: Plot, weather: Weather) -> list[Item]:
 
 
 def _far_things(dice: Dice, plot: Plot, weather: Weather) -> list[Item]:
-    """Cars, trucks, persons and signs from 25 metres on, as far as they can still be told."""
+    """Cars, trucks, persons and signs from 25 metres on, as far as they can still be recognised."""
     items: list[Item] = []
     road = plot.road
     for _ in range(dice.integer(2, 4)):

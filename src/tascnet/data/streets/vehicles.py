@@ -242,7 +242,7 @@ def _paint_shadow(brush: Brush, half_width: float, half_length: float) -> None:
 
 
 def _paint_wheels_below(brush: Brush, wheels: tuple[float, float], x: float, radius: float) -> None:
-    """What is seen of the wheels below bumpers and sills: their treads."""
+    """The visible part of the wheels below bumpers and sills: their treads."""
     for wheel in wheels:
         for side in (-1, 1):
             brush.panel((side * x, radius * 0.85, wheel), 0.11, radius * 0.85, RUBBER)

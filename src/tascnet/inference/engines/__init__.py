@@ -1,0 +1,1 @@
+"""Engines: a batch of images -> the outputs of a network's heads, by one runtime each."""
