@@ -6,11 +6,12 @@ import pytest
 import timm
 import torch
 from small_network import NUM_STUFF, NUM_THINGS, network, noise
+from timm.layers import Conv2dSame
 from torch import Tensor, nn
 from torchvision.ops.misc import FrozenBatchNorm2d
 
 from tascnet.model.backbone import Backbone
-from tascnet.model.folding import fold_batch_norm, inference_ready
+from tascnet.model.folding import fold_batch_norm, inference_ready, make_inference_ready
 from tascnet.model.fpn import FPN
 from tascnet.model.mode import evaluation_mode
 from tascnet.model.rpn import RPN, RPNSettings
@@ -175,3 +176,18 @@ def test_number_types_stay(dtype: torch.dtype):
         found = part(images)
     assert found.dtype == dtype
     close(found.double(), wanted.double(), 4 * torch.finfo(dtype).eps)
+
+
+def test_a_network_is_changed_in_place_without_a_second_set_of_weights():
+    model = network(norm="frozen_bn")
+    enliven(model)
+    wanted = predict(model, noise(1, 64, 96)).stuff_logits
+    ready = make_inference_ready(model)
+    assert ready is model
+    assert norms_in(model) == 0
+    assert all(type(module) in (nn.Conv2d, Conv2dSame, nn.ConvTranspose2d) for module in convolutions_in(model))
+    close(predict(model, noise(1, 64, 96)).stuff_logits, wanted)
+
+
+def convolutions_in(part: nn.Module) -> list[nn.Module]:
+    return [module for module in part.modules() if isinstance(module, nn.modules.conv._ConvNd)]

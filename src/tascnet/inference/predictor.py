@@ -115,7 +115,7 @@ class Predictor:
         fusion: FusionConfig | None = None,
         use: Use = "newest",
     ) -> Self:
-        """Load a network.
+        """Load a network, for inference alone: batch norm is folded into its convolutions.
 
         Args:
             path: what `open_network` opens: a run folder (its newest checkpoint), a checkpoint folder, the folder or
@@ -130,8 +130,8 @@ class Predictor:
             InputError: there is no usable network, or it cannot be downloaded; or not with such weights.
         """
         checkpoint = open_network(path, use=use)
-        model = checkpoint.model.to(device)
-        return cls(model, checkpoint.label_space, checkpoint.config.data.input, fusion or checkpoint.config.fusion)
+        engine = EagerEngine(checkpoint.model.to(device), fold=True)
+        return cls(engine, checkpoint.label_space, checkpoint.config.data.input, fusion or checkpoint.config.fusion)
 
     @overload
     def __call__(self, photo: Photo) -> PanopticSegmentation: ...

@@ -1,6 +1,6 @@
 """A network made ready for inference: batch norm folded into the convolutions before it, weights in channels_last."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from typing import Any
 
@@ -10,30 +10,34 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from tascnet.model.backbone import TRIAL_SIDES
 from tascnet.model.frozen_norm import joined_pairs, plain_convolution
-from tascnet.model.norm_pairs import convolutions_with_norms, replace_modules
+from tascnet.model.norm_pairs import convolutions_with_norms, has_norms, replace_modules
 from tascnet.model.tascnet import TASCNet
 from tascnet.model.things_head import BOX_POOL, MASK_POOL
 
 
 def inference_ready(model: TASCNet) -> TASCNet:
-    """A copy of a network that computes the same in less time, for inference alone.
+    """A copy of a network that computes the same in less time, for inference alone; see `make_inference_ready`."""
+    return make_inference_ready(deepcopy(model))
+
+
+def make_inference_ready(model: TASCNet) -> TASCNet:
+    """Change a network so that it computes the same in less time, for inference alone.
 
     Batch norm, frozen or trained, is folded into the convolution that it follows; its running statistics are what
-    counts, as in evaluation mode. The copy is in evaluation mode, its parameters need no gradient, and those of
-    convolutions lie in channels_last. The given network is not changed; where it is not needed any more, drop it, and
-    there is one set of weights again.
+    counts, as in evaluation mode. The network is in evaluation mode afterwards, its parameters need no gradient, and
+    those of convolutions lie in channels_last. There is one set of weights at any time.
 
     Args:
-        model: on any device, of any number type, in either mode.
+        model: on any device, of any number type, in either mode; it cannot be trained any further.
 
     Returns:
-        The copy, on the same device. Its outputs differ from those of the network in evaluation mode by rounding.
-        Its state dict has other names: save the network, not the copy.
+        The same network. Its outputs differ from those that it gave in evaluation mode by rounding. Its state dict
+        has other names: save the network before.
     """
-    ready = deepcopy(model).eval().requires_grad_(False)
-    for part, example in _parts_with_norms(ready):
+    model.eval().requires_grad_(False)
+    for part, example in _parts_with_norms(model):
         fold_batch_norm(part, example)
-    return ready.to(memory_format=torch.channels_last)
+    return model.to(memory_format=torch.channels_last)
 
 
 @torch.no_grad()
@@ -48,25 +52,27 @@ def fold_batch_norm(part: nn.Module, *example: Any) -> int:
         The number of batch norms that were folded; each left its activation, or nothing, in its place.
     """
     joined = joined_pairs(part)
-    pairs: list[tuple[nn.Conv2d, nn.Module]] = [*joined, *convolutions_with_norms(part, *example)]
-    replacements: dict[nn.Module, nn.Module] = {}
+    folded = _fold_pairs(part, joined)
+    replace_modules(part, {convolution: plain_convolution(convolution) for convolution, _ in joined})
+    return folded + _fold_pairs(part, convolutions_with_norms(part, *example))
+
+
+def _fold_pairs(part: nn.Module, pairs: Sequence[tuple[nn.Conv2d, nn.Module]]) -> int:
     for convolution, norm in pairs:
         _fold(convolution, norm)
-        replacements[norm] = _rest_of(norm)
-    replacements |= {convolution: plain_convolution(convolution) for convolution, _ in joined}
-    replace_modules(part, replacements)
+    replace_modules(part, {norm: _rest_of(norm) for _, norm in pairs})
     return len(pairs)
 
 
 def _parts_with_norms(model: TASCNet) -> Iterator[tuple[nn.Module, Any]]:
     """The parts that may hold batch norm, each with an example of its input."""
-    like = next(model.parameters())
+    like, channels = next(model.parameters()), model.fpn.channels
     image = like.new_zeros(1, 3, *TRIAL_SIDES)
     yield model.backbone, image
-    with torch.no_grad():
-        features = model.backbone(image)
-        channels = model.fpn(features)[0].shape[1]
-    yield model.fpn, features
+    if has_norms(model.fpn):
+        with torch.no_grad():
+            features = model.backbone(image)
+        yield model.fpn, features
     yield model.things_head.box_head, like.new_zeros(1, channels, BOX_POOL, BOX_POOL)
     yield model.things_head.mask_head, like.new_zeros(1, channels, MASK_POOL, MASK_POOL)
 

@@ -32,6 +32,8 @@ def convolutions_with_norms(part: nn.Module, *example: Any) -> list[tuple[nn.Con
         part: any module; it runs in evaluation mode for the search, and keeps its mode.
         example: inputs of its `forward`.
     """
+    if not has_norms(part):
+        return []  # without the run
     flow, at_work = _Flow(), list[nn.Module]()
 
     def keep_output(module: nn.Module, _: Any, output: Tensor) -> None:
@@ -66,6 +68,11 @@ def convolutions_with_norms(part: nn.Module, *example: Any) -> list[tuple[nn.Con
         if norm is not None and len(readers) == 1 and flow.fed_by[norm] == {convolution}
         if isinstance(convolution, nn.Conv2d) and _has_statistics(norm) and not _is_watched(norm)
     ]
+
+
+def has_norms(part: nn.Module) -> bool:
+    """Whether there is batch norm inside a module, trained or frozen."""
+    return any(isinstance(module, _NORMS) for module in part.modules())
 
 
 @dataclass
