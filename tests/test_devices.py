@@ -1,6 +1,7 @@
 """Training, prediction and triage on a pretended accelerator: no mixes, few waits, and kernels on Apple's GPUs."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -32,8 +33,9 @@ The very first step, or photo, brings the anchors of five levels to the device a
 number of objects: waits are for the number of anchors or RoIs of a kind, once an image or batch.
 """
 
-WAITS_PER_PHOTO = 40
-"""The same for a photo that is predicted; its number of detections does not matter."""
+WAITS_PER_PHOTO = 48
+"""The same for a photo that is predicted; its number of detections does not matter. Fusion reads numbers, and at its
+end one map: what it decides by stays on the device."""
 
 HEADS = [("stuff+things", 4), ("all", 2), ("all", 4), ("stuff+things", 2)]
 SCENES = Streets(4, Size(72, 130))  # sides that are no multiples of 32
@@ -129,7 +131,10 @@ def test_a_prediction_ends_in_main_memory(
         device.waits.clear()
         doubts = measure_doubt(found, STREETS, 0.01)
         assert not device.waits  # it works on what was predicted, in main memory
-    assert found.segmentation.segments == pytest.approx(wanted.segmentation.segments)
+    # devices sum RoIAlign in another order: scores differ in the last digit
+    both = list(zip(found.segmentation.segments, wanted.segmentation.segments, strict=True))
+    assert [replace(ours, score=None) for ours, _ in both] == [replace(theirs, score=None) for _, theirs in both]
+    assert [ours.score for ours, _ in both] == pytest.approx([theirs.score for _, theirs in both])
     assert len(found.instances) == len(wanted.instances) > 0
     torch.testing.assert_close(found.stuff_logits.values, wanted.stuff_logits.values)
     assert doubts.residual == pytest.approx(wanted.uncertainty, abs=1e-5)
@@ -137,6 +142,7 @@ def test_a_prediction_ends_in_main_memory(
 
 def test_waits_do_not_grow_with_detections_or_objects(config: Config):
     config.fusion.method, config.model.things_head.post_nms = "joint", 200
+    config.fusion.overlap_threshold = 0  # joint fusion reads once more for each round in which instances are taken out
     totals, numbers = [], []
     for most in (2, 20, 100):
         config.model.things_head.max_detections = most
@@ -198,9 +204,10 @@ class TestPlantedFaults:
             take_step(network(config).to("cuda"), config, batch_of(1, "cuda"))
 
     @pytest.mark.parametrize("method", ["joint", "unguided"])
-    def test_fusion_of_masks_on_the_device(self, config: Config, monkeypatch: pytest.MonkeyPatch, method: Any):
+    def test_fusion_of_masks_in_main_memory(self, config: Config, monkeypatch: pytest.MonkeyPatch, method: Any):
         config.fusion.method = method
-        monkeypatch.setattr(Instances, "to", lambda self, device: self)
+        true = Instances.to
+        monkeypatch.setattr(Instances, "to", lambda self, device: true(self, "cpu"))
         with PretendedDevice("mps"), pytest.raises(MixedDevicesError, match=r"fusion\.py"):
             predict(config, network(config).to("mps"))
 

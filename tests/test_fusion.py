@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision.ops import roi_align
 
 from tascnet import fusion
@@ -523,3 +524,55 @@ def test_annotation_survives_fusion(shared_data: Path, fuse: Fuse) -> None:
     result = quality.compute()
     assert result.all is not None
     assert result.all.pq > 0.95
+
+
+class _Reads(TorchDispatchMode):
+    """Counts what reads numbers of a device back: `item`, `tolist` and results of unknown size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.number = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.number += func._schema.name in {"aten::_local_scalar_dense", "aten::nonzero", "aten::bincount"}
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("fuse", [fuse_jointly, fuse_unguided, fuse_mask_guided])
+def test_what_is_read_back_does_not_grow_with_the_instances(fuse: Any, monkeypatch: pytest.MonkeyPatch):
+    space = LabelSpace((Category(1, "road", is_thing=False), Category(2, "car", is_thing=True)))
+    lists: list[int] = []
+    true = Tensor.tolist
+    monkeypatch.setattr(Tensor, "tolist", lambda tensor: lists.append(1) or true(tensor))
+    numbers = []
+    for count in (4, 40, 160):
+        left = torch.arange(count) * 6.0
+        boxes = torch.stack([left, left * 0 + 2, left + 8, left * 0 + 19], dim=1)  # each overlaps its neighbours
+        instances = Instances(boxes, torch.zeros(count).long(), torch.full((count,), 0.9), torch.ones(count, 28, 28))
+        lists.clear()
+        with _Reads() as reads:
+            fused = fuse(torch.stack([torch.zeros(6, 245), torch.ones(6, 245)]), instances, space, Size(24, 980))
+        assert len(fused.segments) == count
+        numbers.append((reads.number, len(lists)))
+    assert numbers[0] == numbers[1] == numbers[2]
+    assert 0 < sum(numbers[0]) < 20
+
+
+def test_rounds_of_claims_are_the_same_whether_crops_are_kept_or_made_again(monkeypatch: pytest.MonkeyPatch):
+    space = LabelSpace((Category(1, "road", is_thing=False), Category(2, "car", is_thing=True)))
+    generator = torch.Generator().manual_seed(2)
+    corners = torch.rand(60, 2, generator=generator) * 60
+    boxes = torch.cat([corners, corners + 8 + torch.rand(60, 2, generator=generator) * 30], dim=1)
+    scores, masks = torch.rand(60, generator=generator) / 2 + 0.5, torch.rand(60, 1, 1, generator=generator) / 2 + 0.49
+    instances = Instances(boxes, torch.zeros(60).long(), scores, masks.expand(60, 28, 28))
+    rounds, maps = [], []
+    true = fusion._strongest
+    monkeypatch.setattr(fusion, "_strongest", lambda *given: rounds.append(1) or true(*given))
+    for kept in (2**22, 2000, 0):
+        monkeypatch.setattr(fusion, "_PIXELS_KEPT", kept)
+        fused = fuse_jointly(torch.randn(2, 25, 25, generator=generator.manual_seed(5)), instances, space, Size(98, 99))
+        maps.append(fused.id_map)
+    assert len(rounds) >= 6  # some were taken out
+    assert maps[0].max() > 3
+    assert torch.equal(maps[0], maps[1])
+    assert torch.equal(maps[0], maps[2])

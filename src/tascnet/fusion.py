@@ -5,6 +5,8 @@ stuff categories in order of semantic index, then either one channel "things" (C
 (C = K); channels from K_st on are things in both forms.
 """
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
@@ -12,8 +14,8 @@ import torch
 from torch import Tensor
 
 from tascnet.errors import InputError
-from tascnet.planes.paste import PastedMask, paste_mask, paste_probabilities
-from tascnet.planes.plane import Plane, as_plane, interpolated, interpolated_argmax
+from tascnet.planes.paste import PastedMask, PastedProbabilities, paste_each
+from tascnet.planes.plane import InterpolatedCrops, Plane, as_plane, interpolated_argmax
 from tascnet.precision import full_precision
 from tascnet.structures import IGNORE, VOID, Instances, LabelSpace, PanopticSegmentation, Segment, Size
 
@@ -29,6 +31,12 @@ docs/results.md reports, and on the photos of coco_mini.
 
 SMALLEST = 1e-4
 """Probabilities are kept this far from 0 and 1 where their log-odds are taken."""
+
+_AT_ONCE = 2**18
+"""Pixels of a map that are counted or renumbered together."""
+
+_PIXELS_KEPT = 2**22
+"""Pixels of crops that are kept from one round of claims to the next: 17 MB of float32."""
 
 
 @dataclass(frozen=True)
@@ -177,11 +185,11 @@ def fuse_jointly(
     Our reading of "guided"; docs/results.md compares the three. Arguments and result are those of `fuse_mask_guided`.
     """
     best = _best_channel(stuff_logits, label_space, size)
-    veto = _veto(stuff_logits, len(label_space.stuff), size, options.veto)
+    odds = _veto(stuff_logits, len(label_space.stuff), size)
     scored = rescored(instances, options.mask_threshold)
-    instances = _by_score(scored)
-    usable = instances[instances.scores >= options.score_threshold]
-    id_map, kept = _claim_by_evidence(veto, usable, options)
+    instances = _by_score(scored, best.device)
+    usable = _usable(instances, options)
+    id_map, kept = _claim_by_evidence(odds, usable, size, options)
     segments = _renumbered(id_map, kept, label_space)
     dropped = Dropped(len(instances) - len(usable), len(usable) - len(segments), 0)
     segmentation, dropped = _with_stuff(id_map, segments, dropped, best, stuff_logits, label_space, options)
@@ -256,45 +264,51 @@ def semantic_from_stuff(
     num_stuff = len(label_space.stuff)
     best = (_best_channel(stuff_logits, label_space, size) if best is None else best).long()
     if len(as_plane(stuff_logits).values) == len(label_space.categories):
-        return best
+        return best.cpu()
     things = best >= num_stuff
     semantic = best.masked_fill_(things, IGNORE)
-    instances = _by_score(instances)
+    instances = _by_score(instances, semantic.device)
     for mask, label in zip(_paste(instances, size, mask_threshold), instances.labels.tolist(), strict=True):
         free = mask.pixels & (semantic[mask.window] == IGNORE)
         semantic[mask.window].masked_fill_(free, num_stuff + label)
     if num_stuff and bool((semantic == IGNORE).any()):
         best_stuff = _best_stuff(stuff_logits, label_space, size).long()
         semantic = torch.where(semantic == IGNORE, best_stuff, semantic)
-    return semantic
+    return semantic.cpu()
 
 
 def _best_channel(stuff_logits: Plane | Tensor, label_space: LabelSpace, size: Size) -> Tensor:
-    """(H, W) int16 on the CPU: the best channel of each pixel."""
+    """(H, W) int16: the best channel of each pixel."""
     plane, num_stuff, num_categories = as_plane(stuff_logits), len(label_space.stuff), len(label_space.categories)
     if plane.values.ndim != 3 or plane.values.shape[0] not in (num_stuff + 1, num_categories):
         raise ValueError(
             f"stuff logits of one image are (C, h, w) with C = {num_stuff + 1} (stuff categories and things) or "
             f"{num_categories} (all categories of the label space); got shape {tuple(plane.values.shape)}."
         )
-    return interpolated_argmax(plane, size).cpu()
+    return interpolated_argmax(plane, size)
 
 
 def _best_stuff(stuff_logits: Plane | Tensor, label_space: LabelSpace, size: Size) -> Tensor:
-    """(H, W) int16 on the CPU: the best of the stuff channels of each pixel; there must be some."""
+    """(H, W) int16: the best of the stuff channels of each pixel; there must be some."""
     plane = as_plane(stuff_logits)
-    return interpolated_argmax(plane.with_values(plane.values[: len(label_space.stuff)]), size).cpu()
+    return interpolated_argmax(plane.with_values(plane.values[: len(label_space.stuff)]), size)
 
 
-def _by_score(instances: Instances) -> Instances:
-    """The instances on the CPU, best first; of equal scores the earlier stays first."""
-    instances = instances.to("cpu")
-    return instances[instances.scores.argsort(descending=True, stable=True)]
+def _by_score(instances: Instances, device: torch.device) -> Instances:
+    """The instances on that device, best first; of equal scores the earlier stays first."""
+    instances = instances.to(device)
+    return instances[instances.scores.nan_to_num(nan=-math.inf).argsort(descending=True, stable=True)]
 
 
-def _paste(instances: Instances, size: Size, threshold: float) -> list[PastedMask]:
+def _usable(instances: Instances, options: FusionOptions) -> Instances:
+    """Those of sorted instances that score enough: the first ones, which a device is asked for once."""
+    return instances[: int((instances.scores >= options.score_threshold).count_nonzero())]
+
+
+def _paste(instances: Instances, size: Size, threshold: float) -> Iterator[PastedMask]:
     """Each instance's pixels on the image, as crops."""
-    return [paste_mask(mask, box, size, threshold) for mask, box in zip(instances.masks, instances.boxes, strict=True)]
+    for pasted in paste_each(instances.masks, instances.boxes, size):
+        yield PastedMask(pasted.values > threshold, pasted.top, pasted.left)
 
 
 def _fuse_by_score(
@@ -306,9 +320,9 @@ def _fuse_by_score(
     options: FusionOptions,
 ) -> Fused:
     """Fusion by score: `best` is the best channel of each pixel, `allowed` where instances may lie (overwritten)."""
-    id_map = torch.full(best.shape, VOID, dtype=torch.int32)
-    scored, instances = instances, _by_score(instances)
-    usable = instances[instances.scores >= options.score_threshold]
+    id_map = torch.full(best.shape, VOID, dtype=torch.int32, device=best.device)
+    scored, instances = instances, _by_score(instances, best.device)
+    usable = _usable(instances, options)
     segments = _claim(id_map, allowed, usable, label_space, options)
     dropped = Dropped(len(instances) - len(usable), len(usable) - len(segments), 0)
     segmentation, dropped = _with_stuff(id_map, segments, dropped, best, stuff_logits, label_space, options)
@@ -329,39 +343,35 @@ def _with_stuff(
     if options.unclaimed == "stuff" and num_stuff:
         best = torch.where(best >= num_stuff, _best_stuff(stuff_logits, label_space, size), best)
     stuff, too_small = _fill_with_stuff(id_map, best, len(segments) + 1, label_space, options)
-    return PanopticSegmentation(id_map, (*segments, *stuff)), dropped._replace(small_stuff=too_small)
+    return PanopticSegmentation(id_map.cpu(), (*segments, *stuff)), dropped._replace(small_stuff=too_small)
 
 
 def _claim(
     id_map: Tensor, allowed: Tensor, instances: Instances, label_space: LabelSpace, options: FusionOptions
 ) -> list[Segment]:
     """Let instances take their pixels in the order in which they come, writing their ids into `id_map`."""
-    size = Size(*id_map.shape)
-    segments: list[Segment] = []
-    for index in range(len(instances)):
-        mask = paste_mask(instances.masks[index], instances.boxes[index], size, options.mask_threshold)
-        claim = mask.pixels & allowed[mask.window]
-        area = int(claim.count_nonzero())
-        if area == 0 or area < options.overlap_threshold * int(mask.pixels.count_nonzero()):
-            continue
-        segment = Segment(
-            id=len(segments) + 1,
-            category_id=label_space.things[int(instances.labels[index])].id,
-            area=area,
-            score=float(instances.scores[index]),
-        )
-        id_map[mask.window].masked_fill_(claim, segment.id)
-        allowed[mask.window].masked_fill_(claim, False)
-        segments.append(segment)
-    return segments
+    for number, mask in enumerate(_paste(instances, Size(*id_map.shape), options.mask_threshold), start=1):
+        free = allowed[mask.window]
+        claim = mask.pixels & free
+        # decided on the device: whether an instance is kept is not read here
+        claim &= _enough(claim.count_nonzero(), mask.pixels.count_nonzero(), options)
+        id_map[mask.window].masked_fill_(claim, number)
+        free.masked_fill_(claim, False)
+    return _renumbered(id_map, instances, label_space)
 
 
-def _veto(stuff_logits: Plane | Tensor, num_stuff: int, size: Size, weight: float) -> Tensor:
-    """(H, W) float on the CPU, 0 or less: what the stuff head says against things."""
+def _enough(free: Tensor, area: Tensor, options: FusionOptions) -> Tensor:
+    """() bool, whether an instance with so many pixels of its mask's area is kept, on the device of the numbers."""
+    wide = torch.float32 if area.device.type == "mps" else torch.float64
+    return (free > 0) & (free >= area.to(wide) * options.overlap_threshold)
+
+
+def _veto(stuff_logits: Plane | Tensor, num_stuff: int, size: Size) -> InterpolatedCrops:
+    """(H, W) float, log-odds of things by the stuff head; where they are negative they count against things."""
     plane = as_plane(stuff_logits)
     logits = full_precision(plane.values)
     odds = (logits[num_stuff:].logsumexp(0) - logits[:num_stuff].logsumexp(0)).clamp(-LARGEST_ODDS, LARGEST_ODDS)
-    return interpolated(plane.with_values(odds), size).clamp_(max=0).mul_(weight).cpu()
+    return InterpolatedCrops(plane.with_values(odds), size)
 
 
 def rescored(instances: Instances, mask_threshold: float) -> Instances:
@@ -381,56 +391,99 @@ def rescored(instances: Instances, mask_threshold: float) -> Instances:
     return replace(instances, scores=odds.sigmoid())
 
 
-def _claim_by_evidence(veto: Tensor, instances: Instances, options: FusionOptions) -> tuple[Tensor, Instances]:
+class _Evidence:
+    """The evidence of each instance in its window, in log-odds, made when it is asked for.
+
+    Several rounds ask for it: as many crops as fit into `_PIXELS_KEPT` are kept, the others are made again.
+    """
+
+    def __init__(self, odds: InterpolatedCrops, instances: Instances, size: Size, veto: float):
+        self.odds, self.instances, self.size, self.veto = odds, instances, size, veto
+        self._kept: dict[int, PastedProbabilities] = {}
+        self._pixels = 0
+
+    def of(self, numbers: list[int]) -> Iterator[tuple[int, PastedProbabilities]]:
+        """The number and the evidence of some instances, in their order."""
+        missing = [number for number in numbers if number not in self._kept]
+        made = self._make(missing)
+        for number in numbers:
+            crop = self._kept.get(number) or next(made)
+            if number not in self._kept and self._pixels + crop.values.numel() <= _PIXELS_KEPT:
+                self._pixels += crop.values.numel()
+                self._kept[number] = crop
+            yield number, crop
+
+    def _make(self, numbers: list[int]) -> Iterator[PastedProbabilities]:
+        if not numbers:
+            return
+        masks, boxes = self.instances.masks, self.instances.boxes
+        if len(numbers) < len(masks):
+            index = torch.tensor(numbers).to(masks.device, non_blocking=True)
+            masks, boxes = masks.index_select(0, index), boxes.index_select(0, index)
+        for pasted in paste_each(masks, boxes, self.size):
+            evidence = pasted.values.logit(SMALLEST)  # not in place: Apple's GPUs cannot
+            if self.veto and evidence.numel():
+                evidence.add_(self.odds[pasted.window].clamp_(max=0).mul_(self.veto))
+            yield pasted._replace(values=evidence)
+
+
+def _claim_by_evidence(
+    odds: InterpolatedCrops, instances: Instances, size: Size, options: FusionOptions
+) -> tuple[Tensor, Instances]:
     """Let each pixel belong to the instance with most evidence.
 
     An instance may pass the overlap rule in its turn and then lose its pixels to others with more evidence. Those that
-    are left with too small a part of their masks are taken out, and the others claim anew.
+    are left with too small a part of their masks are taken out, and the others claim anew. Each round reads back once.
 
     Args:
-        veto: (H, W) float, 0 or less.
-        instances: on the CPU, best first.
+        odds: log-odds of things by the stuff head.
+        instances: best first.
+        size: height and width of the image.
         options: thresholds.
 
     Returns:
-        (H, W) int32, k for the pixels of the k-th instance that was kept, from 1; and those that were kept.
+        (H, W) int32, k for the pixels of the k-th instance, from 1, 0 for nobody's; and those instances, of which some
+        may have no pixel.
     """
-    while True:
-        id_map, kept, areas = _strongest(veto, instances, options)
-        left = torch.bincount(id_map.flatten(), minlength=len(kept) + 1)[1:]
-        sliver = left < options.overlap_threshold * torch.tensor(areas)
-        if not sliver.any():
-            return id_map, instances[torch.tensor(kept, dtype=torch.int64)]
-        staying = torch.ones(len(instances), dtype=torch.bool)
-        staying[torch.tensor(kept)[sliver]] = False
-        instances = instances[staying]
+    evidence = _Evidence(odds, instances, size, options.veto)
+    staying = list(range(len(instances)))
+    while staying:
+        id_map, kept, areas = _strongest(evidence, staying, options)
+        left = _pixels_of(id_map, len(instances) + 1)[1:]
+        wide = torch.float32 if areas.device.type == "mps" else torch.float64
+        sliver = (kept & (left < areas.to(wide) * options.overlap_threshold)).tolist()
+        if not any(sliver):
+            return id_map, instances
+        staying = [number for number in staying if not sliver[number]]
+    return torch.full(size, VOID, dtype=torch.int32, device=instances.boxes.device), instances
 
 
-def _strongest(veto: Tensor, instances: Instances, options: FusionOptions) -> tuple[Tensor, list[int], list[int]]:
-    """One round of claims: ids in the image (1 for the first that is kept), indices and mask areas of the kept."""
-    id_map = torch.full(veto.shape, VOID, dtype=torch.int32)
+def _strongest(evidence: _Evidence, numbers: list[int], options: FusionOptions) -> tuple[Tensor, Tensor, Tensor]:
+    """One round of claims of some instances.
+
+    Returns:
+        (H, W) int32, number of the instance + 1; (N,) bool, which were kept; (N,) int64, areas of the masks.
+    """
+    device, count = evidence.instances.boxes.device, len(evidence.instances)
+    id_map = torch.full(evidence.size, VOID, dtype=torch.int32, device=device)
     least = float(torch.tensor(options.mask_threshold).logit())  # infinite for 0 and 1
-    strongest = torch.full(veto.shape, least)  # evidence of the instance that has the pixel
-    kept: list[int] = []
-    areas: list[int] = []
-    for index in range(len(instances)):
-        pasted = paste_probabilities(instances.masks[index], instances.boxes[index], Size(*veto.shape))
-        evidence = pasted.values.logit(SMALLEST).add_(veto[pasted.window])
-        mask, taken = evidence > least, id_map[pasted.window]
-        area = int(mask.count_nonzero())
-        free = int((mask & (taken == VOID)).count_nonzero())
-        if free == 0 or free < options.overlap_threshold * area:
-            continue
-        kept.append(index)
-        areas.append(area)
-        taken.masked_fill_(evidence > strongest[pasted.window], len(kept))
-        torch.maximum(strongest[pasted.window], evidence, out=strongest[pasted.window])
+    strongest = torch.full(evidence.size, least, device=device)  # evidence of the instance that has the pixel
+    kept = torch.zeros(count, dtype=torch.bool, device=device)
+    areas = torch.zeros(count, dtype=torch.int64, device=device)
+    for number, crop in evidence.of(numbers):
+        has, taken = strongest[crop.window], id_map[crop.window]
+        mask = crop.values > least
+        areas[number] = mask.count_nonzero()
+        kept[number] = enough = _enough((mask & (taken == VOID)).count_nonzero(), areas[number], options)
+        wins = (crop.values > has).logical_and_(enough)
+        taken.masked_fill_(wins, number + 1)
+        torch.where(wins, crop.values, has, out=has)
     return id_map, kept, areas
 
 
 def _renumbered(id_map: Tensor, instances: Instances, label_space: LabelSpace) -> list[Segment]:
     """The segments of instances whose pixels have the ids 1, 2, ...; ids without pixels are closed up in `id_map`."""
-    areas = torch.bincount(id_map.flatten(), minlength=len(instances) + 1).tolist()
+    areas = _pixels_of(id_map, len(instances) + 1).tolist()
     new_id = torch.zeros(len(instances) + 1, dtype=torch.int32)
     segments: list[Segment] = []
     labels, scores = instances.labels.tolist(), instances.scores.tolist()
@@ -439,8 +492,17 @@ def _renumbered(id_map: Tensor, instances: Instances, label_space: LabelSpace) -
             segments.append(Segment(len(segments) + 1, label_space.things[label].id, areas[old_id], score=score))
             new_id[old_id] = len(segments)
     if len(segments) < len(instances):
+        new_id = new_id.to(id_map.device, non_blocking=True)
         id_map.copy_(new_id.index_select(0, id_map.flatten()).view_as(id_map))
     return segments
+
+
+def _pixels_of(numbers: Tensor, count: int) -> Tensor:
+    """(count,) int64: how many pixels of a map hold 0, 1, ..., `count` - 1, all that there are."""
+    flat = numbers.flatten()
+    # bincount makes int64 of all that it gets; other devices have the memory, and are waited for at each call
+    parts = flat.split(_AT_ONCE) if flat.device.type == "cpu" else (flat,)
+    return torch.stack([part.bincount(minlength=count) for part in parts]).sum(0)
 
 
 def _fill_with_stuff(
@@ -454,7 +516,7 @@ def _fill_with_stuff(
     num_stuff = len(label_space.stuff)
     nothing = num_stuff  # where a pixel is taken or its best channel is a things channel
     free_stuff = best.clamp(max=nothing).masked_fill_(id_map != VOID, nothing)
-    areas = torch.bincount(free_stuff.flatten(), minlength=nothing + 1).tolist()[:num_stuff]
+    areas = _pixels_of(free_stuff, nothing + 1).tolist()[:num_stuff]
     smallest = max(options.smallest_stuff(Size(*best.shape)), 1)
     segments: list[Segment] = []
     id_of = torch.full((nothing + 1,), VOID, dtype=torch.int32)
@@ -463,6 +525,8 @@ def _fill_with_stuff(
             segment = Segment(id=first_id + len(segments), category_id=category.id, area=areas[index])
             id_of[index] = segment.id
             segments.append(segment)
+    id_of = id_of.to(id_map.device, non_blocking=True)
     # index_select, because indexing makes int64 of the whole map first; free pixels are VOID, which is 0
-    id_map += id_of.index_select(0, free_stuff.flatten().int()).view_as(id_map)
+    for ids, kinds in zip(id_map.flatten().split(_AT_ONCE), free_stuff.flatten().split(_AT_ONCE), strict=True):
+        ids += id_of.index_select(0, kinds.int())
     return segments, sum(area > 0 for area in areas) - len(segments)

@@ -1,6 +1,5 @@
 """Predictor: whatever a photo is and however large, its result has the photo's own size."""
 
-import copy
 import gc
 import math
 import threading
@@ -17,12 +16,14 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from tascnet.config import FusionConfig, InputConfig
-from tascnet.data.images import read_image
+from tascnet.data.images import read_image, rgb_tensor
 from tascnet.data.streets.dataset import Streets
 from tascnet.data.transforms import resize_photo
 from tascnet.errors import InputError
 from tascnet.fusion import FusionOptions, fuse_mask_guided
+from tascnet.inference.engines.eager import EagerEngine
 from tascnet.inference.predictor import Predictor
+from tascnet.model.norm_pairs import has_norms
 from tascnet.model.tascnet import Outputs
 from tascnet.networks.opening import load_network, open_network
 from tascnet.structures import Category, Instances, LabelSpace, PanopticSegmentation, Size
@@ -89,9 +90,31 @@ def assert_same(first: PanopticSegmentation, second: PanopticSegmentation) -> No
 
 
 class TestTheNetwork:
-    def test_keeps_its_mode(self, predictor: Predictor):
+    def test_of_a_checkpoint_is_folded(self, predictor: Predictor, tiny_run: Path):
+        plain = open_network(tiny_run)
+        assert has_norms(plain.model)
+        assert not has_norms(predictor.engine.model)
+        engine = EagerEngine(plain.model)
+        assert engine.model is plain.model
+        assert has_norms(plain.model)
+        image = photo(33, 65)
+        (wanted,), (found,) = engine(rgb_tensor(image)[None]), predictor.heads([image])
+        torch.testing.assert_close(found.padded_logits, wanted.padded_logits, rtol=1e-4, atol=1e-4)
+        assert not torch.equal(found.padded_logits, wanted.padded_logits)
+
+    def test_that_trains_is_run_with_the_weights_that_it_has(self, predictor: Predictor, tiny_run: Path):
+        model = open_network(tiny_run).model
+        trained = Predictor(model, predictor.label_space, InputConfig(), FusionConfig())
+        (before,) = trained.heads([photo(33, 65)])
+        with torch.no_grad():
+            next(p for p in model.backbone.parameters()).mul_(1.5)
+        (after,) = trained.heads([photo(33, 65)])
+        assert not torch.equal(before.padded_logits, after.padded_logits)
+        assert all(parameter.requires_grad for parameter in model.fpn.pyramid.inner_blocks.parameters())
+
+    def test_keeps_its_mode(self, predictor: Predictor, tiny_run: Path):
         """One that is being trained is looked at on the way."""
-        model = copy.deepcopy(predictor.engine.model).train()
+        model = open_network(tiny_run).model.train()
         model.fpn.eval()  # a part that is frozen
         before = [module.training for module in model.modules()]
         assert any(before)

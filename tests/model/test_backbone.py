@@ -94,8 +94,10 @@ def test_frozen_norm_uses_the_statistics_of_its_state() -> None:
     state = backbone.state_dict()
     state["network.bn1.running_mean"].fill_(3.0)
     state["network.bn1.running_var"].fill_(4.0)
-    norm = backbone.network.bn1
-    assert norm(torch.full((1, 64, 1, 1), 5.0)).flatten().tolist() == pytest.approx([1.0] * 64, abs=1e-4)  # (5 - 3) / 2
+    nn.init.zeros_(backbone.network.conv1.weight)
+    backbone.network.conv1.weight.data[:, 0, 3, 3] = 1.0  # the middle of 7 x 7: red as it is
+    normalized = backbone.network.bn1(backbone.network.conv1(torch.full((1, 3, 2, 2), 5.0)))
+    assert normalized.flatten().tolist() == pytest.approx([1.0] * 64, abs=1e-4)  # (5 - 3) / 2
 
 
 def test_trained_batch_norm_learns_statistics_in_training() -> None:

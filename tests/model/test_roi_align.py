@@ -51,3 +51,52 @@ def test_half_precision_features_are_read_at_exact_corners(trains: bool) -> None
     rois = torch.tensor([[0.0, 1001.0, 2.0, 1003.0, 6.0]])
     found = roi_align(features, rois, 1, 1 / STRIDE, 2)
     assert found.item() == pytest.approx(1002 / STRIDE - 0.5, abs=1e-3)
+
+
+@pytest.mark.parametrize("aligned", [True, False])
+@pytest.mark.parametrize("sampling_ratio", [0, 2])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16])
+def test_inference_of_boxes_of_every_kind(aligned: bool, sampling_ratio: int, dtype: torch.dtype) -> None:
+    odd = [
+        [0, 0, 0, 0, 0],  # no extent
+        [1, 50, 60, 20, 10],  # turned around
+        [0, 3, 3, 3.01, 3.02],  # tiny
+        [1, -4000, -3000, 5000, 6000],  # huge: more points in a cell than are summed as rows
+        [0, 0, 0, 116, 3],  # a strip
+        [1, 500, 500, 600, 700],  # beyond the plane
+        [0, -90, -80, -20, -10],
+        [1, -6, 70, 130, 90],  # over the border
+    ]
+    rois = torch.cat((torch.tensor(odd, dtype=torch.float32), rois_of(200)))
+    features = torch.randn(2, 9, 21, 31, generator=torch.Generator().manual_seed(1)).to(dtype)
+    wide = torch.promote_types(dtype, torch.float32)
+    with torch.no_grad():
+        found = roi_align(features, rois, 7, 1 / STRIDE, sampling_ratio, aligned)
+        wanted = ops.roi_align(features.to(wide), rois.to(wide), 7, 1 / STRIDE, sampling_ratio, aligned=aligned)
+    assert found.dtype == wide
+    assert wanted.abs().max() > 1
+    # float32 rounds a point at 700 pixels to 6e-5, and the plane changes by up to 6 from one position to the next
+    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-4 if wide == torch.float32 else 1e-9)
+
+
+def test_numbers_of_points_as_torchvision_counts_them() -> None:
+    sides = torch.arange(1, 400) / 2  # of many sides the cells are whole multiples of a pixel
+    rois = torch.stack((sides * 0, sides * 0 + 2, sides * 0 + 2, sides + 2, sides / 2 + 2), dim=1)
+    features = torch.randn(1, 3, 60, 60, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(roi_align(features, rois, 7, 0.25, 0), ops.roi_align(features, rois, 7, 0.25, 0, True))
+
+
+def test_a_box_without_a_place_reads_nothing_and_spoils_no_other() -> None:
+    features = torch.ones(1, 2, 9, 9)
+    rois = torch.tensor([[0, torch.nan, 0, 9, 9], [0.0, 4, 4, 12, 12]])
+    for sampling_ratio in (0, 2):
+        found = roi_align(features, rois, 2, 1 / STRIDE, sampling_ratio)
+        assert found[1].eq(1).all()
+
+
+def test_parts_of_many_boxes_are_put_together_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    features, rois = torch.randn(2, 4, 20, 30), rois_of(50)
+    whole = [roi_align(features, rois, 7, 1 / STRIDE, ratio) for ratio in (0, 2)]
+    monkeypatch.setattr("tascnet.model.roi_align._ROWS_AT_ONCE", 3000)
+    parts = [roi_align(features, rois, 7, 1 / STRIDE, ratio) for ratio in (0, 2)]
+    torch.testing.assert_close(parts, whole, rtol=0, atol=0)

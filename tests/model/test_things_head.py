@@ -173,9 +173,9 @@ def test_pooling_equals_roi_align_of_the_level_that_fits() -> None:
     assert pooled.shape == (6, CHANNELS, 7, 7)
     image_and_level = [(0, 0), (0, 1), (0, 2), (0, 3), (1, 3), (1, 0)]
     for cells, box, (image, level) in zip(pooled, torch.cat((first, second)), image_and_level, strict=True):
-        features = levels[level][image : image + 1]
-        expected = roi_align(features, [box[None]], 7, 1 / STRIDES[level], head.settings.sampling_ratio, aligned=True)
-        assert torch.equal(cells, expected[0])
+        features, ratio = levels[level][image : image + 1].double(), head.settings.sampling_ratio
+        expected = roi_align(features, [box[None].double()], 7, 1 / STRIDES[level], ratio, aligned=True)
+        torch.testing.assert_close(cells.double(), expected[0], rtol=1e-5, atol=2e-6)
 
 
 def test_pooling_is_right_to_half_a_pixel() -> None:

@@ -15,7 +15,6 @@ from safetensors.torch import load_file, save_file
 from said import Said
 
 from tascnet.errors import InputError
-from tascnet.inference.predictor import Predictor
 from tascnet.model.tascnet import TASCNet
 from tascnet.networks import sharing
 from tascnet.networks.files import write_network_file
@@ -330,7 +329,7 @@ class TestBrokenFile:
 
 def test_a_network_in_half_precision_computes_as_one_whose_weights_were_rounded(trained: Network, tmp_path: Path):
     write_shared_file(trained, tmp_path / "half.safetensors", "float16")
-    half = Predictor.from_checkpoint(tmp_path / "half.safetensors").engine.model
+    half = load_network(tmp_path / "half.safetensors").model
     image = torch.randint(256, (1, 3, 64, 96), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         before = trained.model(image).stuff_logits

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from tascnet.errors import InputError
+from tascnet.planes import paste
 from tascnet.planes.paste import covered_pixels, interpolation_weights, paste_instances, paste_mask
 from tascnet.structures import Instances, Size
 
@@ -134,3 +135,21 @@ def test_pasting_all_instances() -> None:
     assert second[2].window == (slice(0, 2), slice(1, 3))
     with pytest.raises(InputError, match="label 2 is no thing index; this label space has 2 things"):
         next(paste_instances(instances, Size(2, 4), num_things=2))
+
+
+@pytest.mark.parametrize("weights", [1, 2000, 2**19])
+def test_masks_laid_out_together_are_those_laid_out_one_by_one(weights: int, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(paste, "_WEIGHTS_AT_ONCE", weights)
+    generator = torch.Generator().manual_seed(0)
+    corners = torch.rand(40, 2, generator=generator) * 90 - 20
+    boxes = torch.cat([corners, corners + torch.rand(40, 2, generator=generator) * 50 - 3], dim=1)
+    boxes[7], boxes[8, 2] = torch.tensor([-1e6, -1e6, 1e6, 1e6]), torch.nan
+    masks, size = torch.rand(40, 28, 28, generator=generator), Size(61, 83)
+    for dtype in (torch.float32, torch.float16, torch.bfloat16, torch.float64):
+        crops = list(paste.paste_each(masks.to(dtype), boxes.to(dtype), size))
+        assert len(crops) == 40
+        for crop, mask, box in zip(crops, masks.to(dtype), boxes.to(dtype), strict=True):
+            alone = paste.paste_probabilities(mask, box, size)
+            assert crop.window == alone.window
+            assert torch.equal(crop.values, alone.values)
+    assert list(paste.paste_each(masks[:0], boxes[:0], size)) == []

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from tascnet.model.stuff_head import LABEL_OFFSET, semantic_labels
-from tascnet.planes.plane import Extent, Plane, at_cells, interpolated, interpolated_argmax
+from tascnet.planes.plane import Extent, InterpolatedCrops, Plane, at_cells, interpolated, interpolated_argmax
 from tascnet.structures import Size
 
 SIDES = [1, 2, 3, 4, 5, 33, 37, 65, 126, 127, 128, 129, 333]
@@ -141,3 +141,14 @@ def test_a_channel_that_is_second_in_all_corners_can_win_between_them() -> None:
     # channel 0 is best left, channel 1 right; in the middle they have 0.5 each and channel 2 has 0.9
     logits = torch.tensor([[[1.0, 0.0]], [[0.0, 1.0]], [[0.9, 0.9]]])
     assert interpolated_argmax(logits, Size(1, 8)).tolist() == [[0, 0, 2, 2, 2, 2, 1, 1]]
+
+
+@pytest.mark.parametrize(("height", "width"), [(65, 130), (64, 67), (1, 1), (3, 500)])
+def test_crops_are_those_of_the_whole_interpolated(height: int, width: int):
+    size = Size(height, width)
+    values = torch.randn(2, -(-height // 4), -(-width // 4), generator=torch.Generator().manual_seed(0))
+    plane = Plane.at_stride(values, 4, size, 0.5)
+    crops, whole = InterpolatedCrops(plane, size), interpolated(plane, size)
+    for window in ((slice(0, height), slice(0, width)), (slice(height // 3, height), slice(0, width // 2 + 1))):
+        assert torch.equal(crops[window], whole[..., window[0], window[1]])
+    assert crops[slice(0, 0), slice(0, 0)].shape == (2, 0, 0)

@@ -24,6 +24,7 @@ from tascnet.evaluation.report import Report, left_out_note, unannotated_note
 from tascnet.evaluation.writing import write_report
 from tascnet.files import check_writable
 from tascnet.fusion import Dropped
+from tascnet.inference.engines.eager import EagerEngine
 from tascnet.inference.predictor import Predictor
 from tascnet.inference.result import Result
 from tascnet.metrics import (
@@ -301,7 +302,7 @@ def evaluate_checkpoint(
     dataset = build_dataset(settings)
     check_label_space(checkpoint, dataset.label_space)
     predictor = Predictor(
-        checkpoint.model.to(choose_device(device)),
+        EagerEngine(checkpoint.model.to(choose_device(device)), fold=True),
         checkpoint.label_space,
         checkpoint.config.data.input,
         change_fusion(checkpoint.config.fusion, fusion),

@@ -91,7 +91,7 @@ class Predictor:
         use: Use = "newest",
         observer: Observer = SILENT,
     ) -> Self:
-        """Load a network.
+        """Load a network, for inference alone: batch norm is folded into its convolutions.
 
         Args:
             path: what `open_network` opens: a run folder (its newest checkpoint), a checkpoint folder, the folder or
@@ -107,8 +107,8 @@ class Predictor:
             InputError: there is no usable network, or it cannot be downloaded; or not with such weights.
         """
         network = open_network(path, observer, use)
-        network.model.to(device)
-        return cls(network, fusion=fusion)
+        engine = EagerEngine(network.model.to(device), fold=True)
+        return cls(engine, network.label_space, network.config.data.input, fusion or network.config.fusion)
 
     @overload
     def __call__(self, photo: Photo) -> PanopticSegmentation: ...
@@ -297,19 +297,21 @@ class Predictor:
                 f"(height x width), but an image of {size.height} x {size.width} enters the network at "
                 f"{expected.height} x {expected.width}. Pass the image that the outputs were computed from."
             )
-        on_host = head_outputs.cpu()  # once: fusion needs the instances there, too
         scale_x, scale_y = size.width / input_size.width, size.height / input_size.height
-        instances = on_host.instances.resized(scale_x, scale_y)
+        instances = head_outputs.instances.resized(scale_x, scale_y)
         via_input = self.conventions.via_input
         logits = head_outputs.stuff_logits_at_input() if via_input else head_outputs.stuff_logits
         fused = self.fuser(logits, instances, size)
+        intermediates = Intermediates(
+            head_outputs.cpu(), fused.scored.to("cpu"), fused.best.cpu(), self.score_threshold, via_input
+        )
         return Result(
             image=image.cpu(),
             segmentation=fused.segmentation,
-            instances=instances,
+            instances=instances.to("cpu"),
             label_space=self.label_space,
             dropped=fused.dropped,
-            intermediates=Intermediates(on_host, fused.scored, fused.best.cpu(), self.score_threshold, via_input),
+            intermediates=intermediates,
         )
 
 

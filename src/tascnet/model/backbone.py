@@ -12,10 +12,15 @@ from timm.models.resnet import Bottleneck
 from torch import Tensor, nn
 
 from tascnet.errors import InputError
+from tascnet.model.frozen_norm import join_frozen_norms
 from tascnet.model.mode import evaluation_mode
 
 STRIDES = (4, 8, 16, 32)
 """Strides of C2..C5, pixels."""
+
+TRIAL_SIDES = (96, 160)
+"""Height and width of the image that networks are tried with, pixels: 3 x 5 positions at stride 32, no multiples of
+windows of 7 or 8."""
 
 Norm = Literal["frozen_bn", "bn", "sync_bn", "gn"]
 
@@ -75,6 +80,7 @@ class Backbone(nn.Module):
             _move_strides(self.network, name)
         if norm == "frozen_bn":
             self.network = freeze_batch_norm_2d(self.network)
+            join_frozen_norms(self.network, torch.zeros(1, 3, *TRIAL_SIDES))
         elif norm == "sync_bn":
             self.network = convert_sync_batchnorm(self.network)  # PyTorch's own drops activations joined to a norm
         elif norm == "gn":
@@ -220,7 +226,7 @@ def _try_features(network: Any) -> None:
     Raises:
         ValueError: their sizes or channels are not those that the network announces; or whatever the network raises.
     """
-    height, width = 96, 160  # 3 x 5 positions at stride 32: no multiples of windows of 7 or 8
+    height, width = TRIAL_SIDES
     with evaluation_mode(network):
         features = _channels_first(list(network(torch.zeros(1, 3, height, width))), network)
     expected = [

@@ -235,7 +235,7 @@ class ThingsHead(nn.Module):
                 self.settings.sampling_ratio,
                 self.settings.aligned,
             )
-            pooled = pooled.index_copy(0, here, read.to(pooled.dtype))
+            pooled.index_copy_(0, here, read.to(pooled.dtype))
         return pooled
 
     @torch.no_grad()

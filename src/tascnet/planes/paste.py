@@ -20,6 +20,9 @@ from tascnet.structures import Instances, Size
 MASK_THRESHOLD = 0.5
 """Pixels of a pasted mask with a probability above it are the object."""
 
+_WEIGHTS_AT_ONCE = 2**19
+"""Weights of several boxes that are held together: 2 MB of float32."""
+
 
 class PastedMask(NamedTuple):
     """The pixels of an instance inside its box.
@@ -126,6 +129,55 @@ def paste_probabilities(mask: Tensor, box: Tensor, size: Size) -> PastedProbabil
     with torch.autocast(mask.device.type, enabled=False):  # a product in half precision moves a mask's border
         values = rows @ mask.to(rows.dtype) @ columns.T
     return PastedProbabilities(values, top, left)
+
+
+def paste_each(masks: Tensor, boxes: Tensor, size: Size) -> Iterator[PastedProbabilities]:
+    """Lay several masks into their boxes, as `paste_probabilities` does one; a device is waited for once in all.
+
+    Args:
+        masks: (N, M, M) float, probabilities 0..1.
+        boxes: (N, 4) float, x0 y0 x1 y1 in pixels of the image, on the same device.
+        size: height and width of the image.
+
+    Returns:
+        An iterator over the crops, in their order. Some of them are prepared together, in a few megabytes.
+    """
+    boxes, masks = full_precision(boxes), full_precision(masks)
+    windows = [
+        (*covered_pixels(x0, x1, size.width), *covered_pixels(y0, y1, size.height)) for x0, y0, x1, y1 in boxes.tolist()
+    ]
+    corners = torch.tensor([[left, top] * 2 for left, _, top, _ in windows], dtype=boxes.dtype).view(-1, 4)
+    boxes = boxes - corners.to(boxes.device, non_blocking=True)
+    masks = masks.to(boxes.dtype)
+    first = 0
+    while first < len(windows):
+        last, longest = first, 1
+        while last < len(windows):
+            left, right, top, bottom = windows[last]
+            longest = max(longest, right - left, bottom - top)
+            if last > first and (last + 1 - first) * longest * sum(masks.shape[1:]) > _WEIGHTS_AT_ONCE:
+                break
+            last += 1
+        yield from _paste_some(masks[first:last], boxes[first:last], windows[first:last])
+        first = last
+
+
+def _paste_some(
+    masks: Tensor, boxes: Tensor, windows: list[tuple[int, int, int, int]]
+) -> Iterator[PastedProbabilities]:
+    """The crops of some masks; boxes start near 0, windows are left, right, top, bottom in the image."""
+    starts_x, starts_y, ends_x, ends_y = boxes.unbind(1)
+    height = max(bottom - top for _, _, top, bottom in windows)
+    width = max(right - left for left, right, _, _ in windows)
+    rows = interpolation_weights(starts_y, ends_y, height, masks.shape[-2])
+    columns = interpolation_weights(starts_x, ends_x, width, masks.shape[-1])
+    for mask, of_rows, of_columns, (left, right, top, bottom) in zip(masks, rows, columns, windows, strict=True):
+        if top == bottom or left == right:
+            yield PastedProbabilities(mask.new_zeros(0, 0), top, left)
+            continue
+        with torch.autocast(mask.device.type, enabled=False):  # a product in half precision moves a mask's border
+            values = of_rows[: bottom - top] @ mask @ of_columns[: right - left].T
+        yield PastedProbabilities(values, top, left)
 
 
 def paste_instances(instances: Instances, size: Size, num_things: int) -> Iterator[tuple[int, float, PastedMask]]:

@@ -91,12 +91,29 @@ def interpolated(plane: Plane | Tensor, size: Size) -> Tensor:
     Returns:
         (..., H, W) float.
     """
-    plane = as_plane(plane)
-    values = full_precision(plane.values)
-    rows = _neighbours(plane.grid.height, plane.extent.rows, plane.offset, size.height, values)
-    columns = _neighbours(plane.grid.width, plane.extent.columns, plane.offset, size.width, values)
-    values = torch.lerp(values.index_select(-2, rows.low), values.index_select(-2, rows.high), rows.weight[:, None])
-    return torch.lerp(values.index_select(-1, columns.low), values.index_select(-1, columns.high), columns.weight)
+    return InterpolatedCrops(plane, size)[slice(None), slice(None)]
+
+
+class InterpolatedCrops:
+    """A plane at the pixels of an image, bilinear, of which crops are read: `interpolated(plane, size)[..., window]`.
+
+    The rows are interpolated once; they are all that is held.
+    """
+
+    def __init__(self, plane: Plane | Tensor, size: Size):
+        """Interpolate the rows of a plane: values (..., h, w) float, for an image of that size."""
+        plane = as_plane(plane)
+        values = full_precision(plane.values)
+        rows = _neighbours(plane.grid.height, plane.extent.rows, plane.offset, size.height, values)
+        self._columns = _neighbours(plane.grid.width, plane.extent.columns, plane.offset, size.width, values)
+        self._rows = torch.lerp(
+            values.index_select(-2, rows.low), values.index_select(-2, rows.high), rows.weight[:, None]
+        )
+
+    def __getitem__(self, window: tuple[slice, slice]) -> Tensor:
+        """(..., bh, bw): the pixels of some rows and columns."""
+        rows, (low, high, weight) = self._rows[..., window[0], :], (part[window[1]] for part in self._columns)
+        return torch.lerp(rows.index_select(-1, low), rows.index_select(-1, high), weight)
 
 
 def interpolated_argmax(logits: Plane | Tensor, size: Size) -> Tensor:

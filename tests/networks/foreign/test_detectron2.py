@@ -28,8 +28,15 @@ def compared(golden: Path) -> tuple[list[Any], list[Any]]:
     return runpy.run_path(str(GOLDEN_SCRIPT))["compare"](golden)
 
 
-def test_golden_arrays_to_a_ten_thousandth(compared: tuple[list[Any], list[Any]]) -> None:
+def test_golden_arrays_in_single_precision(compared: tuple[list[Any], list[Any]]) -> None:
     differences, _ = compared
+    assert len(differences) == 12
+    # in single precision, scores of detectron2 itself are 0.8e-4 away from those in double precision, and so are ours
+    assert {row.array: row.relative for row in differences if not row.relative <= 2e-4} == {}
+
+
+def test_golden_arrays_to_a_ten_thousandth(golden: Path) -> None:
+    differences, _ = runpy.run_path(str(GOLDEN_SCRIPT))["compare"](golden, double=True)
     assert len(differences) == 12
     assert {row.array: row.relative for row in differences if not row.relative <= 1e-4} == {}
 
