@@ -121,9 +121,7 @@ def test_numbers_of_the_things_head_arrive(model: TASCNet) -> None:
 
 
 def test_switches_arrive() -> None:
-    loss = LossConfig(
-        tasc_stuff_mask="probability", tasc_distance="divergence", tasc_normalization="valid", tasc_gradient="stuff"
-    )
+    loss = LossConfig(tasc_stuff_mask="confidence", tasc_normalization="valid", tasc_gradient="both")
     changed = config(loss=loss)
     changed.model.backbone = BackboneConfig(name="resnet18", norm="gn", added_stages=False, freeze_stem=True)
     changed.model.stuff_head.outputs = "all"
@@ -134,7 +132,7 @@ def test_switches_arrive() -> None:
     assert not model.backbone.network.conv1.weight.requires_grad
     assert model.backbone.network.layer2[0].conv1.weight.requires_grad
     assert model.stuff_head.classifier.out_channels == 2 + 3
-    assert model.tasc == TascForm("probability", "divergence", "valid", "stuff")
+    assert model.tasc == TascForm("confidence", "valid", "both")
 
 
 @pytest.mark.parametrize(
@@ -169,7 +167,7 @@ def test_defaults_of_the_backbone_are_its_own() -> None:
     assert BackboneConfig().added_stages
     assert inspect.signature(FPN).parameters["channels"].default == ModelConfig().pyramid_channels
     loss = LossConfig()
-    assert TascForm() == TascForm(loss.tasc_stuff_mask, loss.tasc_distance, loss.tasc_normalization, loss.tasc_gradient)
+    assert TascForm() == TascForm(loss.tasc_stuff_mask, loss.tasc_normalization, loss.tasc_gradient)
 
 
 @pytest.mark.parametrize(

@@ -451,6 +451,21 @@ def test_a_share_of_stuff_takes_the_place_of_the_pixels_of_a_run():
     assert change_fusion(of_run, {"veto": 0.0}) == FusionConfig(min_stuff_area=4096, veto=0.0)
 
 
+def test_removed_settings_of_an_earlier_run_open_with_the_value_that_holds_for_all():
+    values = config_with("loss.tasc_distance", "squared")
+    kept = deepcopy(values)
+    assert from_dict(values) == from_dict(config_with("training.steps", Config().training.steps))
+    assert values == kept
+    with pytest.raises(InputError, match=r"^loss\.tasc_distance is 'divergence'; .*removed, and 'squared' holds"):
+        from_dict(config_with("loss.tasc_distance", "divergence"))
+
+
+@pytest.mark.parametrize(("name", "value"), [("tasc_normalization", "band"), ("tasc_gradient", "stuff")])
+def test_removed_readings_of_the_consistency_loss_are_refused(name: str, value: str):
+    with pytest.raises(InputError, match=rf"(?s)loss\.{name}.*{value}"):
+        from_dict(config_with(f"loss.{name}", value))
+
+
 DETECTRON2S = {
     "model.stuff_head.label_at": "centre",
     "model.things_head.rounded_anchors": False,

@@ -161,7 +161,6 @@ def build_model(config: Config, label_space: LabelSpace) -> TASCNet:
         num_stuff=num_stuff,
         tasc=TascForm(
             config.loss.tasc_stuff_mask,
-            config.loss.tasc_distance,
             config.loss.tasc_normalization,
             config.loss.tasc_gradient,
         ),

@@ -204,9 +204,7 @@ class LossConfig:
         tasc_warmup_steps: steps over which its weight rises from 0; early on, both things masks are empty or wrong.
         tasc_stuff_mask: what of the stuff head is compared with the things head: its probability of things
             ("probability"), or 0 where that is not above one half ("confidence", the letter of the paper's reading).
-        tasc_distance: squared difference, or Kullback-Leibler divergence.
-        tasc_normalization: mean over all labelled pixels ("valid"), those that a head calls things ("active"), or
-            those along the borders of the things head's masks ("band").
+        tasc_normalization: mean over all labelled pixels ("valid"), or those that a head calls things ("active").
         tasc_gradient: which head learns from it; the things head alone measures best, "both" is the literal reading.
     """
 
@@ -214,9 +212,8 @@ class LossConfig:
     tasc: float = 1.0
     tasc_warmup_steps: int = 500
     tasc_stuff_mask: Literal["confidence", "probability"] = "probability"
-    tasc_distance: Literal["squared", "divergence"] = "squared"
-    tasc_normalization: Literal["valid", "active", "band"] = "active"
-    tasc_gradient: Literal["both", "stuff", "things"] = "things"
+    tasc_normalization: Literal["valid", "active"] = "active"
+    tasc_gradient: Literal["both", "things"] = "things"
 
 
 @dataclass

@@ -110,6 +110,9 @@ _IN_CONVENTIONS = (
 )
 """Groups and names of single settings in earlier runs that `model.conventions` has replaced."""
 
+_REMOVED = {("loss", "tasc_distance"): "squared"}
+"""Group and name of settings in earlier runs that were removed -> the value that now holds for all runs."""
+
 WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 """Endings of files of weights that are read without executing anything."""
 
@@ -205,7 +208,7 @@ def network_config(values: dict[str, Any]) -> Config:
 
 
 def _parsed(values: dict[str, Any]) -> Config:
-    values = _with_conventions(values)
+    values = _with_conventions(_without_removed(values))
     _check_groups(values, Config)
     parser = _parser()
     try:
@@ -213,6 +216,25 @@ def _parsed(values: dict[str, Any]) -> Config:
     except (ArgumentError, KeyError, TypeError, RecursionError, OverflowError) as error:
         # the error quotes values, which may be of any size
         raise InputError(f"the settings are not valid: {shorten(str(error), 600)}") from error
+
+
+def _without_removed(values: dict[str, Any]) -> dict[str, Any]:
+    """The values of a run without settings that were removed since.
+
+    Raises:
+        InputError: one of them has another value than the one that now holds for all runs.
+    """
+    for (path, name), only in _REMOVED.items():
+        if name not in (group := _group(values, path)):
+            continue
+        if group[name] != only:
+            raise InputError(
+                f"{path}.{name} is {shown(group[name])}; the setting was removed, and {shown(only)} holds for all "
+                "runs. Remove it from the settings."
+            )
+        values = deepcopy(values)
+        del _group(values, path)[name]
+    return values
 
 
 def _with_conventions(values: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from hypothesis.extra import numpy as hnp
 from torch.utils.data import DataLoader
 from torchvision.ops import masks_to_boxes
 
-from tascnet.data.batch import Batch, collate, make_target, pad_to_stride, tight_boxes
+from tascnet.data.batch import Batch, collate, make_target, tight_boxes
 from tascnet.data.formats.coco import CocoPanoptic
 from tascnet.data.sample import Sample
 from tascnet.errors import InputError
@@ -146,15 +146,6 @@ def test_collate_takes_what_cannot_be_joined_as_a_mistake() -> None:
     odd = Sample(torch.zeros(3, 5, 5, dtype=torch.uint8), sample(5, 6).segmentation, "odd", 1)
     with pytest.raises(ValueError, match="'odd' has an image of"):
         collate([odd], SPACE)
-
-
-def test_pad_to_stride() -> None:
-    images = torch.ones(2, 3, 5, 8)
-    padded = pad_to_stride(images, 4)
-    assert padded.shape == (2, 3, 8, 8)
-    assert padded.sum() == images.sum()
-    assert (padded[..., :5, :] == 1).all()
-    assert pad_to_stride(padded, 4).shape == padded.shape
 
 
 def test_batch_moves_whole() -> None:

@@ -46,7 +46,7 @@ def model() -> TASCNet:
 def test_a_crowd_is_nothing_to_the_consistency_loss(
     objects: tuple[tuple[int, int, int, int, int], ...], normalization: Normalization, thing: int, model: TASCNet
 ) -> None:
-    model.tasc = TascForm("probability", "squared", normalization, "both")
+    model.tasc = TascForm("probability", normalization, "both")
     losses, gradient = losses_and_gradient(model, with_crowd(NUM_STUFF + thing, *objects))
     without, expected = losses_and_gradient(model, with_crowd(IGNORE, *objects))
     assert losses["tasc"] == without["tasc"] > 0
@@ -57,7 +57,7 @@ def test_a_crowd_is_nothing_to_the_consistency_loss(
 
 
 def test_pixels_of_instances_and_of_stuff_count(model: TASCNet) -> None:
-    model.tasc = TascForm("probability", "squared", "valid", "both")
+    model.tasc = TascForm("probability", "valid", "both")
     for target in (scene(IMAGE, (48, 16, 88, 56, 1)), with_crowd(1)):
         _, gradient = losses_and_gradient(model, target)
         assert (gradient[:, *CELLS].abs().sum(0) > 0).float().mean() > 0.9

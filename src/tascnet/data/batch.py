@@ -152,17 +152,6 @@ def tight_boxes(index_map: np.ndarray, count: int) -> np.ndarray:
     return boxes[1:]
 
 
-def pad_to_stride(images: Tensor, stride: int = STRIDE) -> Tensor:
-    """Pad images with zeros at the bottom and the right until both sides are multiples of `stride`.
-
-    Args:
-        images: (..., H, W), any type.
-        stride: pixels.
-    """
-    height, width = images.shape[-2:]
-    return _pad(images, Size(_round_up(height, stride), _round_up(width, stride)), 0)
-
-
 def _pad_target(target: Target, size: Size) -> Target:
     return Target(target.boxes, target.labels, _pad(target.instance_map, size, 0), _pad(target.semantic, size, IGNORE))
 

@@ -4,55 +4,43 @@ M_st is what the stuff head calls things, M_th what the things head does (`roi_f
 probability where it is above one half, 0 elsewhere. Shapes: (..., h, w) stands for one image or a batch.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-import torch
 from torch import Tensor
-from torch.nn import functional
 
 from tascnet.model.averaging import Average, own_count
 from tascnet.precision import full_precision
 
 StuffMask = Literal["confidence", "probability"]
-Distance = Literal["squared", "divergence"]
-Normalization = Literal["valid", "active", "band"]
-Gradient = Literal["both", "stuff", "things"]
-
-BAND = 2
-"""Pixels at stride 4 on either side of a border of M_th."""
-
-SMALLEST = 1e-3
-"""Probabilities are kept this far from 0 and 1 where their logarithm is taken."""
+Normalization = Literal["valid", "active"]
+Gradient = Literal["both", "things"]
 
 
 @dataclass(frozen=True)
 class TascForm:
-    """A reading of the consistency loss. The literal one (section 5 of the method) is "confidence", "squared", "both",
-    averaged over "valid" pixels; docs/experiments.md compares them.
+    """A reading of the consistency loss. The literal one (section 5 of the method) is "confidence" and "both",
+    averaged over "valid" pixels; docs/experiments.md compares them, and others that measured worse.
 
     Attributes:
         stuff_mask: what of the stuff head is compared: its confidence mask, or its probability as it is. The
             confidence mask has no gradient where the stuff head misses a thing: there the loss only lowers the masks
             of the things head. The probability is raised there, and the two heads come closer; PQ was the same.
-        distance: the squared difference, or the Kullback-Leibler divergence.
-        normalization: over which pixels the loss is averaged: all that are valid (neither VOID nor a crowd); those of
-            them that either head calls things; or those along the borders of M_th. With the mean over all pixels the
-            gradient of a few small objects is lost in a large image.
-        gradient: which head learns from it. The stuff head has an annotation for every pixel, a better teacher than the
-            masks of some RoIs; the masks learn inside of their boxes only, and gain from the stuff head.
+        normalization: over which pixels the loss is averaged: all that are valid (neither VOID nor a crowd), or those
+            of them that either head calls things. With the mean over all pixels the gradient of a few small objects is
+            lost in a large image.
+        gradient: which heads learn from it: both, or the things head alone. The stuff head has an annotation for every
+            pixel, a better teacher than the masks of some RoIs; the masks learn inside of their boxes only, and gain
+            from the stuff head.
     """
 
     stuff_mask: StuffMask = "probability"
-    distance: Distance = "squared"
     normalization: Normalization = "active"
     gradient: Gradient = "things"
 
     def __post_init__(self) -> None:
         for name, allowed in (
             ("stuff_mask", StuffMask),
-            ("distance", Distance),
             ("normalization", Normalization),
             ("gradient", Gradient),
         ):
@@ -105,46 +93,13 @@ def tasc_loss(
     """
     things_probability, roi_things = full_precision(things_probability), full_precision(roi_things)
     confident = confidence_mask(things_probability)
-    counted = valid & _looked_at(confident, roi_things, form.normalization)
+    active = (confident > 0) | (roi_things > 0)
+    counted = valid & active if form.normalization == "active" else valid
     stuff_things = confident if form.stuff_mask == "confidence" else things_probability
-    if form.gradient == "stuff":
-        roi_things = roi_things.detach()
-    elif form.gradient == "things":
+    if form.gradient == "things":
         stuff_things = stuff_things.detach()
-    distance = _DISTANCES[form.distance](stuff_things, roi_things).where(counted, 0)
-    return distance.sum() / average(counted.sum())
-
-
-def _looked_at(stuff_things: Tensor, roi_things: Tensor, normalization: Normalization) -> Tensor:
-    """(..., h, w) bool: the pixels over which the loss is averaged, VOID not yet left out."""
-    active = (stuff_things > 0) | (roi_things > 0)
-    if normalization == "active":
-        return active
-    if normalization == "band":
-        return _near_borders(roi_things > 0)
-    return torch.ones_like(active)
-
-
-def _near_borders(mask: Tensor) -> Tensor:
-    """(..., h, w) bool: pixels with a pixel of the other kind at most `BAND` pixels up, down, left, right or across."""
-    planes = mask.flatten(0, -3)[None].float() if mask.ndim > 2 else mask[None, None].float()
-    window = 2 * BAND + 1
-    dilated = functional.max_pool2d(planes, window, stride=1, padding=BAND)
-    eroded = -functional.max_pool2d(-planes, window, stride=1, padding=BAND)
-    return (dilated != eroded).view_as(mask)
-
-
-def _squared(stuff_things: Tensor, roi_things: Tensor) -> Tensor:
-    return (stuff_things - roi_things).square()
-
-
-def _divergence(stuff_things: Tensor, roi_things: Tensor) -> Tensor:
-    """Of Kullback and Leibler, from the stuff head's probability to M_th: the cross entropy, less that of M_th."""
-    p, q = (mask.clamp(SMALLEST, 1 - SMALLEST) for mask in (roi_things, stuff_things))
-    return p * (p / q).log() + (1 - p) * ((1 - p) / (1 - q)).log()
-
-
-_DISTANCES: dict[Distance, Callable[[Tensor, Tensor], Tensor]] = {"squared": _squared, "divergence": _divergence}
+    squared = (stuff_things - roi_things).square().where(counted, 0)
+    return squared.sum() / average(counted.sum())
 
 
 def tasc_weight(step: int, weight: float, warmup_steps: int) -> float:
