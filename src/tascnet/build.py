@@ -14,7 +14,7 @@ from tascnet.config import (
     Conventions,
     DataConfig,
     DatasetConfig,
-    FusionConfig,
+    FusionOptions,
     InputConfig,
     OptimizerConfig,
     StuffHeadConfig,
@@ -31,7 +31,7 @@ from tascnet.data.subset import FirstImages
 from tascnet.data.transforms import Augment
 from tascnet.errors import InputError, shorten
 from tascnet.files import at_home
-from tascnet.fusion import Fused, FusionOptions, fuse_jointly, fuse_mask_guided, fuse_unguided, rescored
+from tascnet.fusion import Fused, check_options, fuse_jointly, fuse_mask_guided, fuse_unguided, rescored
 from tascnet.model.backbone import Backbone
 from tascnet.model.fpn import FPN
 from tascnet.model.rpn import RPN, RPNSettings
@@ -241,22 +241,18 @@ def build_things_head(config: ThingsHeadConfig, fpn: FPN, num_things: int, conve
     )
 
 
-def build_fusion(config: FusionConfig, label_space: LabelSpace) -> Fusion:
-    """The function that makes one segmentation of the outputs of both heads."""
-    options = FusionOptions(
-        score_threshold=config.score_threshold,
-        overlap_threshold=config.overlap_threshold,
-        mask_threshold=config.mask_threshold,
-        min_stuff_share=config.min_stuff_share,
-        min_stuff_area=config.min_stuff_area,
-        unclaimed=config.unclaimed,
-        veto=config.veto,
-    )
+def build_fusion(config: FusionOptions, label_space: LabelSpace) -> Fusion:
+    """The function that makes one segmentation of the outputs of both heads.
+
+    Raises:
+        InputError: an option is out of its range.
+    """
+    check_options(config)
     fuse = {"joint": fuse_jointly, "mask-guided": fuse_mask_guided, "unguided": fuse_unguided}[config.method]
-    return partial(_fuse, fuse, label_space, options)
+    return partial(_fuse, fuse, label_space, config)
 
 
-def build_scoring(config: FusionConfig) -> Callable[[Instances], Instances]:
+def build_scoring(config: FusionOptions) -> Callable[[Instances], Instances]:
     """The function that gives instances the scores that fusion judges them by, in whatever order they are."""
     return partial(rescored, mask_threshold=config.mask_threshold) if config.method == "joint" else _as_they_are
 
