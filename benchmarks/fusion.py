@@ -18,10 +18,10 @@ from rich.table import Table
 from torch import Tensor
 from torch.nn import functional
 
+from tascnet.config import FusionOptions
 from tascnet.fusion import (
     LARGEST_ODDS,
     SMALLEST,
-    FusionOptions,
     fuse_jointly,
     fuse_mask_guided,
     fuse_unguided,

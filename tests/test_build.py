@@ -2,7 +2,7 @@
 
 import inspect
 import math
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from tascnet.config import (
     Config,
     Conventions,
     DatasetConfig,
-    FusionConfig,
+    FusionOptions,
     InputConfig,
     LossConfig,
     ModelConfig,
@@ -40,7 +40,7 @@ from tascnet.data.formats.vistas import Vistas
 from tascnet.data.streets.dataset import STREETS, Streets
 from tascnet.data.transforms import Augment
 from tascnet.errors import InputError
-from tascnet.fusion import FusionOptions, fuse_jointly, fuse_mask_guided, fuse_unguided
+from tascnet.fusion import fuse_jointly, fuse_mask_guided, fuse_unguided
 from tascnet.model.backbone import Backbone
 from tascnet.model.fpn import FPN
 from tascnet.model.rpn import RPNSettings
@@ -151,13 +151,6 @@ def test_defaults_of_the_things_head_are_those_of_its_settings() -> None:
     head = build_things_head(ThingsHeadConfig(), fpn, 1, Conventions())
     assert head.rpn.settings == RPNSettings()
     assert head.settings == RoISettings()
-
-
-def test_defaults_of_fusion_are_those_of_its_options() -> None:
-    options = FusionOptions()
-    shared = [field.name for field in fields(FusionConfig) if field.name != "method"]
-    assert shared == [field.name for field in fields(FusionOptions)]
-    assert [getattr(FusionConfig(), name) for name in shared] == [getattr(options, name) for name in shared]
 
 
 def test_defaults_of_the_backbone_are_its_own() -> None:
@@ -276,15 +269,14 @@ def two_cars() -> tuple[torch.Tensor, Instances]:
     ],
 )
 def test_fusion_is_the_one_that_was_asked_for(options: dict[str, Any], expected: dict[int, int]) -> None:
-    asked = FusionConfig(**{"method": "unguided", "min_stuff_area": 1} | options)
+    asked = FusionOptions(**{"method": "unguided", "min_stuff_area": 1} | options)
     segmentation = build_fuser(asked, LABEL_SPACE)(*two_cars(), Size(8, 8)).segmentation
     areas: dict[int, int] = {}
     for segment in segmentation.segments:
         areas[segment.category_id] = areas.get(segment.category_id, 0) + segment.area
     assert areas == expected
     fuse = {"joint": fuse_jointly, "mask-guided": fuse_mask_guided, "unguided": fuse_unguided}[asked.method]
-    values = {field.name: getattr(asked, field.name) for field in fields(FusionOptions)}
-    direct = fuse(*two_cars(), LABEL_SPACE, Size(8, 8), FusionOptions(**values)).segmentation
+    direct = fuse(*two_cars(), LABEL_SPACE, Size(8, 8), asked).segmentation
     assert torch.equal(segmentation.id_map, direct.id_map)
     assert segmentation.segments == direct.segments
 

@@ -10,13 +10,14 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812 - the field's own abbreviation
 
+from tascnet.config import FusionOptions
 from tascnet.data.batch import collate
 from tascnet.data.formats.coco import CocoPanoptic
 from tascnet.data.merged import group_categories
 from tascnet.data.sample import Sample
 from tascnet.data.streets.dataset import STREETS, Streets
 from tascnet.data.transforms import resize_short_side
-from tascnet.fusion import FusionOptions, fuse_mask_guided, fuse_unguided
+from tascnet.fusion import fuse_mask_guided, fuse_unguided
 from tascnet.metrics import PanopticQuality
 from tascnet.model.tascnet import Outputs
 from tascnet.model.things_head import mask_targets

@@ -45,8 +45,7 @@ SCENES = Streets(4, Size(72, 130))  # sides that are no multiples of 32
 def config(tiny_config: Callable[[], Config]) -> Config:
     config = tiny_config()
     config.model.things_head.score_threshold = 0.001  # a network that has learnt nothing detects something
-    config.fusion.score_threshold = 0.01
-    config.fusion.unclaimed = "stuff"
+    config.fusion = replace(config.fusion, score_threshold=0.01, unclaimed="stuff")
     return config
 
 
@@ -118,7 +117,8 @@ def test_a_prediction_ends_in_main_memory(
     config: Config, kind: str, outputs: Any, stride: Any, method: Any, via_input: bool
 ):
     config.model.stuff_head.outputs, config.model.stuff_head.stride = outputs, stride
-    config.fusion.method, config.model.conventions = method, "detectron2" if via_input else "tascnet"
+    config.fusion = replace(config.fusion, method=method)
+    config.model.conventions = "detectron2" if via_input else "tascnet"
     model = network(config)
     wanted = predict(config, model)
     with PretendedDevice(kind) as device:
@@ -141,8 +141,9 @@ def test_a_prediction_ends_in_main_memory(
 
 
 def test_waits_do_not_grow_with_detections_or_objects(config: Config):
-    config.fusion.method, config.model.things_head.post_nms = "joint", 200
-    config.fusion.overlap_threshold = 0  # joint fusion reads once more for each round in which instances are taken out
+    # joint fusion reads once more for each round in which instances are taken out
+    config.fusion = replace(config.fusion, method="joint", overlap_threshold=0)
+    config.model.things_head.post_nms = 200
     totals, numbers = [], []
     for most in (2, 20, 100):
         config.model.things_head.max_detections = most
@@ -205,7 +206,7 @@ class TestPlantedFaults:
 
     @pytest.mark.parametrize("method", ["joint", "unguided"])
     def test_fusion_of_masks_in_main_memory(self, config: Config, monkeypatch: pytest.MonkeyPatch, method: Any):
-        config.fusion.method = method
+        config.fusion = replace(config.fusion, method=method)
         true = Instances.to
         monkeypatch.setattr(Instances, "to", lambda self, device: true(self, "cpu"))
         with PretendedDevice("mps"), pytest.raises(MixedDevicesError, match=r"fusion\.py"):
@@ -241,7 +242,7 @@ class TestPlantedFaults:
     def test_results_on_the_device(self, config: Config, monkeypatch: pytest.MonkeyPatch):
         true = fusion.interpolated_argmax
         monkeypatch.setattr(fusion, "interpolated_argmax", lambda *given: true(*given).to("cuda"))
-        config.fusion.method = "unguided"
+        config.fusion = replace(config.fusion, method="unguided")
         with PretendedDevice("cuda"):
             found = predict(config, network(config).to("cuda"))
             logits = found.stuff_logits
@@ -386,7 +387,7 @@ def test_all_operations_have_kernels_on_apple_gpus(config: Config):
     used: set[str] = set()
     for (outputs, stride), method, optimizer in zip(HEADS[:2], ("joint", "mask-guided"), ("adamw", "sgd"), strict=True):
         config.model.stuff_head.outputs, config.model.stuff_head.stride = outputs, stride  # type: ignore[assignment]
-        config.fusion.method, config.optimizer.name = method, optimizer  # type: ignore[assignment]
+        config.fusion, config.optimizer.name = replace(config.fusion, method=method), optimizer  # type: ignore[assignment, arg-type]
         model = network(config)
         with PretendedDevice("mps") as device:
             model.to("mps")

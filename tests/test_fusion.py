@@ -12,11 +12,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision.ops import roi_align
 
 from tascnet import fusion
+from tascnet.config import FusionOptions
 from tascnet.data.batch import make_target
 from tascnet.data.formats.coco import CocoPanoptic
 from tascnet.data.merged import group_categories
 from tascnet.errors import InputError
-from tascnet.fusion import Dropped, FusionOptions, rescored, semantic_from_stuff
+from tascnet.fusion import Dropped, rescored, semantic_from_stuff
 from tascnet.metrics.panoptic_quality import PanopticQuality
 from tascnet.structures import IGNORE, Category, Instances, LabelSpace, PanopticSegmentation, Size
 
@@ -248,8 +249,10 @@ def test_wrong_number_of_channels_is_refused() -> None:
     [("score_threshold", 1.5), ("overlap_threshold", -0.1), ("min_stuff_area", -1), ("unclaimed", "x")],
 )
 def test_unusable_options_name_themselves(setting: str, value: object) -> None:
-    with pytest.raises(InputError, match=setting):
-        FusionOptions(**{setting: value})  # type: ignore[arg-type]
+    options = FusionOptions(**{setting: value})  # type: ignore[arg-type]
+    for fuse in (fuse_jointly, fuse_mask_guided, fuse_unguided):
+        with pytest.raises(InputError, match=setting):
+            fuse(stuff_logits(WORLD), instances(), SPACE, SIZE, options)
 
 
 # -- against a naive reference
@@ -331,7 +334,7 @@ def fuse_naively(
 @pytest.mark.parametrize("seed", range(3))
 def test_equals_the_naive_reference(guided: bool, channels: int, unclaimed: str, seed: int) -> None:
     logits, items, size = random_world(seed, channels)
-    options = FusionOptions(0.2, mask_threshold=0.5, min_stuff_area=150, unclaimed=unclaimed)  # type: ignore[arg-type]
+    options = FusionOptions(score_threshold=0.2, mask_threshold=0.5, min_stuff_area=150, unclaimed=unclaimed)  # type: ignore[arg-type]
     segmentation = (fuse_mask_guided if guided else fuse_unguided)(logits, items, SPACE, size, options).validate(SPACE)
     expected, kept = fuse_naively(logits, items, SPACE, size, options, guided)
     assert kept >= 3

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tascnet.config import Config, DatasetConfig, FusionConfig
+from tascnet.config import Config, DatasetConfig, FusionOptions
 from tascnet.data.formats.table import check_dataset
 from tascnet.errors import InputError
 from tascnet.settings import change_fusion, check, check_file, first_difference, from_dict, to_dict
@@ -444,11 +444,11 @@ def test_what_yaml_does_not_read_as_text(name: str, written: str, kind: str, tmp
 
 
 def test_a_share_of_stuff_takes_the_place_of_the_pixels_of_a_run():
-    of_run = FusionConfig(min_stuff_area=4096, veto=0.5)
-    assert change_fusion(of_run, {"min_stuff_share": 0.02}) == FusionConfig(min_stuff_share=0.02, veto=0.5)
+    of_run = FusionOptions(min_stuff_area=4096, veto=0.5)
+    assert change_fusion(of_run, {"min_stuff_share": 0.02}) == FusionOptions(min_stuff_share=0.02, veto=0.5)
     both = {"min_stuff_share": 0.02, "min_stuff_area": 9}
-    assert change_fusion(of_run, both) == FusionConfig(min_stuff_share=0.02, min_stuff_area=9, veto=0.5)
-    assert change_fusion(of_run, {"veto": 0.0}) == FusionConfig(min_stuff_area=4096, veto=0.0)
+    assert change_fusion(of_run, both) == FusionOptions(min_stuff_share=0.02, min_stuff_area=9, veto=0.5)
+    assert change_fusion(of_run, {"veto": 0.0}) == FusionOptions(min_stuff_area=4096, veto=0.0)
 
 
 def test_removed_settings_of_an_earlier_run_open_with_the_value_that_holds_for_all():

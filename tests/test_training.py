@@ -823,7 +823,7 @@ class TestKinds:
             False,
             False,
         )
-        config.model.stuff_head.outputs, config.fusion.method = "all", "unguided"
+        config.model.stuff_head.outputs, config.fusion = "all", replace(config.fusion, method="unguided")
         assert len(metrics(run(config, tmp_path))) == 3
 
     def test_coco_files_and_crops(self, tiny_config: Callable[[], Config], tiny_coco: Path, tmp_path: Path):
@@ -879,7 +879,7 @@ class TestRefused:
 
     def test_settings_that_cannot_be(self, tiny_config: Callable[[], Config], tmp_path: Path):
         config = tiny_config()
-        config.fusion.score_threshold = 7
+        config.fusion = replace(config.fusion, score_threshold=7)
         self.assert_refused(config, tmp_path / "run", r"fusion.score_threshold is 7")
 
     def test_an_unknown_backbone(self, tiny_config: Callable[[], Config], tmp_path: Path):

@@ -12,7 +12,7 @@ from tascnet.config import (
     Conventions,
     DataConfig,
     DatasetConfig,
-    FusionConfig,
+    FusionOptions,
     InputConfig,
     OptimizerConfig,
     StuffHeadConfig,
@@ -29,7 +29,7 @@ from tascnet.data.subset import FirstImages
 from tascnet.data.transforms import Augment
 from tascnet.errors import InputError, shorten
 from tascnet.files import at_home
-from tascnet.fusion import Fuser, FusionOptions
+from tascnet.fusion import Fuser, check_options
 from tascnet.model.backbone import Backbone
 from tascnet.model.fpn import FPN
 from tascnet.model.rpn import RPN, RPNSettings
@@ -235,18 +235,14 @@ def build_things_head(config: ThingsHeadConfig, fpn: FPN, num_things: int, conve
     )
 
 
-def build_fuser(config: FusionConfig, label_space: LabelSpace) -> Fuser:
-    """Build the way to fuse the outputs of both heads."""
-    options = FusionOptions(
-        score_threshold=config.score_threshold,
-        overlap_threshold=config.overlap_threshold,
-        mask_threshold=config.mask_threshold,
-        min_stuff_share=config.min_stuff_share,
-        min_stuff_area=config.min_stuff_area,
-        unclaimed=config.unclaimed,
-        veto=config.veto,
-    )
-    return Fuser(config.method, options, label_space)
+def build_fuser(options: FusionOptions, label_space: LabelSpace) -> Fuser:
+    """Build the way to fuse the outputs of both heads.
+
+    Raises:
+        InputError: an option is out of its range.
+    """
+    check_options(options)
+    return Fuser(options.method, options, label_space)
 
 
 def build_optimizer(

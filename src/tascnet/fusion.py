@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from tascnet.config import FusionOptions
 from tascnet.errors import InputError
 from tascnet.planes.paste import PastedMask, PastedProbabilities, paste_each
 from tascnet.planes.plane import InterpolatedCrops, Plane, as_plane, interpolated_argmax
@@ -37,48 +38,6 @@ _AT_ONCE = 2**18
 
 _PIXELS_KEPT = 2**22
 """Pixels of crops that are kept from one round of claims to the next: 17 MB of float32."""
-
-
-@dataclass(frozen=True)
-class FusionOptions:
-    """How instances and stuff share the pixels.
-
-    Attributes:
-        score_threshold: instances that score less are dropped.
-        overlap_threshold: an instance that gets less than this part of its mask is dropped.
-        mask_threshold: probability above which a pixel belongs to an instance; measures better than the field's 0.5.
-        min_stuff_share: stuff segments of less than this share of the image become VOID. The default lies between the
-            shares that the field's pixels are of their images: 0.001 of Cityscapes', 0.013 of COCO's.
-        min_stuff_area: the same in pixels, in place of the share; the field takes 4096 for COCO, 2048 for Cityscapes.
-        unclaimed: what becomes of pixels that the stuff head calls things and no instance took: "void" (measured
-            better), or "stuff" for the best stuff category there.
-        veto: weight of the stuff head's doubt in `fuse_jointly`, 0 or more.
-    """
-
-    score_threshold: float = 0.5
-    overlap_threshold: float = 0.5
-    mask_threshold: float = 0.4
-    min_stuff_share: float = 0.005
-    min_stuff_area: int | None = None
-    unclaimed: Literal["void", "stuff"] = "void"
-    veto: float = 0.25
-
-    def __post_init__(self) -> None:
-        for name in ("score_threshold", "overlap_threshold", "mask_threshold", "min_stuff_share"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise InputError(f"fusion option {name} is {getattr(self, name)}; it must be between 0 and 1.")
-        if self.min_stuff_area is not None and self.min_stuff_area < 0:
-            raise InputError(f"fusion option min_stuff_area is {self.min_stuff_area} pixels; it must be 0 or more.")
-        if not self.veto >= 0:
-            raise InputError(f"fusion option veto is {self.veto}; it must be 0 or more.")
-        if self.unclaimed not in ("void", "stuff"):
-            raise InputError(f"fusion option unclaimed is '{self.unclaimed}'; it must be 'void' or 'stuff'.")
-
-    def smallest_stuff(self, size: Size) -> float:
-        """The area of the smallest stuff segment that is kept in an image of that size, pixels."""
-        if self.min_stuff_area is not None:
-            return self.min_stuff_area
-        return self.min_stuff_share * size.height * size.width
 
 
 class Dropped(NamedTuple):
@@ -115,6 +74,23 @@ class Fused(NamedTuple):
     best: Tensor
 
 
+def check_options(options: FusionOptions) -> None:
+    """Check the ranges of the options, which settings from a file have been checked for already.
+
+    Raises:
+        InputError: an option is out of its range.
+    """
+    for name in ("score_threshold", "overlap_threshold", "mask_threshold", "min_stuff_share"):
+        if not 0 <= getattr(options, name) <= 1:
+            raise InputError(f"fusion option {name} is {getattr(options, name)}; it must be between 0 and 1.")
+    if options.min_stuff_area is not None and options.min_stuff_area < 0:
+        raise InputError(f"fusion option min_stuff_area is {options.min_stuff_area} pixels; it must be 0 or more.")
+    if not options.veto >= 0:
+        raise InputError(f"fusion option veto is {options.veto}; it must be 0 or more.")
+    if options.unclaimed not in ("void", "stuff"):
+        raise InputError(f"fusion option unclaimed is '{options.unclaimed}'; it must be 'void' or 'stuff'.")
+
+
 @torch.no_grad()
 def fuse_mask_guided(
     stuff_logits: Plane | Tensor,
@@ -140,6 +116,7 @@ def fuse_mask_guided(
         Segments with ids 1, 2, ...: instances in order of score, with their scores, then stuff without a score; and
         the number of candidates that were dropped.
     """
+    check_options(options)
     best = _best_channel(stuff_logits, label_space, size)
     things = best >= len(label_space.stuff)
     return _fuse_by_score(best, things, stuff_logits, instances, label_space, options)
@@ -158,6 +135,7 @@ def fuse_unguided(
     Arguments and result are those of `fuse_mask_guided`. Pixels whose best channel is things and that no instance
     covers are treated as `options.unclaimed` says.
     """
+    check_options(options)
     best = _best_channel(stuff_logits, label_space, size)
     everywhere = torch.ones_like(best, dtype=torch.bool)
     return _fuse_by_score(best, everywhere, stuff_logits, instances, label_space, options)
@@ -184,6 +162,7 @@ def fuse_jointly(
 
     Our reading of "guided"; docs/results.md compares the three. Arguments and result are those of `fuse_mask_guided`.
     """
+    check_options(options)
     best = _best_channel(stuff_logits, label_space, size)
     odds = _veto(stuff_logits, len(label_space.stuff), size)
     scored = rescored(instances, options.mask_threshold)

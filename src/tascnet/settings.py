@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from jsonargparse import ArgumentError, ArgumentParser
 
-from tascnet.config import CONVENTIONS, Config, DataConfig, DatasetConfig, FusionConfig, InputConfig, ModelConfig
+from tascnet.config import CONVENTIONS, Config, DataConfig, DatasetConfig, FusionOptions, InputConfig, ModelConfig
 from tascnet.errors import InputError, shorten, shown
 from tascnet.files import read_yaml
 
@@ -167,7 +167,7 @@ def _check_all_but_data_sets(config: Config) -> Config:
     return config
 
 
-def change_fusion(fusion: FusionConfig, changes: Mapping[str, Any]) -> FusionConfig:
+def change_fusion(fusion: FusionOptions, changes: Mapping[str, Any]) -> FusionOptions:
     """Replace settings of fusion; `min_stuff_share` given without `min_stuff_area` takes the place of pixels."""
     if "min_stuff_share" in changes and "min_stuff_area" not in changes:
         changes = {**changes, "min_stuff_area": None}

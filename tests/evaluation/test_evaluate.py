@@ -15,7 +15,7 @@ from rich.console import Console
 from torch import Tensor
 
 from tascnet.build import build_dataset
-from tascnet.config import Config, DatasetConfig, FusionConfig, InputConfig
+from tascnet.config import Config, DatasetConfig, FusionOptions, InputConfig
 from tascnet.data.sample import Sample
 from tascnet.data.streets.dataset import Streets
 from tascnet.errors import InputError
@@ -310,10 +310,10 @@ class TestCheckpoint:
     def test_fusion_as_in_the_run_but_for_what_is_given(
         self, tiny_run: Path, tiny_config: Callable[[], Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ):
-        used: list[FusionConfig] = []
+        used: list[FusionOptions] = []
 
         class Noting(Predictor):
-            def __init__(self, model, label_space: LabelSpace, inputs: InputConfig, fusion: FusionConfig):
+            def __init__(self, model, label_space: LabelSpace, inputs: InputConfig, fusion: FusionOptions):
                 used.append(fusion)
                 super().__init__(model, label_space, inputs, fusion)
 

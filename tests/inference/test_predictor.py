@@ -15,12 +15,12 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from tascnet.config import FusionConfig, InputConfig
+from tascnet.config import FusionOptions, InputConfig
 from tascnet.data.images import read_image, rgb_tensor
 from tascnet.data.streets.dataset import Streets
 from tascnet.data.transforms import resize_photo
 from tascnet.errors import InputError
-from tascnet.fusion import FusionOptions, fuse_mask_guided
+from tascnet.fusion import fuse_mask_guided
 from tascnet.inference.engines.eager import EagerEngine
 from tascnet.inference.predictor import Predictor
 from tascnet.model.norm_pairs import has_norms
@@ -65,7 +65,7 @@ class StubNetwork(nn.Module):
 def stub(score: float = 0.9, short_side: int = 0, max_long_side: int = 4096) -> tuple[Predictor, StubNetwork]:
     network = StubNetwork(score)
     inputs = InputConfig(short_side=short_side, max_long_side=max_long_side)
-    return Predictor(network, SPACE, inputs, FusionConfig(method="mask-guided", min_stuff_area=0)), network  # type: ignore[arg-type]
+    return Predictor(network, SPACE, inputs, FusionOptions(method="mask-guided", min_stuff_area=0)), network  # type: ignore[arg-type]
 
 
 def halves(size: Size) -> Tensor:
@@ -104,7 +104,7 @@ class TestTheNetwork:
 
     def test_that_trains_is_run_with_the_weights_that_it_has(self, predictor: Predictor, tiny_run: Path):
         model = open_network(tiny_run).model
-        trained = Predictor(model, predictor.label_space, InputConfig(), FusionConfig())
+        trained = Predictor(model, predictor.label_space, InputConfig(), FusionOptions())
         (before,) = trained.heads([photo(33, 65)])
         with torch.no_grad():
             next(p for p in model.backbone.parameters()).mul_(1.5)
@@ -118,7 +118,7 @@ class TestTheNetwork:
         model.fpn.eval()  # a part that is frozen
         before = [module.training for module in model.modules()]
         assert any(before)
-        again = Predictor(model, predictor.label_space, InputConfig(), FusionConfig())
+        again = Predictor(model, predictor.label_space, InputConfig(), FusionOptions())
         assert [module.training for module in model.modules()] == before
         again.predict(photo(33, 65))
         again.predict_batch([photo(33, 65), photo(32, 64)], batch_size=2)
@@ -142,7 +142,7 @@ class TestResultsAreOrdinaryTensors:
     @pytest.mark.parametrize("conventions", ["tascnet", "detectron2"])
     @pytest.mark.parametrize("method", ["joint", "mask-guided", "unguided"])
     def test_each_can_be_changed(self, tiny_run: Path, method: Any, conventions: Any):
-        network, fusion = open_network(tiny_run), FusionConfig(method=method, score_threshold=0.05)
+        network, fusion = open_network(tiny_run), FusionOptions(method=method, score_threshold=0.05)
         predictor = Predictor(network.model, network.label_space, network.config.data.input, fusion, conventions)
         prediction = predictor.predict(photo(45, 70))
         kept = predictor.predict(photo(45, 70))
@@ -216,7 +216,7 @@ class TestByHand:
     def test_the_things_mask_has_the_detections_that_fusion_uses(self):
         """Joint fusion: a mask that is sure of itself makes up for a box that is not."""
         network = StubNetwork(0.3)
-        joint = Predictor(network, SPACE, InputConfig(), FusionConfig(method="joint", min_stuff_area=0))  # type: ignore[arg-type]
+        joint = Predictor(network, SPACE, InputConfig(), FusionOptions(method="joint", min_stuff_area=0))  # type: ignore[arg-type]
         prediction = joint.predict(photo(16, 32))
         score = 1 / (1 + math.exp(-math.log(0.3 / 0.7) - 5 * (1 - 0.65)))
         assert [segment.score for segment in prediction.segmentation.segments] == pytest.approx([score, None])
@@ -478,7 +478,7 @@ class TestStuffViaTheInput:
         checkpoint = load_network(tiny_run)
         checkpoint.model.stuff_head.offset = 0.0
         inputs = InputConfig(short_side=70)
-        fusion = FusionConfig(score_threshold=1.0, min_stuff_area=1, unclaimed="stuff")
+        fusion = FusionOptions(score_threshold=1.0, min_stuff_area=1, unclaimed="stuff")
         predictor = Predictor(checkpoint.model, checkpoint.label_space, inputs, fusion, "detectron2")
         image = photo(45, 35)
         resized = resize_photo(torch.from_numpy(image).permute(2, 0, 1), Size(90, 70), "pillow")
@@ -498,7 +498,7 @@ class TestStuffViaTheInput:
         results = []
         inputs = InputConfig(short_side=short_side)
         for via_input in (False, True):
-            fusion = FusionConfig(score_threshold=1.0, min_stuff_area=1, unclaimed="stuff")
+            fusion = FusionOptions(score_threshold=1.0, min_stuff_area=1, unclaimed="stuff")
             predictor = Predictor(checkpoint.model, checkpoint.label_space, inputs, fusion)
             predictor.conventions = replace(predictor.conventions, via_input=via_input)
             results.append(predictor(photo(*size)).semantic_map(checkpoint.label_space))
@@ -516,7 +516,7 @@ class TestFromCheckpoint:
         assert_same(other(photo(70, 90)), predictor(photo(70, 90)))
 
     def test_another_fusion(self, tiny_run: Path):
-        nothing_is_large_enough = FusionConfig(score_threshold=1.0, min_stuff_area=10**6)
+        nothing_is_large_enough = FusionOptions(score_threshold=1.0, min_stuff_area=10**6)
         predictor = Predictor.from_checkpoint(tiny_run, fusion=nothing_is_large_enough)
         assert predictor(photo(70, 90)).segments == ()
 

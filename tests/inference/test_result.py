@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from tascnet import convert, fusion
-from tascnet.config import ConventionsName, FusionConfig, InputConfig
+from tascnet.config import ConventionsName, FusionOptions, InputConfig
 from tascnet.data.formats.coco import decode_ids
 from tascnet.errors import InputError
 from tascnet.inference import result as result_module
@@ -39,7 +39,7 @@ class FakeEngine:
 
 
 def predictor(method: str = "joint", conventions: ConventionsName = "tascnet") -> Predictor:
-    fusion = FusionConfig(method=method, min_stuff_area=0)  # type: ignore[arg-type]
+    fusion = FusionOptions(method=method, min_stuff_area=0)  # type: ignore[arg-type]
     return Predictor(FakeEngine(), SPACE, InputConfig(), fusion, conventions)
 
 

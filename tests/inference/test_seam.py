@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tascnet.config import FusionConfig, InputConfig
+from tascnet.config import FusionOptions, InputConfig
 from tascnet.errors import InputError
 from tascnet.inference.engines.engine import HeadOutputs
 from tascnet.inference.predictor import Predictor
@@ -47,7 +47,7 @@ class StoredOutputs:
 @pytest.fixture(scope="module", params=["tascnet", "detectron2"], ids=["from cells", "via input"])
 def predictor(tiny_run: Path, request: pytest.FixtureRequest) -> Predictor:
     network = open_network(tiny_run)
-    fusion = FusionConfig(score_threshold=0.0, min_stuff_share=0.0)
+    fusion = FusionOptions(score_threshold=0.0, min_stuff_share=0.0)
     return Predictor(network.model, network.label_space, InputConfig(short_side=40), fusion, request.param)
 
 
@@ -69,7 +69,7 @@ def test_heads_of_mixed_sizes_come_in_the_order_of_the_images(predictor: Predict
 def test_an_engine_of_stored_outputs_takes_the_place_of_the_network(predictor: Predictor):
     images = [image(*size, seed) for seed, size in enumerate(SIZES)]
     engine = StoredOutputs([predictor.heads([one])[0] for one in images])
-    fusion = FusionConfig(score_threshold=0.0, min_stuff_share=0.0)
+    fusion = FusionOptions(score_threshold=0.0, min_stuff_share=0.0)
     conventions = "detectron2" if predictor.conventions.via_input else "tascnet"
     replayed = Predictor(engine, predictor.label_space, InputConfig(short_side=40), fusion, conventions)
     for one, found in zip(images, replayed.predict_batch(images), strict=True):

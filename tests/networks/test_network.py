@@ -11,7 +11,7 @@ from huggingface_hub.hf_api import RepoUrl
 import tascnet
 from tascnet import Network, Predictor, TASCNet, from_pretrained, open_network, push_network, save_network
 from tascnet.build import build_model
-from tascnet.config import Config, FusionConfig
+from tascnet.config import Config, FusionOptions
 from tascnet.data.streets.dataset import STREETS, Streets
 from tascnet.errors import InputError
 from tascnet.model import tascnet as figure_2
@@ -64,7 +64,7 @@ def test_it_is_all_that_a_predictor_needs(network: Network, tiny_run: Path):
     assert found.segmentation.segments == wanted.segmentation.segments
     assert wanted.segmentation.segments
     # what is given goes before what the network knows
-    everything_void = FusionConfig(score_threshold=1.0, min_stuff_area=64 * 128 + 1)
+    everything_void = FusionOptions(score_threshold=1.0, min_stuff_area=64 * 128 + 1)
     assert not Predictor(network, fusion=everything_void)(image).segments
 
 

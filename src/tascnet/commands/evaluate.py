@@ -5,7 +5,7 @@ from pathlib import Path
 from jsonargparse import Namespace
 
 from tascnet.commands.arguments import ArgumentParser, add_changes, add_device, add_on_bad_sample, add_use, given
-from tascnet.config import DatasetConfig, FusionConfig
+from tascnet.config import DatasetConfig, FusionOptions
 from tascnet.settings import NETWORK
 
 
@@ -27,7 +27,7 @@ def parser() -> ArgumentParser:
     add_device(parser)
     add_use(parser)
     add_on_bad_sample(parser)
-    add_changes(parser, {"data": DatasetConfig, "fusion": FusionConfig})
+    add_changes(parser, {"data": DatasetConfig, "fusion": FusionOptions})
     return parser
 
 

@@ -281,7 +281,7 @@ def evaluate_checkpoint(
     Args:
         path: what `open_network` opens.
         data: fields of `DatasetConfig` that differ from the run's validation set.
-        fusion: fields of `FusionConfig` that differ from the run's.
+        fusion: fields of `FusionOptions` that differ from the run's.
         output: folder for the results; by default `evaluation` in the folder `path`, or runs/NAME-evaluation where
             `path` is no folder; with "-average" or "-best" behind it where `use` says so.
         device: "auto", "cpu", "cuda" or "mps".

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from tascnet.build import build_fuser
-from tascnet.config import CONVENTIONS, ConventionsName, FusionConfig, InputConfig
+from tascnet.config import CONVENTIONS, ConventionsName, FusionOptions, InputConfig
 from tascnet.data.images import list_images, read_image, rgb_tensor
 from tascnet.data.read_ahead import read_ahead
 from tascnet.data.transforms import resize_photo, size_to_fit
@@ -48,7 +48,7 @@ class Predictor:
         model: Network | TASCNet | Engine,
         label_space: LabelSpace | None = None,
         inputs: InputConfig | None = None,
-        fusion: FusionConfig | None = None,
+        fusion: FusionOptions | None = None,
         conventions: ConventionsName | None = None,
     ):
         """Wrap a network; it stays on its device, and in its mode: it is in evaluation mode only while it predicts.
@@ -87,7 +87,7 @@ class Predictor:
         cls,
         path: str | Path,
         device: torch.device | str = "cpu",
-        fusion: FusionConfig | None = None,
+        fusion: FusionOptions | None = None,
         use: Use = "newest",
         observer: Observer = SILENT,
     ) -> Self:

@@ -19,7 +19,7 @@ from tascnet.config import (
     Config,
     DataConfig,
     DatasetConfig,
-    FusionConfig,
+    FusionOptions,
     InputConfig,
     ModelConfig,
     StuffHeadConfig,
@@ -183,5 +183,5 @@ def _config(ours: State, name: str, is_panoptic: bool, caffe_style: bool) -> Con
             ),
             conventions="detectron2",
         ),
-        fusion=FusionConfig(method="unguided", mask_threshold=0.5, min_stuff_area=4096),
+        fusion=FusionOptions(method="unguided", mask_threshold=0.5, min_stuff_area=4096),
     )
