@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -319,9 +319,7 @@ class TestCheckpoint:
 
         monkeypatch.setattr(module, "Predictor", Noting)
         self.evaluate(tiny_run, tmp_path, {"num_images": 1}, {"unclaimed": "stuff"})
-        expected = tiny_config().fusion
-        expected.unclaimed = "stuff"
-        assert used == [expected]
+        assert used == [replace(tiny_config().fusion, unclaimed="stuff")]
 
     def test_coco_files_of_the_same_categories(self, tiny_run: Path, tiny_coco: Path, tmp_path: Path):
         data = {"format": "coco", "root": str(tiny_coco), "split": "mini", "num_images": 0}
