@@ -31,9 +31,9 @@ from rich.table import Table
 from torch import nn
 
 from tascnet.build import build_dataset, build_model, build_optimizer
+from tascnet.commands.console import ConsoleObserver, print_plain, progress_bar
 from tascnet.commands.demo import FIRST_UNSEEN_SCENE, demo_config
 from tascnet.config import Config, DatasetConfig
-from tascnet.console import ConsoleObserver, progress_bar, say
 from tascnet.data.batch import Batch, collate
 from tascnet.data.stream import PanopticDataset
 from tascnet.device import choose_device
@@ -170,7 +170,7 @@ class Trials:
         else:
             run = RunFolder.create(folder, config, "benchmarks/one_against_two.py", weights)
         if saved is None or saved.progress.step < steps:
-            say(self.console, f"{kind}, {steps} steps, seed {seed}")
+            print_plain(self.console, f"{kind}, {steps} steps, seed {seed}")
             team, shares = Team(config.training, Place()), Shares(config.data.batch_size, 1, 1, 0)
             origin, space = run.origin(weights, told_settings(config.data.train)), self.train_set.label_space
             sets = (self.train_set, self.unseen)

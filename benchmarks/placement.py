@@ -25,8 +25,8 @@ from rich.console import Console
 from torch import Tensor
 
 from tascnet.build import build_dataset
+from tascnet.commands.console import ConsoleObserver
 from tascnet.commands.demo import demo_config
-from tascnet.console import ConsoleObserver
 from tascnet.data.streets.dataset import Streets
 from tascnet.evaluation.evaluate import evaluate
 from tascnet.inference.predictor import Predictor

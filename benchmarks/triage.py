@@ -23,8 +23,8 @@ from jsonargparse import ArgumentParser
 from rich.console import Console
 
 from tascnet.build import build_dataset
+from tascnet.commands.console import progress_bar
 from tascnet.config import DatasetConfig
-from tascnet.console import progress_bar
 from tascnet.data.formats.table import check_dataset
 from tascnet.data.stream import PanopticDataset
 from tascnet.device import choose_device

@@ -6,8 +6,8 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from tascnet import console as display
-from tascnet.console import cell, duration, progress_bar
+from tascnet.commands import console as display
+from tascnet.commands.console import cell, duration, progress_bar
 from tascnet.errors import escape_controls
 from tascnet.progress import SILENT
 

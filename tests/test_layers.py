@@ -13,7 +13,6 @@ LAYERS = {
     "precision": 0,
     "progress": 0,
     "values": 0,
-    "console": 1,
     "device": 1,
     "files": 1,
     "place": 1,

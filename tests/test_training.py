@@ -22,8 +22,8 @@ from rich.console import Console
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from tascnet.commands.console import ConsoleObserver
 from tascnet.config import Config, DatasetConfig
-from tascnet.console import ConsoleObserver
 from tascnet.data.formats.coco import write_coco_panoptic
 from tascnet.data.streets.dataset import Streets
 from tascnet.errors import InputError, Interrupted
@@ -134,7 +134,7 @@ class TestTheRunFolder:
         assert report["images"] == 2
 
     def test_the_checkpoint_evaluates_to_the_same(self, tiny_run: Path, tmp_path: Path):
-        report, _ = evaluate_checkpoint(tiny_run, {}, {}, tmp_path, "cpu", QUIET)
+        report, _ = evaluate_checkpoint(tiny_run, {}, {}, tmp_path, "cpu")
         written = json.loads((tiny_run / "report.json").read_text())
         again = report.to_dict()
         for timing in (written, again):

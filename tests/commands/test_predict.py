@@ -9,14 +9,14 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+from tascnet.commands.console import ConsoleObserver
 from tascnet.commands.predict import predict_files
 from tascnet.data.file_names import unique_names
 from tascnet.data.formats.cityscapes_labels import CITYSCAPES
 from tascnet.data.formats.coco import CocoPanoptic
 from tascnet.errors import InputError
 from tascnet.inference.predictor import Predictor
-
-QUIET = Console(quiet=True)
+from tascnet.progress import SILENT
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def photos(tmp_path: Path) -> Path:
 
 
 def predict(run: Path, paths: list[Path], output: Path, names: bool = True) -> Path:
-    return predict_files(run, paths, output, names, "cpu", QUIET)
+    return predict_files(run, paths, output, names, "cpu")
 
 
 def files(folder: Path) -> list[str]:
@@ -87,7 +87,7 @@ def test_names_can_be_left_out(tiny_run: Path, tmp_path: Path):
 def test_a_first_photo_that_is_broken_leaves_nothing(tiny_run: Path, tmp_path: Path):
     (tmp_path / "a.png").write_text("no picture")
     with pytest.raises(InputError, match=r"a.png"):
-        predict_files(tiny_run, [tmp_path / "a.png"], tmp_path / "out", False, "cpu", Console(quiet=True))
+        predict_files(tiny_run, [tmp_path / "a.png"], tmp_path / "out", False, "cpu")
     assert not (tmp_path / "out").exists()
 
 
@@ -146,7 +146,7 @@ def test_what_is_said_can_be_copied(tiny_run: Path, photos: Path, tmp_path: Path
     """Lines are not broken in a path, and its brackets are no markup."""
     output = tmp_path / "a folder with a long name, so that it does not fit into the line [bold]"
     console = Console(file=StringIO(), width=40)
-    predict_files(tiny_run, [photos], output, True, "cpu", console)
+    predict_files(tiny_run, [photos], output, True, "cpu", ConsoleObserver(console))
     said = console.file.getvalue()  # type: ignore[attr-defined]
     assert f"overlays in {output / 'overlays'}, COCO panoptic format in {output / 'panoptic.json'}\n" in said
 
@@ -154,8 +154,8 @@ def test_what_is_said_can_be_copied(tiny_run: Path, photos: Path, tmp_path: Path
 def test_in_batches_the_same_is_written(tiny_run: Path, photos: Path, tmp_path: Path):
     for name in ("c.png", "d.png"):  # of one size, so that they share a batch
         Image.fromarray(np.random.default_rng(1).integers(0, 256, (40, 60, 3), dtype=np.uint8)).save(photos / name)
-    one = predict_files(tiny_run, [photos], tmp_path / "one", True, "cpu", QUIET)
-    many = predict_files(tiny_run, [photos], tmp_path / "many", True, "cpu", QUIET, batch_size=3)
+    one = predict_files(tiny_run, [photos], tmp_path / "one", True, "cpu")
+    many = predict_files(tiny_run, [photos], tmp_path / "many", True, "cpu", batch_size=3)
     assert files(tmp_path / "many") == files(tmp_path / "one")
     assert json.loads(many.read_text())["images"] == json.loads(one.read_text())["images"]
     for name in [name for name in files(tmp_path / "one") if name.endswith(".png")]:
@@ -165,7 +165,7 @@ def test_in_batches_the_same_is_written(tiny_run: Path, photos: Path, tmp_path: 
 
 def test_a_batch_of_none_leaves_nothing(tiny_run: Path, photos: Path, tmp_path: Path):
     with pytest.raises(InputError, match="batch_size is a number of photos, 1 or more; got 0"):
-        predict_files(tiny_run, [photos], tmp_path / "out", True, "cpu", QUIET, batch_size=0)
+        predict_files(tiny_run, [photos], tmp_path / "out", True, "cpu", batch_size=0)
     assert not (tmp_path / "out").exists()
 
 
@@ -173,7 +173,7 @@ def test_a_batch_of_none_leaves_nothing(tiny_run: Path, photos: Path, tmp_path: 
 
 
 def test_for_vistas_names_are_ids(tiny_run: Path, photos: Path, tmp_path: Path):
-    path = predict_files(tiny_run, [photos], tmp_path / "out", True, "cpu", QUIET, "vistas")
+    path = predict_files(tiny_run, [photos], tmp_path / "out", True, "cpu", SILENT, "vistas")
     content = json.loads(path.read_text())
     assert [image["id"] for image in content["images"]] == ["a", "a_png", "b"]
     assert [annotation["image_id"] for annotation in content["annotations"]] == ["a", "a_png", "b"]
@@ -204,14 +204,14 @@ NESTED = ((11, "a/1.jpg", 20, 30), (22, "b\\1.jpg", 20, 30), (33, "e\u0301/1.jpg
 def test_ids_are_those_of_the_path(tiny_run: Path, nested: Path, tmp_path: Path, folder: str, image_id: int):
     (nested / "link").symlink_to(nested / "b")
     info = write_info(tmp_path, *NESTED)
-    path = predict_files(tiny_run, [nested / folder], tmp_path / "out", False, "cpu", QUIET, image_info=info)
+    path = predict_files(tiny_run, [nested / folder], tmp_path / "out", False, "cpu", image_info=info)
     assert [image["id"] for image in json.loads(path.read_text())["images"]] == [image_id]
 
 
 def test_the_longest_path_that_fits_counts(tiny_run: Path, nested: Path, tmp_path: Path):
     info = write_info(tmp_path, (5, "1.jpg", 20, 30), *NESTED[:2], (44, "x/b/1.jpg", 20, 30))
     both = [nested / "b", nested / "a" / "1.jpg"]
-    path = predict_files(tiny_run, both, tmp_path / "out", False, "cpu", QUIET, image_info=info)
+    path = predict_files(tiny_run, both, tmp_path / "out", False, "cpu", image_info=info)
     assert [image["id"] for image in json.loads(path.read_text())["images"]] == [44, 11]
 
 
@@ -230,9 +230,7 @@ def test_photos_that_cannot_be_told_apart(
 ):
     info = write_info(tmp_path, *images)
     with pytest.raises(InputError, match=finding):
-        predict_files(
-            tiny_run, [nested / name for name in named], tmp_path / "out", False, "cpu", QUIET, image_info=info
-        )
+        predict_files(tiny_run, [nested / name for name in named], tmp_path / "out", False, "cpu", image_info=info)
     assert not (tmp_path / "out").exists()
 
 
@@ -246,7 +244,7 @@ def test_sizes_of_the_list_decide_about_turns(tiny_run: Path, tmp_path: Path, or
     for name, size in (("stored", (26, 45)), ("turned", (45, 26))):
         info = write_info(tmp_path, (7, "a.jpg", *size))
         path = predict_files(
-            tiny_run, [tmp_path / "a.jpg"], tmp_path / name, False, "cpu", QUIET, image_info=info, batch_size=2
+            tiny_run, [tmp_path / "a.jpg"], tmp_path / name, False, "cpu", image_info=info, batch_size=2
         )
         (image,) = json.loads(path.read_text())["images"]
         assert (image["height"], image["width"]) == size
@@ -257,12 +255,12 @@ def test_sizes_of_the_list_decide_about_turns(tiny_run: Path, tmp_path: Path, or
 def test_for_coco_ids_come_from_a_file(tiny_run: Path, photos: Path, tmp_path: Path):
     info = write_info(tmp_path, (0, "b.png", 40, 60), (7, "a.jpg", 64, 48))
     chosen = [photos / "a.jpg", photos / "b.png"]
-    path = predict_files(tiny_run, chosen, tmp_path / "out", True, "cpu", QUIET, image_info=info)
+    path = predict_files(tiny_run, chosen, tmp_path / "out", True, "cpu", image_info=info)
     assert [image["id"] for image in json.loads(path.read_text())["images"]] == [7, 0]
     with pytest.raises(InputError, match=r"image_info.json does not list 1 of 3 photos, .*a.png for one"):
-        predict_files(tiny_run, [photos], tmp_path / "none", True, "cpu", QUIET, image_info=info)
+        predict_files(tiny_run, [photos], tmp_path / "none", True, "cpu", image_info=info)
     with pytest.raises(InputError, match="for vistas, where names are ids; leave it out"):
-        predict_files(tiny_run, chosen, tmp_path / "none", True, "cpu", QUIET, "vistas", info)
+        predict_files(tiny_run, chosen, tmp_path / "none", True, "cpu", SILENT, "vistas", info)
     assert not (tmp_path / "none").exists()
 
 
@@ -271,7 +269,7 @@ def test_for_cityscapes_each_script_has_its_folder(cityscapes_run: Path, tmp_pat
     generator = np.random.default_rng(0)
     Image.fromarray(generator.integers(0, 256, (64, 96, 3), dtype=np.uint8)).save(photo)
     output = tmp_path / "out"
-    path = predict_files(cityscapes_run, [photo], output, True, "cpu", QUIET, "cityscapes")
+    path = predict_files(cityscapes_run, [photo], output, True, "cpu", SILENT, "cityscapes")
 
     name = "ulm_000001_000019"
     direct = Predictor.from_checkpoint(cityscapes_run).predict(photo)
@@ -289,7 +287,7 @@ def test_for_cityscapes_each_script_has_its_folder(cityscapes_run: Path, tmp_pat
 
 def test_a_network_of_other_categories_is_refused_for_cityscapes(tiny_run: Path, photos: Path, tmp_path: Path):
     with pytest.raises(InputError, match="the 19 categories of Cityscapes; the checkpoint has 10 others"):
-        predict_files(tiny_run, [photos], tmp_path / "out", True, "cpu", QUIET, "cityscapes")
+        predict_files(tiny_run, [photos], tmp_path / "out", True, "cpu", SILENT, "cityscapes")
 
 
 def test_the_ending_of_a_name_is_left_out_where_it_is_there():

@@ -11,7 +11,6 @@ import pytest
 import torch
 from cityscapes_layout import write_cityscapes_layout
 from PIL import Image
-from rich.console import Console
 from torch import Tensor
 
 from tascnet.build import build_dataset
@@ -47,7 +46,6 @@ SPACE = LabelSpace(
         Category(GRASS, "grass", False, (0, 200, 0)),
     )
 )
-QUIET = Console(quiet=True)
 NO_INSTANCES = Instances(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), torch.zeros(0), torch.zeros(0, 28, 28))
 
 
@@ -289,7 +287,7 @@ class TestUnreadablePictures:
 
 class TestCheckpoint:
     def evaluate(self, run: Path, output: Path | None, data: dict, fusion: dict) -> tuple[Report, Path]:
-        return evaluate_checkpoint(run, data, fusion, output, "cpu", QUIET)
+        return evaluate_checkpoint(run, data, fusion, output, "cpu")
 
     def test_beside_the_run_unless_told_otherwise(self, tiny_run: Path, tmp_path: Path):
         run = tmp_path / "run"

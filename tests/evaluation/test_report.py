@@ -9,8 +9,9 @@ import pytest
 import torch
 from rich.console import Console
 
+from tascnet.commands.report import print_report
 from tascnet.evaluation.report import NUM_WORST, Report
-from tascnet.evaluation.writing import other_figures, print_report, quality_rows, to_markdown, write_report
+from tascnet.evaluation.writing import other_figures, quality_rows, to_markdown, write_report
 from tascnet.fusion import Dropped
 from tascnet.metrics import AveragePrecisionResult, MeanIoUResult, SegmentationMetrics
 from tascnet.structures import Category, LabelSpace, PanopticSegmentation, Segment

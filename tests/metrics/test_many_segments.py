@@ -18,9 +18,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
+from tascnet.commands.report import print_report
 from tascnet.errors import InputError
 from tascnet.evaluation.report import Report
-from tascnet.evaluation.writing import print_report, quality_rows
+from tascnet.evaluation.writing import quality_rows
 from tascnet.metrics import (
     AveragePrecision,
     BoundaryMatcher,

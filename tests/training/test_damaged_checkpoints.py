@@ -11,7 +11,7 @@ import pytest
 import yaml
 from rich.console import Console
 
-from tascnet.console import ConsoleObserver
+from tascnet.commands.console import ConsoleObserver
 from tascnet.errors import InputError
 from tascnet.files import UNFINISHED
 from tascnet.networks.opening import load_network

@@ -21,8 +21,8 @@ from rich.console import Console
 from safetensors.torch import load_file
 from torch import distributed
 
+from tascnet.commands.console import ConsoleObserver
 from tascnet.config import Config
-from tascnet.console import ConsoleObserver
 from tascnet.errors import InputError, Interrupted
 from tascnet.evaluation.evaluate import evaluate_checkpoint
 from tascnet.evaluation.report import Report
@@ -195,7 +195,7 @@ def test_validations_leave_no_trace_in_the_weights(runs: Runs, part: str):
 @pytest.mark.parametrize("run", ["ddp", "fsdp", "watched"])
 def test_the_report_of_two_is_that_of_one(runs: Runs, run: str, tmp_path: Path):
     """Three pictures in two processes, and the same weights in one."""
-    whole, _ = evaluate_checkpoint(runs.folder / run, {}, {}, tmp_path, "cpu", QUIET)
+    whole, _ = evaluate_checkpoint(runs.folder / run, {}, {}, tmp_path, "cpu")
     figures, expected = runs.reports[run].to_dict(), whole.to_dict()
     assert figures.pop("ema").keys() == whole.summary().keys()
     for values in (figures, expected):

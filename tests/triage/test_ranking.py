@@ -12,6 +12,7 @@ from PIL import Image
 from rich.console import Console
 from said import Said
 
+from tascnet.commands.triage import print_ranking
 from tascnet.data.images import write_png
 from tascnet.data.streets.dataset import Streets
 from tascnet.errors import InputError
@@ -131,7 +132,7 @@ def test_the_sheet_shows_the_most_doubtful_in_order(
     monkeypatch.setattr(
         triage.visualize, "draw_segmentation", lambda *_: np.full((90, 160, 3), next(greys), dtype=np.uint8)
     )
-    ranking = triage_files(tiny_run, [photos], tmp_path, "cpu", Console(quiet=True), shown=3)
+    ranking = triage_files(tiny_run, [photos], tmp_path, "cpu", shown=3)
     sheet = np.array(Image.open(tmp_path / "most_doubtful.png"))
     pair_width, pair_height = 2 * 320 + 6, 180 + 4
     assert sheet.shape == (8 + 2 * (pair_height + CARD_STRIP + 8), 8 + 2 * (pair_width + 8), 3)
@@ -143,7 +144,8 @@ def test_the_sheet_shows_the_most_doubtful_in_order(
 
 def test_no_more_is_shown_than_wanted(tiny_run: Path, photos: Path, tmp_path: Path):
     console = Console(width=200, record=True, file=open(os.devnull, "w"))  # noqa: SIM115 - lives as long as the test
-    ranking = triage_files(tiny_run, [photos], tmp_path, "cpu", console, shown=1)
+    ranking = triage_files(tiny_run, [photos], tmp_path, "cpu", shown=1)
+    print_ranking(ranking, 1, console)
     assert len(ranking) == 3
     said = console.export_text()
     assert "The 1 most doubtful of 3 photos" in said
@@ -159,4 +161,4 @@ def test_a_name_that_is_no_utf8_can_be_written():
 
 def test_a_folder_that_cannot_be_made(tiny_run: Path, photos: Path):
     with pytest.raises(InputError, match="cannot make the folder"):
-        triage_files(tiny_run, [photos], photos / "0.png" / "out", "cpu", Console(quiet=True))
+        triage_files(tiny_run, [photos], photos / "0.png" / "out", "cpu")

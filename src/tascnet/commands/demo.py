@@ -101,7 +101,7 @@ def run(options: Namespace, command: str) -> None:
         InputError: the output folder holds something that is not an earlier demo, or cannot be written to.
     """
     from tascnet.commands.console import ConsoleObserver, standard_console
-    from tascnet.evaluation.writing import print_report
+    from tascnet.commands.report import print_report
     from tascnet.training import train
 
     console, output = standard_console(), options.output

@@ -33,10 +33,10 @@ def parser() -> ArgumentParser:
 
 def run(options: Namespace, command: str) -> int:
     """Measure a network on a data set."""
-    from tascnet.commands.console import print_plain, standard_console
+    from tascnet.commands.console import ConsoleObserver, print_plain, standard_console
     from tascnet.commands.left_out import EXIT_PROBLEMS
+    from tascnet.commands.report import print_report
     from tascnet.evaluation.evaluate import evaluate_checkpoint
-    from tascnet.evaluation.writing import print_report
 
     console = standard_console()
     data, fusion = given(options.data), given(options.fusion)
@@ -46,7 +46,7 @@ def run(options: Namespace, command: str) -> int:
         fusion,
         options.output,
         options.device,
-        console,
+        ConsoleObserver(console),
         command,
         options.use,
         options.on_bad_sample,

@@ -40,10 +40,11 @@ def parser() -> ArgumentParser:
 
 def run(options: Namespace, command: str) -> int:
     """Measure predictions that exist as files."""
-    from tascnet.commands.console import print_plain, standard_console
+    from tascnet.commands.console import ConsoleObserver, print_plain, standard_console
     from tascnet.commands.left_out import EXIT_PROBLEMS
+    from tascnet.commands.report import print_report
     from tascnet.evaluation.panoptic_files import compare_files
-    from tascnet.evaluation.writing import print_report, write_report
+    from tascnet.evaluation.writing import write_report
     from tascnet.files import check_writable
 
     console = standard_console()
@@ -54,7 +55,7 @@ def run(options: Namespace, command: str) -> int:
         **files,
         missing=options.missing,
         workers=options.workers,
-        console=console,
+        observer=ConsoleObserver(console),
         on_bad_sample=options.on_bad_sample,
     )
     print_report(report, console)

@@ -9,11 +9,9 @@ from itertools import chain, islice
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Literal, NamedTuple
 
-from rich.console import Console
 from torch import Tensor
 
 from tascnet import visualize
-from tascnet.console import Bar, ConsoleObserver, progress_bar, say
 from tascnet.convert.cityscapes import write_instances, write_panoptic, write_semantic
 from tascnet.data.bad_samples import LeftOut
 from tascnet.data.file_names import unique_names
@@ -31,6 +29,7 @@ from tascnet.inference.result import Result
 from tascnet.networks.checkpoint import holds_checkpoint
 from tascnet.networks.foreign.catalog import DEFAULT_NETWORK, KNOWN, cached, is_network
 from tascnet.networks.hub import hub_id
+from tascnet.progress import SILENT, Job, Observer
 from tascnet.settings import Use
 from tascnet.structures import LabelSpace, PanopticSegmentation, Size
 
@@ -57,13 +56,15 @@ OnPrediction = Callable[[str, Result], None]
 """Called with the name of a photo and all that is predicted of it."""
 
 
-def network_and_photos(inputs: Sequence[Path], weights: str | None, console: Console) -> tuple[str | Path, list[Path]]:
+def network_and_photos(
+    inputs: Sequence[Path], weights: str | None, observer: Observer
+) -> tuple[str | Path, list[Path]]:
     """Tell the network from the photos.
 
     Args:
         inputs: photos and folders of photos; the first may be the network, unless `weights` names it.
         weights: path or known name of the network.
-        console: where it is said if the user has named no network.
+        observer: receives a message if the user has named no network.
 
     Returns:
         Path or known name of the network; photos and folders of photos.
@@ -90,7 +91,7 @@ def network_and_photos(inputs: Sequence[Path], weights: str | None, console: Con
             f"been downloaded. Name one before the photos or with --weights, or call "
             f"tascnet weights get {DEFAULT_NETWORK} ({KNOWN[DEFAULT_NETWORK].megabytes} MB)."
         )
-    say(console, f"no network is named; {DEFAULT_NETWORK} is taken")
+    observer.message(f"no network is named; {DEFAULT_NETWORK} is taken")
     return DEFAULT_NETWORK, list(inputs)
 
 
@@ -100,7 +101,7 @@ def predict_files(
     output: Path,
     names: bool,
     device: str,
-    console: Console,
+    observer: Observer = SILENT,
     benchmark: Benchmark = "coco",
     image_info: Path | None = None,
     batch_size: int = 1,
@@ -124,7 +125,7 @@ def predict_files(
         output: folder for the results.
         names: write the categories' names into the overlays.
         device: "auto", "cpu", "cuda" or "mps".
-        console: for the progress.
+        observer: receives the progress, and a message on the files written.
         benchmark: whose files are written.
         image_info: a COCO JSON file whose `images` give ids and sizes of the photos, for coco. The photo "a/1.jpg" of
             its list is one whose path ends in a/1.jpg. A photo that has the size there only without the turn of its
@@ -149,7 +150,7 @@ def predict_files(
         id_of = {name: image.image_id for name, image in listed.items()}
         size_of = {photo_of[name]: image.size for name, image in listed.items()}
         read = partial(_read_listed, size_of=size_of, image_info=image_info)
-    predictor = Predictor.from_checkpoint(checkpoint, choose_device(device), None, use, ConsoleObserver(console))
+    predictor = Predictor.from_checkpoint(checkpoint, choose_device(device), None, use, observer)
     left_out = LeftOut() if left_out is None else left_out
     predictions = predictor.stream(photos, batch_size, lambda _, error: left_out(error), read)
     first = list(islice(predictions, 1))  # photos that cannot be used, all of them, leave nothing behind
@@ -162,15 +163,17 @@ def predict_files(
         on_prediction = _cityscapes_writer(output, predictor.label_space)
     overlays = make_folder(output / "overlays")
     json_path.unlink(missing_ok=True)  # of an earlier call, whose PNGs are about to be replaced
-    with progress_bar(console, "photos", len(photos)) as bar:
+    with observer.job("photos", len(photos)) as job:
         results = _write_each(
-            chain(first, predictions), predictor.label_space, photo_of, id_of, overlays, names, on_prediction, bar
+            chain(first, predictions), predictor.label_space, photo_of, id_of, overlays, names, on_prediction, job
         )
         if benchmark == "cityscapes":
             write_panoptic(json_path.parent, "predictions", results)
         else:
             write_coco_panoptic(json_path, predictor.label_space, results, lambda photo: photo_of[photo.name].name)
-    say(console, f"photos: {len(photos) - len(left_out)}; overlays in {overlays}, {_FORMATS[benchmark]} {json_path}")
+    observer.message(
+        f"photos: {len(photos) - len(left_out)}; overlays in {overlays}, {_FORMATS[benchmark]} {json_path}"
+    )
     return json_path
 
 
@@ -182,7 +185,7 @@ def _write_each(
     overlays: Path,
     names: bool,
     on_prediction: OnPrediction,
-    bar: Bar,
+    job: Job,
 ) -> Iterator[PredictedPhoto]:
     """Write what belongs to one photo, and hand on what belongs into the list of all."""
     name_of = {photo: name for name, photo in photo_of.items()}
@@ -192,7 +195,7 @@ def _write_each(
         overlay = visualize.draw_segmentation(prediction.segmentation, label_space, prediction.image, names=names)
         write_png(overlays / f"{name}.png", overlay)
         on_prediction(name, prediction)
-        bar.update(number_of[photo], photo.name)
+        job.update(number_of[photo], photo.name)
         yield PredictedPhoto(name, id_of[name], prediction.segmentation)
 
 

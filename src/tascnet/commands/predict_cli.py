@@ -59,19 +59,19 @@ def run(options: Namespace, command: str) -> int:
     from tascnet.commands.predict import network_and_photos, predict_files
     from tascnet.data.bad_samples import LeftOut
 
-    console, left_out = standard_console(), LeftOut(options.on_bad_sample)
-    network, photos = network_and_photos(options.inputs, options.weights, console)
+    observer, left_out = ConsoleObserver(standard_console()), LeftOut(options.on_bad_sample)
+    network, photos = network_and_photos(options.inputs, options.weights, observer)
     predict_files(
         network,
         photos,
         options.output,
         options.names,
         options.device,
-        console,
+        observer,
         options.benchmark,
         options.image_info,
         options.batch_size,
         options.use,
         left_out,
     )
-    return name_left_out(left_out.errors, ConsoleObserver(console))
+    return name_left_out(left_out.errors, observer)

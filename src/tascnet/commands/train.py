@@ -40,7 +40,7 @@ def parser() -> ArgumentParser:
 def run(options: Namespace, command: str) -> None:
     """Train a network, or resume a run."""
     from tascnet.commands.console import ConsoleObserver, print_plain, standard_console
-    from tascnet.evaluation.writing import print_report
+    from tascnet.commands.report import print_report
     from tascnet.runs.folder import new_run_path
     from tascnet.training import resume, train
 

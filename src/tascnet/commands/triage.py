@@ -1,6 +1,8 @@
 """Photos -> their ranking by expected quality: `tascnet triage`."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from jsonargparse import Namespace
 
@@ -12,6 +14,14 @@ from tascnet.commands.arguments import (
     add_use,
     add_weights,
 )
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from tascnet.triage.ranking import RankedPhoto
+
+PRINTED = ("expected_loss", "residual", "detection", "entropy")
+"""The measures that fit on a screen."""
 
 
 def parser() -> ArgumentParser:
@@ -40,23 +50,45 @@ def parser() -> ArgumentParser:
 
 def run(options: Namespace, command: str) -> int:
     """Rank photos by expected quality."""
-    from tascnet.commands.console import ConsoleObserver, standard_console
+    from tascnet.commands.console import ConsoleObserver, print_plain, standard_console
     from tascnet.commands.left_out import name_left_out
     from tascnet.commands.predict import network_and_photos
     from tascnet.data.bad_samples import LeftOut
     from tascnet.triage.ranking import triage_files
 
     console, left_out = standard_console(), LeftOut(options.on_bad_sample)
-    network, photos = network_and_photos(options.inputs, options.weights, console)
-    triage_files(
+    observer = ConsoleObserver(console)
+    network, photos = network_and_photos(options.inputs, options.weights, observer)
+    ranking = triage_files(
         network,
         photos,
         options.output,
         options.device,
-        console,
+        observer,
         options.shown,
         options.batch_size,
         left_out,
         options.use,
     )
-    return name_left_out(left_out.errors, ConsoleObserver(console))
+    print_ranking(ranking, options.shown, console)
+    print_plain(console, f"triage.csv, triage.json and most_doubtful.png are in {options.output}")
+    return name_left_out(left_out.errors, observer)
+
+
+def print_ranking(ranking: Sequence["RankedPhoto"], number: int, console: "Console") -> None:
+    """Print the first photos of a ranking as a table."""
+    from rich.table import Table
+
+    from tascnet.commands.console import cell
+
+    shown, total = ranking[:number], len(ranking)
+    title = f"The {len(shown)} most doubtful of {total} photos" if len(shown) < total else "Most doubtful first"
+    table = Table(title=title, title_justify="left")
+    table.add_column("", justify="right")
+    table.add_column("photo", overflow="fold")
+    for heading in PRINTED:
+        table.add_column(heading.replace("_", " "), justify="right")
+    for rank, ranked in enumerate(shown, start=1):
+        values = [getattr(ranked.doubts, name) for name in PRINTED]
+        table.add_row(str(rank), cell(ranked.photo), *(f"{value:.3f}" for value in values))
+    console.print(table)

@@ -6,12 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from tascnet import visualize
 from tascnet.build import build_dataset, innermost
 from tascnet.config import OnBadSample
-from tascnet.console import ConsoleObserver, progress_bar
 from tascnet.data.formats.cityscapes_labels import CITYSCAPES
 from tascnet.data.formats.dataset import FormatDataset
 from tascnet.data.formats.table import check_dataset
@@ -36,6 +33,7 @@ from tascnet.metrics import (
 )
 from tascnet.networks.network import check_label_space
 from tascnet.networks.opening import open_network
+from tascnet.progress import SILENT, Observer
 from tascnet.settings import Use, change_fusion, told_settings
 from tascnet.structures import LabelSpace, Size
 
@@ -271,7 +269,7 @@ def evaluate_checkpoint(
     fusion: Mapping[str, Any],
     output: Path | None,
     device: str,
-    console: Console,
+    observer: Observer = SILENT,
     command: str = "",
     use: Use = "newest",
     on_bad_sample: OnBadSample = "fail",
@@ -285,7 +283,7 @@ def evaluate_checkpoint(
         output: folder for the results; by default `evaluation` in the folder `path`, or runs/NAME-evaluation where
             `path` is no folder; with "-average" or "-best" behind it where `use` says so.
         device: "auto", "cpu", "cuda" or "mps".
-        console: for the progress.
+        observer: receives the progress.
         command: what the user called, for the report.
         use: which weights of a run.
         on_bad_sample: "skip" leaves out pictures that cannot be read or that need too much memory, and the report
@@ -297,7 +295,7 @@ def evaluate_checkpoint(
     Raises:
         InputError: the checkpoint or the data set cannot be used, or their categories differ.
     """
-    checkpoint = open_network(path, ConsoleObserver(console), use)
+    checkpoint = open_network(path, observer, use)
     settings = check_dataset(replace(checkpoint.config.data.val, **data), "data")
     dataset = build_dataset(settings)
     check_label_space(checkpoint, dataset.label_space)
@@ -308,8 +306,8 @@ def evaluate_checkpoint(
         change_fusion(checkpoint.config.fusion, fusion),
     )
     folder = check_writable(output or _evaluation_of(path, use))
-    with progress_bar(console, "evaluation", len(dataset)) as bar:
-        report = evaluate(predictor, dataset, lambda done, _: bar.update(done), on_bad_sample)
+    with observer.job("evaluation", len(dataset)) as job:
+        report = evaluate(predictor, dataset, lambda done, _: job.update(done), on_bad_sample)
     write_report(report, folder, command, told_settings(settings), checkpoint.step)
     write_cases(report, predictor, dataset, folder)
     return report, folder

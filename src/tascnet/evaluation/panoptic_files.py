@@ -13,16 +13,15 @@ from threading import current_thread, main_thread
 from typing import Literal, NamedTuple
 
 import numpy as np
-from rich.console import Console
 
 from tascnet.config import OnBadSample
-from tascnet.console import progress_bar
 from tascnet.data.file_names import find_file, unique_names
 from tascnet.data.formats.coco import join_stuff, read_segmentation, wrong_areas
 from tascnet.data.formats.coco_json import CocoJson, Picture, read_coco_json, read_coco_predictions
 from tascnet.errors import InputError
 from tascnet.evaluation.report import Report, left_out_note, unannotated_note
 from tascnet.metrics import SegmentationMetrics
+from tascnet.progress import SILENT, Observer
 from tascnet.structures import LabelSpace, PanopticSegmentation, Segment, Size
 
 PICTURES_A_TASK = 8
@@ -81,7 +80,7 @@ def compare_files(
     annotation_folder: Path | None = None,
     missing: Literal["error", "empty"] = "error",
     workers: int = 0,
-    console: Console | None = None,
+    observer: Observer = SILENT,
     on_bad_sample: OnBadSample = "fail",
 ) -> Report:
     """Compare the pictures of two COCO panoptic files, matched by image_id.
@@ -96,7 +95,7 @@ def compare_files(
         annotation_folder: the same for the annotations.
         missing: "error" refuses predictions that lack a picture, "empty" counts nothing as predicted there.
         workers: processes that read and compare; 0 does it in this one. The figures are the same to the last bit.
-        console: for the progress; None for none.
+        observer: receives the progress.
         on_bad_sample: "skip" leaves out pictures whose PNGs cannot be used, and the report has a note of it.
 
     Raises:
@@ -118,7 +117,7 @@ def compare_files(
             f"{_names(without)}. Complete it, or count them as empty: --missing empty."
         )
     count = partial(_count, annotated.label_space, on_bad_sample)
-    found = _count_all(pairs, _Counts(SegmentationMetrics(annotated.label_space)), count, workers, console)
+    found = _count_all(pairs, _Counts(SegmentationMetrics(annotated.label_space)), count, workers, observer)
     measured = len(pairs) - len(found.left_out)
     if not measured and found.left_out:
         first = next(iter(found.left_out.values()))
@@ -164,18 +163,18 @@ def _file(json_path: Path, folder: Path, content: CocoJson, picture: Picture) ->
     return _File(find_file(folder, picture.segmentation_file), json_path, content.segments_of(picture))
 
 
-def _count_all(pairs: Sequence[_Pair], total: _Counts, count: _Count, workers: int, console: Console | None) -> _Counts:
+def _count_all(pairs: Sequence[_Pair], total: _Counts, count: _Count, workers: int, observer: Observer) -> _Counts:
     """Add what `count` finds in all pairs to `total`, which is returned."""
     tasks = [pairs[first : first + PICTURES_A_TASK] for first in range(0, len(pairs), PICTURES_A_TASK)]
     with (
-        progress_bar(console or Console(quiet=True), "pictures", len(pairs)) as bar,
+        observer.job("pictures", len(pairs)) as job,
         _counted(tasks, count, workers) as results,
     ):
         done = 0
         for task, counts in zip(tasks, results, strict=True):
             total.merge(counts)
             done += len(task)
-            bar.update(done)
+            job.update(done)
     return total
 
 

@@ -1,13 +1,9 @@
-"""A report on the console, as report.json and as report.md: the same figures in all three."""
+"""A report as report.json and as report.md, and its rows for a table: the same figures everywhere."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
-from tascnet.console import MAX_ROWS, quality_table, say
 from tascnet.evaluation.report import NUM_WORST, Report, group_percent, percent
 from tascnet.files import write_json, write_text
 from tascnet.metrics import GroupQuality
@@ -33,19 +29,6 @@ def write_report(
     write_json(path, report.to_dict() | about, indent=1)
     write_text(folder / "report.md", to_markdown(report, command, dataset))
     return path
-
-
-def print_report(report: Report, console: Console) -> None:
-    """Print the notes, the qualities as a table, and a line of other figures."""
-    for note in report.notes:
-        say(console, f"Note: {note}")
-    rows = quality_rows(report)
-    console.print(quality_table(f"pictures: {report.num_images}", dict(islice(rows.items(), MAX_ROWS))))
-    if len(rows) > MAX_ROWS:
-        say(console, f"{len(rows) - MAX_ROWS} more categories are not printed; the report's files have all (--output).")
-    line = "   ".join(f"{name} {value}" for name, value in other_figures(report).items())
-    if line:
-        say(console, line)
 
 
 def to_markdown(report: Report, command: str, dataset: Mapping[str, Any]) -> str:

@@ -8,11 +8,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
 from tascnet import visualize
-from tascnet.console import ConsoleObserver, cell, progress_bar, say
 from tascnet.data.bad_samples import LeftOut
 from tascnet.data.images import list_images, write_png
 from tascnet.device import choose_device
@@ -20,6 +16,7 @@ from tascnet.errors import InputError
 from tascnet.files import atomic_path, check_writable, valid_text, write_json
 from tascnet.inference.predictor import Predictor
 from tascnet.inference.result import Result
+from tascnet.progress import SILENT, Observer
 from tascnet.settings import Use
 from tascnet.structures import LabelSpace, Size
 from tascnet.triage.expected_quality import expected_panoptic_quality
@@ -35,15 +32,13 @@ from tascnet.triage.uncertainty import (
 )
 
 SHOWN = 12
-"""The most doubtful photos on the contact sheet and in the table."""
+"""The most doubtful photos on the contact sheet and in the printed table."""
 
 THUMBNAIL = Size(180, 320)
 COLUMNS = 2  # of cards: the segmentation and the residual, side by side
 STRIP_COLOR = (70, 70, 70)
 
 MEASURES = tuple(field.name for field in fields(Doubts))
-PRINTED = ("expected_loss", "residual", "detection", "entropy")
-"""Those that find room on a console."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +113,7 @@ def triage_files(
     paths: Sequence[Path],
     output: Path,
     device: str,
-    console: Console,
+    observer: Observer = SILENT,
     shown: int = SHOWN,
     batch_size: int = 1,
     left_out: LeftOut | None = None,
@@ -134,8 +129,8 @@ def triage_files(
         paths: photos or folders of photos.
         output: folder for the results.
         device: "auto", "cpu", "cuda" or "mps".
-        console: for the progress and the table.
-        shown: photos on the contact sheet and in the table, at least 1.
+        observer: receives the progress.
+        shown: photos on the contact sheet, at least 1.
         batch_size: photos that go through the network together where their sizes allow it.
         left_out: takes the photos that cannot be used; None keeps them to the JSON.
         use: which weights of a run.
@@ -150,7 +145,7 @@ def triage_files(
     if shown < 1:
         raise InputError(f"{shown} photos shall be shown; show 1 or more.")
     photos = list_images(paths)
-    predictor = Predictor.from_checkpoint(network, choose_device(device), None, use, ConsoleObserver(console))
+    predictor = Predictor.from_checkpoint(network, choose_device(device), None, use, observer)
     left_out = LeftOut("skip") if left_out is None else left_out
     unreadable: list[tuple[str, str]] = []  # photo, error
 
@@ -161,19 +156,17 @@ def triage_files(
     predictions = predictor.stream(photos, batch_size, on_error)
     check_writable(output)
     sheet, found = _Sheet(predictor.label_space, shown), []
-    with progress_bar(console, "photos", len(photos)) as bar:
+    with observer.job("photos", len(photos)) as job:
         for path, prediction in predictions:
             doubts = measure_doubt(prediction, predictor.label_space, predictor.score_threshold)
             found.append(RankedPhoto(name_of(path), doubts))
             sheet.add(found[-1], prediction)
-            bar.update(len(found) + len(unreadable), path.name)
+            job.update(len(found) + len(unreadable), path.name)
     left_out.require_others(len(photos), "photos")
     ranking = sorted(found, key=lambda ranked: -ranked.doubts.expected_loss)  # equal ones stay in the photos' order
     write_png(output / "most_doubtful.png", sheet.draw())
     _write_csv(output / "triage.csv", ranking)
     _write_json(output / "triage.json", str(network), ranking, unreadable)
-    _print(ranking[:shown], len(ranking), console)
-    say(console, f"triage.csv, triage.json and most_doubtful.png are in {output}")
     return ranking
 
 
@@ -200,17 +193,3 @@ def _write_json(
         "unreadable": [{"photo": photo, "error": error} for photo, error in unreadable],
     }
     write_json(path, content, indent=1)
-
-
-def _print(shown: Sequence[RankedPhoto], total: int, console: Console) -> None:
-    """The most doubtful photos."""
-    title = f"The {len(shown)} most doubtful of {total} photos" if len(shown) < total else "Most doubtful first"
-    table = Table(title=title, title_justify="left")
-    table.add_column("", justify="right")
-    table.add_column("photo", overflow="fold")
-    for heading in PRINTED:
-        table.add_column(heading.replace("_", " "), justify="right")
-    for rank, ranked in enumerate(shown, start=1):
-        values = [getattr(ranked.doubts, name) for name in PRINTED]
-        table.add_row(str(rank), cell(ranked.photo), *(f"{value:.3f}" for value in values))
-    console.print(table)

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from rich.console import Console
 
 from tascnet.build import build_dataset
 from tascnet.config import Config, DatasetConfig
@@ -122,9 +121,8 @@ def test_what_cannot_be_read_of_a_new_format_is_a_finding(root, tmp_path):
 def test_a_new_format_is_trained_and_evaluated(root, tmp_path, tiny_config):
     config = read_config(in_yaml(tmp_path, tiny_config, root=str(root), split="all"))
     config.training.steps = 1
-    console = Console(quiet=True)
     train(config, tmp_path / "run", "tascnet train")
-    measured, _ = evaluate_checkpoint(tmp_path / "run", {}, {}, tmp_path / "evaluation", "cpu", console)
+    measured, _ = evaluate_checkpoint(tmp_path / "run", {}, {}, tmp_path / "evaluation", "cpu")
     assert measured.num_images == 2
     assert list(measured.segmentation.pictures) == ["a", "b"]
 

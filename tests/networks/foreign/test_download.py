@@ -9,7 +9,7 @@ import pytest
 from loopback import CONTENT, ETAG, SHA256, Server
 from rich.console import Console
 
-from tascnet.console import ConsoleObserver
+from tascnet.commands.console import ConsoleObserver
 from tascnet.errors import InputError
 from tascnet.networks.foreign import download as module
 from tascnet.networks.foreign.download import Digest, Download, cache_folder
@@ -210,7 +210,7 @@ def test_a_file_put_there_by_hand_can_be_checked(server: Server, download: Downl
 
 def test_progress_is_shown(server: Server, download: Download, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_MEGABYTE", 1000)
-    monkeypatch.setattr("tascnet.console.SECONDS_BETWEEN_LINES", 0)
+    monkeypatch.setattr("tascnet.commands.console.SECONDS_BETWEEN_LINES", 0)
     console = quiet()
     download.get(ConsoleObserver(console))
     assert console.file.getvalue().splitlines()[-1] == "tiny 300/300  MB"
