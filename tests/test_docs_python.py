@@ -26,7 +26,7 @@ def run(number: int, names: dict[str, Any]) -> None:
 def test_every_block_runs(
     tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert len(BLOCKS) == 7
+    assert len(BLOCKS) == 9
     shutil.copytree(tiny_run, tmp_path / "runs" / "demo")
     (tmp_path / "photos").mkdir()
     generator = np.random.default_rng(0)
@@ -41,20 +41,25 @@ def test_every_block_runs(
     run(1, names)
     with Image.open("overlay.png") as overlay:
         assert overlay.size == (96, 64)
-    before = names["prediction"]
+    before = names["result"]
     run(2, names)
-    assert torch.equal(names["prediction"].segmentation.id_map, before.segmentation.id_map)
+    assert names["result"].semantic.shape == (64, 96)
     run(3, names)
-    assert [p.segmentation.size for p in names["predictions"]] == [s.size for s in names["segmentations"]]
+    assert torch.equal(names["result"].segmentation.id_map, before.segmentation.id_map)
     run(4, names)
+    assert names["network"].label_space == names["predictor"].label_space
+    assert (tmp_path / "demo.safetensors").is_file()
+    run(5, names)
+    assert [p.segmentation.size for p in names["predictions"]] == [s.size for s in names["segmentations"]]
+    run(6, names)
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == ["a.png", "b.png", "left"]
-    run(5, names)
+    run(7, names)
     assert torch.equal(names["again"].id_map, names["segmentation"].id_map)
     try:
         import supervision  # noqa: F401
     except ImportError:
         monkeypatch.setitem(sys.modules, "supervision", SimpleNamespace(Detections=StandInDetections))
-    run(6, names)
+    run(8, names)
     labels = [convert.to_label_map(names[name], names["label_space"]) for name in ("again", "segmentation")]
     assert np.array_equal(labels[0] // 1000, labels[1] // 1000)

@@ -137,6 +137,7 @@ class TestTheRunFolder:
         report, _ = evaluate_checkpoint(tiny_run, {}, {}, tmp_path, "cpu")
         written = json.loads((tiny_run / "report.json").read_text())
         again = report.to_dict()
+        assert written.pop("step") == 2
         for timing in (written, again):
             timing.pop("seconds_per_image")
         facts = {name: written.pop(name) for name in ("command", "dataset")}

@@ -364,7 +364,7 @@ def test_average_precision_without_the_categories_that_are_not_annotated_is_the_
 
 
 def test_only_so_many_rows_are_printed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("tascnet.evaluation.writing.MAX_ROWS", 50)
+    monkeypatch.setattr("tascnet.commands.report.MAX_ROWS", 50)
     space = many(150)
     board = tiles(13, 1, [category.id for category in space.categories])
     metrics = SegmentationMetrics(space)

@@ -200,6 +200,8 @@ def test_the_report_of_two_is_that_of_one(runs: Runs, run: str, tmp_path: Path):
     assert figures.pop("ema").keys() == whole.summary().keys()
     for values in (figures, expected):
         assert values.pop("seconds_per_image") > 0
+    # `evaluate_checkpoint` folds batch norm into the convolutions, which rounds otherwise
+    assert figures.pop("mean_doubt") == pytest.approx(expected.pop("mean_doubt"), rel=1e-5)
     assert figures == expected
     assert list(runs.reports[run].pq_of_image) == [f"street_0_00100{index}" for index in range(3)]
 
