@@ -28,10 +28,11 @@ from rich.console import Console
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from tascnet.build import build_dataset, build_fuser
+from tascnet.build import build_dataset
 from tascnet.config import Config, DatasetConfig
 from tascnet.data.sample import Sample
 from tascnet.files import atomic_path
+from tascnet.fusion import Fuser
 from tascnet.inference.predictor import Predictor
 from tascnet.metrics import AveragePrecision, MeanIoU, SegmentationMetrics
 from tascnet.planes.plane import Extent, Plane
@@ -142,7 +143,7 @@ def predictions(run: Path, samples: Sequence[Sample]) -> list[Said]:
 
 def measure(said: Sequence[Said], samples: Sequence[Sample], space: LabelSpace, config: Config) -> dict[str, float]:
     """Figures of one way to fuse; percent, but for the doubt."""
-    fuse = build_fuser(config.fusion, space)
+    fuse = Fuser(config.fusion, space)
     panoptic, miou, ap = SegmentationMetrics(space), MeanIoU(space), AveragePrecision(space)
     for picture, sample in zip(said, samples, strict=True):
         annotation = sample.segmentation

@@ -16,7 +16,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from tascnet.build import build_dataset, build_fuser
+from tascnet.build import build_dataset
+from tascnet.fusion import Fuser
 from tascnet.networks.opening import open_network
 from tascnet.structures import Size
 
@@ -48,7 +49,7 @@ def milliseconds(network: Path, pictures: int) -> dict[str, float]:
     opened = open_network(network)
     model, config = opened.model.eval(), opened.config
     dataset = build_dataset(replace(config.data.val, num_images=pictures + 1))
-    fusions = {method: build_fuser(replace(config.fusion, method=method), opened.label_space) for method in METHODS}
+    fusions = {method: Fuser(replace(config.fusion, method=method), opened.label_space) for method in METHODS}
     times: dict[str, list[float]] = defaultdict(list)
     for index in range(pictures + 1):
         image = dataset[index].image

@@ -16,7 +16,6 @@ from vistas_layout import Picture, write_vistas
 from tascnet.build import (
     build_augmentation,
     build_dataset,
-    build_fuser,
     build_model,
     build_optimizer,
     build_things_head,
@@ -40,7 +39,7 @@ from tascnet.data.formats.vistas import Vistas
 from tascnet.data.streets.dataset import STREETS, Streets
 from tascnet.data.transforms import Augment
 from tascnet.errors import InputError
-from tascnet.fusion import fuse_jointly, fuse_mask_guided, fuse_unguided
+from tascnet.fusion import Fuser, fuse_jointly, fuse_mask_guided, fuse_unguided
 from tascnet.model.backbone import Backbone
 from tascnet.model.fpn import FPN
 from tascnet.model.rpn import RPNSettings
@@ -270,7 +269,7 @@ def two_cars() -> tuple[torch.Tensor, Instances]:
 )
 def test_fusion_is_the_one_that_was_asked_for(options: dict[str, Any], expected: dict[int, int]) -> None:
     asked = FusionOptions(**{"method": "unguided", "min_stuff_area": 1} | options)
-    segmentation = build_fuser(asked, LABEL_SPACE)(*two_cars(), Size(8, 8)).segmentation
+    segmentation = Fuser(asked, LABEL_SPACE)(*two_cars(), Size(8, 8)).segmentation
     areas: dict[int, int] = {}
     for segment in segmentation.segments:
         areas[segment.category_id] = areas.get(segment.category_id, 0) + segment.area

@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from tascnet.build import build_fuser, build_model
+from tascnet.build import build_model
 from tascnet.config import Config
 from tascnet.data.batch import collate
 from tascnet.data.streets.dataset import STREETS, Streets
+from tascnet.fusion import Fuser
 from tascnet.inference.predictor import Predictor
 from tascnet.model.cost import cost_by_part, cost_of_two_networks
 from tascnet.model.tascnet import TASCNet
@@ -96,7 +97,7 @@ def test_a_pair_fuses_the_stuff_of_one_with_the_instances_of_the_other(
     prediction = Predictor(pair, STREETS, config.data.input, config.fusion).predict(image)
     with torch.inference_mode():
         outputs = one.eval()(image[None]), other.eval()(image[None])
-    wanted = build_fuser(config.fusion, STREETS)(
+    wanted = Fuser(config.fusion, STREETS)(
         outputs[0].stuff_logits_of(0, TINY), outputs[1].instances[0], TINY
     ).segmentation
     assert {segment.score is None for segment in wanted.segments} == {True, False}  # both stuff and instances

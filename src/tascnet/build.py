@@ -12,7 +12,6 @@ from tascnet.config import (
     Conventions,
     DataConfig,
     DatasetConfig,
-    FusionOptions,
     InputConfig,
     OptimizerConfig,
     StuffHeadConfig,
@@ -29,7 +28,6 @@ from tascnet.data.subset import FirstImages
 from tascnet.data.transforms import Augment
 from tascnet.errors import InputError, shorten
 from tascnet.files import at_home
-from tascnet.fusion import Fuser, check_options
 from tascnet.model.backbone import Backbone
 from tascnet.model.fpn import FPN
 from tascnet.model.rpn import RPN, RPNSettings
@@ -233,16 +231,6 @@ def build_things_head(config: ThingsHeadConfig, fpn: FPN, num_things: int, conve
         norm=config.norm,
         num_unused_classes=config.unused_classes,
     )
-
-
-def build_fuser(options: FusionOptions, label_space: LabelSpace) -> Fuser:
-    """Build the way to fuse the outputs of both heads.
-
-    Raises:
-        InputError: an option is out of its range.
-    """
-    check_options(options)
-    return Fuser(options.method, options, label_space)
 
 
 def build_optimizer(

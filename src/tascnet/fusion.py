@@ -8,7 +8,7 @@ stuff categories in order of semantic index, then either one channel "things" (C
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -175,9 +175,6 @@ def fuse_jointly(
     return Fused(segmentation, dropped, scored, best)
 
 
-Method = Literal["joint", "mask-guided", "unguided"]
-"""How both heads share in a segmentation."""
-
 _FUSE = {"joint": fuse_jointly, "mask-guided": fuse_mask_guided, "unguided": fuse_unguided}
 
 
@@ -186,21 +183,20 @@ class Fuser:
     """A way to fuse, with everything that is the same for all images.
 
     Attributes:
-        method: "joint" (`fuse_jointly`), "mask-guided" (`fuse_mask_guided`) or "unguided" (`fuse_unguided`).
-        options: thresholds.
+        options: the method and its thresholds.
         label_space: the categories that the channels and labels stand for.
 
     Raises:
-        InputError: the method is unknown.
+        InputError: the method is unknown, or an option is out of its range.
     """
 
-    method: Method
     options: FusionOptions
     label_space: LabelSpace
 
     def __post_init__(self) -> None:
-        if self.method not in _FUSE:
-            raise InputError(f"fusion method is '{self.method}'; it must be one of {', '.join(_FUSE)}.")
+        if self.options.method not in _FUSE:
+            raise InputError(f"fusion method is '{self.options.method}'; it must be one of {', '.join(_FUSE)}.")
+        check_options(self.options)
 
     def __call__(self, stuff_logits: Plane | Tensor, instances: Instances, size: Size) -> Fused:
         """Fuse the outputs of both heads for one image.
@@ -211,7 +207,7 @@ class Fuser:
             instances: with boxes in pixels of the image of that `size`.
             size: height and width of the result.
         """
-        return _FUSE[self.method](stuff_logits, instances, self.label_space, size, self.options)
+        return _FUSE[self.options.method](stuff_logits, instances, self.label_space, size, self.options)
 
 
 @torch.no_grad()

@@ -12,12 +12,12 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from tascnet.build import build_fuser
 from tascnet.config import CONVENTIONS, ConventionsName, FusionOptions, InputConfig
 from tascnet.data.images import list_images, read_image, rgb_tensor
 from tascnet.data.read_ahead import read_ahead
 from tascnet.data.transforms import resize_photo, size_to_fit
 from tascnet.errors import InputError, MemoryShortError, is_no_memory
+from tascnet.fusion import Fuser
 from tascnet.inference.engines.eager import EagerEngine
 from tascnet.inference.engines.engine import Engine, HeadOutputs
 from tascnet.inference.result import Intermediates, Result
@@ -80,7 +80,7 @@ class Predictor:
         self.score_threshold = fusion.score_threshold
         own: ConventionsName = getattr(model, "conventions", "tascnet")
         self.conventions = CONVENTIONS[conventions or own]
-        self.fuser = build_fuser(fusion, label_space)
+        self.fuser = Fuser(fusion, label_space)
 
     @classmethod
     def from_checkpoint(

@@ -278,14 +278,7 @@ class Result:
         return rows
 
     def _save_folder(self, folder: Path, names: bool) -> None:
-        others = (
-            sorted(file.name for file in folder.iterdir() if file.name not in SAVED_FILES) if folder.is_dir() else []
-        )
-        if others:
-            raise InputError(
-                f"cannot save a result as the folder {folder}: it contains {others[0]}, which would be lost. "
-                "Choose a folder that does not exist yet."
-            )
+        _check_replaceable(folder)
         overlay_name, json_name, png_name = SAVED_FILES
         annotation, id_map = self.to_coco(1, png_name)
         image = {"id": 1, "file_name": overlay_name, "height": self.size.height, "width": self.size.width}
