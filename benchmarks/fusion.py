@@ -168,18 +168,30 @@ def fuse_jointly_naively(logits: Tensor, instances: Instances, size: Size) -> Te
     for plane, pasted in zip(evidence, pasted_planes(instances, size), strict=True):
         plane[:] = pasted.logit(SMALLEST) + OPTIONS.veto * odds
     masks = evidence > math.log(OPTIONS.mask_threshold / (1 - OPTIONS.mask_threshold))
-    taken, kept = torch.zeros(size, dtype=torch.bool), []
-    for index, (mask, score) in enumerate(zip(masks, instances.scores, strict=True)):
-        free = mask & ~taken
-        enough = free.any() and free.sum() >= OPTIONS.overlap_threshold * mask.sum()
-        if score >= OPTIONS.score_threshold and enough:
-            kept.append(index)
-            taken |= mask
-    winner = evidence[kept].where(masks[kept], -math.inf).argmax(0)
+    areas, staying = masks.sum((1, 2)), instances.scores >= OPTIONS.score_threshold
+    while True:
+        kept, taken = claims(masks, staying, areas)
+        winner = evidence[kept].where(masks[kept], -math.inf).argmax(0)
+        left = winner[taken].bincount(minlength=len(kept))
+        sliver = left < OPTIONS.overlap_threshold * areas[kept]
+        if not sliver.any():
+            break
+        staying[torch.tensor(kept)[sliver]] = False
     seen, numbers = torch.where(taken, winner, len(kept)).unique(return_inverse=True)  # "none" is the last
     id_map = ((numbers + 1) * taken).int()
     best = functional.interpolate(logits[None], size=tuple(size), mode="bilinear")[0].argmax(0)
     return fill_with_stuff(id_map, best, len(seen))
+
+
+def claims(masks: Tensor, staying: Tensor, areas: Tensor) -> tuple[list[int], Tensor]:
+    """The instances that can claim enough of their masks, in their order, and the (H, W) pixels of all of them."""
+    taken, kept = torch.zeros(masks.shape[1:], dtype=torch.bool), []
+    for index in staying.nonzero().flatten().tolist():
+        free = (masks[index] & ~taken).sum()
+        if free and free >= OPTIONS.overlap_threshold * areas[index]:
+            kept.append(index)
+            taken |= masks[index]
+    return kept, taken
 
 
 def fill_with_stuff(id_map: Tensor, best: Tensor, next_id: int) -> Tensor:
