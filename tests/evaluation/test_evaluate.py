@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from tascnet.build import build_dataset
 from tascnet.config import Config, DatasetConfig, FusionOptions, InputConfig
 from tascnet.data.sample import Sample
 from tascnet.data.streets.dataset import Streets
-from tascnet.errors import InputError
+from tascnet.errors import InputError, MemoryShortError
 from tascnet.evaluation import evaluate as module
 from tascnet.evaluation.evaluate import (
     FIXED_CASE_SIDE,
@@ -94,6 +95,32 @@ class KnowsTheAnswer:
 def segmentation(ids: Tensor, *segments: tuple[int, int]) -> PanopticSegmentation:
     """Ids and (id, category)s."""
     return PanopticSegmentation.from_id_map(ids, [Segment(i, category, 0) for i, category in segments])
+
+
+class ShortOfMemory(Result):
+    """A result whose semantic map does not fit into the memory."""
+
+    @cached_property
+    def semantic(self) -> Tensor:
+        raise RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 12 bytes.")
+
+
+class ShortOfMemoryAtTheSecond(KnowsTheAnswer):
+    def predict(self, image: Tensor) -> Result:
+        if int(image[0, 0, 0]) != 1:
+            return super().predict(image)
+        return ShortOfMemory(image, HALVES, NO_INSTANCES, SPACE, Dropped())
+
+
+def test_memory_that_runs_out_behind_the_prediction_skips_that_image_only():
+    cases = (PERFECT, PERFECT, PERFECT)
+    predictor = ShortOfMemoryAtTheSecond(*cases)
+    report = evaluate(predictor, Cases(*cases), on_bad_sample="skip")  # type: ignore[arg-type]
+    assert list(report.left_out) == [1]
+    assert report.left_out[1].startswith("picture 1: memory ran out while an image of 4 x 8 pixels")
+    assert report.num_images == 2
+    with pytest.raises(MemoryShortError, match="picture 1: memory ran out"):
+        evaluate(predictor, Cases(*cases))  # type: ignore[arg-type]
 
 
 def evaluate_cases(*cases: Case) -> Report:

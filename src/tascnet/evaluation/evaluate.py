@@ -16,7 +16,7 @@ from tascnet.data.images import write_png
 from tascnet.data.sample import Sample
 from tascnet.data.stream import PanopticDataset
 from tascnet.device import choose_device
-from tascnet.errors import InputError, MemoryShortError
+from tascnet.errors import InputError, MemoryShortError, is_no_memory
 from tascnet.evaluation.report import Report, left_out_note, unannotated_note
 from tascnet.evaluation.writing import write_report
 from tascnet.files import check_writable
@@ -139,11 +139,21 @@ def evaluate_part(
 
 
 def _predict(predictor: Predictor, sample: Sample) -> Result:
-    """The prediction of a sample; where the memory is too small for it, the error names it."""
+    """The prediction of a sample with all that is measured; where the memory is too small, the error names it."""
     try:
-        return predictor.predict(sample.image)
+        prediction = predictor.predict(sample.image)
+        _ = prediction.semantic, prediction.uncertainty  # computed when first read: here, memory may run out
+        return prediction
     except MemoryShortError as error:
         raise MemoryShortError(f"{sample.photo or sample.name}: {error}") from error
+    except (MemoryError, RuntimeError) as error:
+        if not is_no_memory(error):
+            raise
+        height, width = sample.image.shape[1:]
+        raise MemoryShortError(
+            f"{sample.photo or sample.name}: memory ran out while an image of {height} x {width} pixels (height x "
+            "width) was evaluated. Make it smaller, or close other programs."
+        ) from error
 
 
 def join_parts(parts: Sequence[EvaluatedPart], dataset: PanopticDataset) -> Report:
