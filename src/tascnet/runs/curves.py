@@ -6,10 +6,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-
-from tascnet.progress import SILENT, Observer
 from tascnet.errors import InputError, escape_controls
 from tascnet.files import atomic_path
+from tascnet.progress import SILENT, Observer
 from tascnet.runs.listing import check_run
 from tascnet.runs.record import Metrics, read_metrics, step_of
 

@@ -1,0 +1,1 @@
+"""Training runs from outside: folder, state, record, list, curves, lock."""
