@@ -1,7 +1,10 @@
-"""The place of a process among those that train together, as torchrun writes it into the environment."""
+"""Processes that work together: the place of one among them, as torchrun defines it, and how others are started."""
 
 import os
-from collections.abc import Mapping
+import signal
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from tascnet.errors import InputError
@@ -60,3 +63,19 @@ def restarts(environment: Mapping[str, str] = os.environ) -> int:
 
 def _number(text: str | None) -> int | None:
     return int(text) if text and text.isascii() and text.isdecimal() and len(text) < 10 else None
+
+
+@contextmanager
+def interrupts_ignored() -> Iterator[None]:
+    """Let processes that are started within the block ignore Ctrl-C, which a terminal sends to all of them.
+
+    The first process stops the others; by themselves, they would print tracebacks.
+    """
+    if threading.current_thread() is not threading.main_thread():  # elsewhere Python allows no handlers
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

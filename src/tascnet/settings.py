@@ -1,7 +1,7 @@
 """Plain values from a file or a checkpoint -> `Config`, checked before any data is read; and back."""
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import asdict, fields, is_dataclass, replace
 from datetime import date
@@ -115,6 +115,9 @@ _REMOVED = {("loss", "tasc_distance"): "squared"}
 
 WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 """Endings of files of weights that are read without executing anything."""
+
+SHORT_FORMS = ("output", "resume", "init", "device", "devices")
+"""Flags of `tascnet train` that are not settings; --print_config writes them, too, so files may contain them."""
 
 NETWORK = (
     "a run folder, a checkpoint folder, a shared folder or .safetensors file, a file of weights made elsewhere, a name "
@@ -278,9 +281,13 @@ def read_config(path: Path) -> Config:
     if not isinstance(values, dict):
         raise InputError(f"{path} holds no settings. Give a config file or a run folder.")
     try:
-        return from_dict(values)
+        return from_dict(_without_short_forms(values))
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
+
+
+def _without_short_forms(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name not in SHORT_FORMS}
 
 
 def first_difference(config: Config, other: Config) -> str:
@@ -288,12 +295,11 @@ def first_difference(config: Config, other: Config) -> str:
     return _first_difference(to_dict(config), to_dict(other), "")
 
 
-def check_file(path: str | Path, also: Collection[str] = ()) -> None:
+def check_file(path: str | Path) -> None:
     """Check the names in a configuration file; a misspelt group with nothing in it gets lost where files are merged.
 
     Args:
-        path: YAML file.
-        also: names at its top that are no settings of a run and yet allowed.
+        path: YAML file; it may contain the `SHORT_FORMS`, too.
 
     Raises:
         InputError: the file cannot be read, a key is unknown, or a value is empty.
@@ -302,7 +308,7 @@ def check_file(path: str | Path, also: Collection[str] = ()) -> None:
     if not isinstance(values, Mapping):
         raise InputError(f"{path} holds no settings; it needs groups such as data and model. Write some.")
     try:
-        _check_groups({name: value for name, value in values.items() if name not in also}, Config)
+        _check_groups(_without_short_forms(values), Config)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
 

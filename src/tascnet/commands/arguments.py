@@ -22,9 +22,6 @@ from tascnet.settings import NETWORK, Use, check_file
 MAX_ERROR = 600
 """Characters of the parser's own messages."""
 
-SHORT_FORMS = ("output", "resume", "init", "device", "devices")
-"""Flags of `train` that are not settings; --print_config writes them, too."""
-
 
 class ArgumentParser(jsonargparse.ArgumentParser):
     """A parser that takes flags in full only, with dashes or underscores between their words.
@@ -59,7 +56,7 @@ class ConfigFile(ActionConfigFile):
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
         """Check the file, then let the parser read it."""
         path = str(at_home(str(values)))
-        check_file(path, also=SHORT_FORMS)
+        check_file(path)
         super().__call__(parser, namespace, path, option_string)  # type: ignore[no-untyped-call]
 
 

@@ -100,7 +100,7 @@ def run(options: Namespace, command: str) -> None:
     Raises:
         InputError: the output folder holds something that is not an earlier demo, or cannot be written to.
     """
-    from tascnet.commands.console import ConsoleObserver, standard_console
+    from tascnet.commands.console import ConsoleObserver, print_plain, standard_console
     from tascnet.commands.report import print_report
     from tascnet.training import train
 
@@ -110,17 +110,15 @@ def run(options: Namespace, command: str) -> None:
         if not _is_replaceable(output):
             raise InputError(f"{output} exists and is not an earlier demo; choose another --output.")
         _empty(output, command)
-    console.print(
-        f"Training on {NUM_TRAINING_SCENES} generated street scenes, for at most {options.minutes:g} minutes."
-    )
+    text = f"Training on {NUM_TRAINING_SCENES} generated street scenes, for at most {options.minutes:g} minutes."
+    print_plain(console, text)
     report = train(config, output, command, ConsoleObserver(console))
     print_report(report, console)
-    console.print(
+    print_plain(
+        console,
         f"Open {output}/pictures/best.png and worst.png: picture, annotation, prediction, matches, residual.\n"
         f"All figures are in {output}/report.json, the curves in {output}/tensorboard.\n"
         f"Next: tascnet predict {output} PHOTO --output results",
-        highlight=False,
-        soft_wrap=True,
     )
 
 

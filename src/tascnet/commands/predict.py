@@ -157,7 +157,7 @@ def predict_files(
     left_out.require_others(len(photos), "photos")
     check_writable(output)
     json_path = output / "panoptic.json"
-    on_prediction: OnPrediction = _write_nothing
+    on_prediction: OnPrediction | None = None
     if benchmark == "cityscapes":
         json_path = output / "panoptic" / "cityscapes_panoptic_predictions.json"
         on_prediction = _cityscapes_writer(output, predictor.label_space)
@@ -184,7 +184,7 @@ def _write_each(
     id_of: Mapping[str, int | str],
     overlays: Path,
     names: bool,
-    on_prediction: OnPrediction,
+    on_prediction: OnPrediction | None,
     job: Job,
 ) -> Iterator[PredictedPhoto]:
     """Write what belongs to one photo, and hand on what belongs into the list of all."""
@@ -194,7 +194,8 @@ def _write_each(
         name = name_of[photo]
         overlay = visualize.draw_segmentation(prediction.segmentation, label_space, prediction.image, names=names)
         write_png(overlays / f"{name}.png", overlay)
-        on_prediction(name, prediction)
+        if on_prediction is not None:
+            on_prediction(name, prediction)
         job.update(number_of[photo], photo.name)
         yield PredictedPhoto(name, id_of[name], prediction.segmentation)
 
@@ -273,7 +274,7 @@ def _read_listed(path: Path, size_of: Mapping[Path, Size], image_info: Path) -> 
 
 
 def _cityscapes_writer(output: Path, label_space: LabelSpace) -> OnPrediction:
-    """What writes the semantic and the instance results of a photo."""
+    """Function that writes the semantic and the instance results of an image."""
     if [(c.id, c.name) for c in label_space.by_index] != [(c.id, c.name) for c in CITYSCAPES.by_index]:
         raise InputError(
             f"files for cityscapes hold the 19 categories of Cityscapes; the checkpoint has "
@@ -285,7 +286,3 @@ def _cityscapes_writer(output: Path, label_space: LabelSpace) -> OnPrediction:
         write_instances(output / "instances", name, prediction.instances, prediction.segmentation.size)
 
     return write
-
-
-def _write_nothing(name: str, prediction: Result) -> None:
-    """What is written for each photo where the panoptic files are all."""

@@ -66,7 +66,7 @@ def _draw(sample: Sample, label_space: LabelSpace) -> tuple[Picture, Picture]:
 
 
 def _read_config(path: Path, changes: Mapping[str, Mapping[str, Any]]) -> Config:
-    check_file(path, also=("output", "resume"))
+    check_file(path)
     content = read_yaml(path)
     values = {field.name: content[field.name] for field in fields(Config) if field.name in content}
     data = values.get("data", {})

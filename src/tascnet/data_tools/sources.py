@@ -68,7 +68,7 @@ class Source:
             if self.image_folder is not None and not dataset.has_photos:
                 on_problem(_no_photos(self.image_folder))
             return dataset
-        return FORMATS[settings.format].open_leniently(settings, on_problem)
+        return FORMATS[settings.format].open(settings, 0, on_problem)
 
     def _existing_photos(self) -> Path | None:
         return self.image_folder if self.image_folder and self.image_folder.is_dir() else None
@@ -100,7 +100,6 @@ def find_sources(path: Path, data_format: str, images: Path | None, settings: Da
     require_regular(path)
     if images is not None and not images.is_dir():
         raise InputError(f"--images {images} is no folder. Name the folder of photos.")
-    require_regular(path)
     if path.is_file():
         with path.open("rb") as file:
             kind = archive_kind(file.read(512))

@@ -1,6 +1,5 @@
 """COCO panoptic files of predictions and of annotations -> a report: `tascnet metrics`."""
 
-import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -9,7 +8,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path, PurePath
-from threading import current_thread, main_thread
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -21,6 +19,7 @@ from tascnet.data.formats.coco_json import CocoJson, Picture, read_coco_json, re
 from tascnet.errors import InputError
 from tascnet.evaluation.report import Report, left_out_note, unannotated_note
 from tascnet.metrics import SegmentationMetrics
+from tascnet.place import interrupts_ignored
 from tascnet.progress import SILENT, Observer
 from tascnet.structures import LabelSpace, PanopticSegmentation, Segment, Size
 
@@ -187,7 +186,7 @@ def _counted(tasks: Sequence[Sequence[_Pair]], count: _Count, workers: int) -> I
     # not by fork: a copy of a process with threads, as torch starts them, may wait for ever
     pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
     try:
-        with _interrupts_ignored():  # the processes start here
+        with interrupts_ignored():  # the processes start here
             results = pool.map(count, tasks)
         yield results
     except BrokenProcessPool as error:
@@ -197,22 +196,6 @@ def _counted(tasks: Sequence[Sequence[_Pair]], count: _Count, workers: int) -> I
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)  # not without waiting: its thread would fail at exit
-
-
-@contextmanager
-def _interrupts_ignored() -> Iterator[None]:
-    """Processes that are started within the block ignore Ctrl-C, which a terminal sends to all of them.
-
-    The first process stops the others; by themselves, they would print tracebacks.
-    """
-    if current_thread() is not main_thread():  # only that one may change how signals are handled
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _count(label_space: LabelSpace, on_bad_sample: OnBadSample, pairs: Sequence[_Pair]) -> _Counts:

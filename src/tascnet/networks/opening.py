@@ -111,7 +111,7 @@ def load_network(path: str | Path) -> Network:
     check_fit(meta_model.state_dict(), files.tensors, files.path)
     check_texts(files)
     model = build_model(files.config, label_space)
-    load_weights(model, files.tensors, files.path)
+    model.load_state_dict(dict(files.tensors))
     return Network(
         model.eval(),
         files.config,

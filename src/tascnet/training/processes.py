@@ -4,9 +4,8 @@ import os
 import signal
 import socket
 import sys
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing import get_context
 from typing import Any, TypeVar
 
@@ -15,6 +14,7 @@ from torch import multiprocessing
 from torch.multiprocessing.spawn import ProcessContext, ProcessExitedException, ProcessRaisedException
 
 from tascnet.errors import InputError, Interrupted
+from tascnet.place import interrupts_ignored
 from tascnet.progress import SILENT, Observer
 from tascnet.training.failures import ProcessLostError
 from tascnet.training.interrupts import Interrupts
@@ -40,7 +40,7 @@ def start(function: Callable[..., T], arguments: tuple[Any, ...], number: int, o
         Interrupted: they were asked to stop, and did.
     """
     answers = get_context("spawn").SimpleQueue()
-    with _deaf_to_ctrl_c():
+    with interrupts_ignored():
         context = multiprocessing.start_processes(
             _run,
             (function, arguments, number, observer, _free_port(), answers),
@@ -59,22 +59,6 @@ def start(function: Callable[..., T], arguments: tuple[Any, ...], number: int, o
     _receive(answers, received)
     (result,) = received
     return result
-
-
-@contextmanager
-def _deaf_to_ctrl_c() -> Iterator[None]:
-    """Processes that are started in the block ignore Ctrl-C while Python starts in them, which would print a traceback.
-
-    `start` passes it on to them.
-    """
-    if threading.current_thread() is not threading.main_thread():  # elsewhere Python allows no handlers
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _run(

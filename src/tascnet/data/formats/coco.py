@@ -86,7 +86,7 @@ class CocoPanoptic(PhotoDataset):
         self._names = unique_names(PurePath(picture.image_file) for picture in pictures)
 
     @classmethod
-    def from_layout(cls, root: str | Path, split: str, load_short_side: int = 0) -> Self:
+    def from_layout(cls, root: str | Path, split: str, load_short_side: int = 0, on_problem: OnProblem = stop) -> Self:
         """Read a split of COCO's official folder layout.
 
         That is root/annotations/panoptic_<split>.json, root/annotations/panoptic_<split>/ and root/<split>/.
@@ -95,9 +95,10 @@ class CocoPanoptic(PhotoDataset):
             root: the folder that holds `annotations`.
             split: "train2017" or "val2017", for instance.
             load_short_side: as for the class.
+            on_problem: as for the class.
         """
-        root = Path(root)
-        return cls(root / "annotations" / f"panoptic_{split}.json", root / split, load_short_side=load_short_side)
+        json_path = Path(root) / "annotations" / f"panoptic_{split}.json"
+        return cls(json_path, Path(root) / split, load_short_side=load_short_side, on_problem=on_problem)
 
     def __len__(self) -> int:
         """Number of annotated pictures."""

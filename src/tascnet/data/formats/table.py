@@ -38,22 +38,14 @@ class Format:
     needs: tuple[str, ...] = ("root", "split")
     own: tuple[str, ...] = ()
 
-    def open_leniently(self, config: DatasetConfig, on_problem: OnProblem) -> FormatDataset:
-        """Open a split for a check: entries that break a rule are passed to `on_problem` and left out.
-
-        Raises:
-            InputError: it cannot be read at all.
-        """
-        return self.open(config, 0, on_problem)
-
 
 def _streets(config: DatasetConfig, _: int, __: OnProblem) -> Streets:
     size = Size(config.height, config.width)
     return Streets(config.num_images, size, config.seed, config.first, config.difficulty)
 
 
-def _coco(config: DatasetConfig, load_short_side: int, _: OnProblem) -> CocoPanoptic:
-    return CocoPanoptic.from_layout(config.root, config.split, load_short_side)
+def _coco(config: DatasetConfig, load_short_side: int, on_problem: OnProblem) -> CocoPanoptic:
+    return CocoPanoptic.from_layout(config.root, config.split, load_short_side, on_problem)
 
 
 def _coco_instances(config: DatasetConfig, load_short_side: int, on_problem: OnProblem) -> CocoInstances:

@@ -65,9 +65,8 @@ def build_foreign(
     Raises:
         InputError: a tensor is missing, is left over, or has another shape than it should.
     """
-    wanted = build_meta_model(
-        config, label_space
-    ).state_dict()  # compared before a network of whatever size takes memory
+    # compared before a network of whatever size takes memory
+    wanted = build_meta_model(config, label_space).state_dict()
     needed = {name for name in wanted if not name.startswith(tuple(initial)) and not name.endswith(NOT_TRAINED)}
     state = {name: tensor for name, tensor in state.items() if not name.endswith(NOT_TRAINED)}
     differing = sorted(needed ^ state.keys())
