@@ -111,6 +111,9 @@ class TestTrain:
         assert tascnet("train", "--config", printed).code == 70
         assert asked[0] == asked[1]
         assert (asked[0].training.devices, asked[0].training.seed, asked[0].training.init) == (3, 7, "a run")
+        for other in (("info", printed), ("data", "augment", printed, "--output", tmp_path / "a.png", "--samples", 1)):
+            said = tascnet(*other)
+            assert said.code == 0, said.err
 
     def test_a_config_changed_by_flags_then_resumed(
         self, tascnet: Callable[..., Said], config_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -1,9 +1,12 @@
 """Imports point down, and siblings of a layer do not import each other."""
 
 import ast
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
+from setuptools import find_packages
 
 PACKAGE = Path(__file__).parents[1] / "src" / "tascnet"
 
@@ -101,3 +104,18 @@ def test_relative_imports_are_not_used():
     for path in MODULES:
         for node in ast.walk(ast.parse(path.read_text())):
             assert not (isinstance(node, ast.ImportFrom) and node.level), path
+
+
+def test_every_room_is_a_package_that_a_wheel_contains():
+    rooms = {path.parent for path in MODULES}
+    assert {module_of(room / "__init__.py") for room in rooms} == set(find_packages(str(PACKAGE.parent)))
+
+
+def test_git_ignores_no_module():
+    root = PACKAGE.parents[1]
+    files = [str(path.relative_to(root)) for path in (*MODULES, *sorted((root / "tests").rglob("test_*.py")))]
+    if shutil.which("git") is None or not (root / ".git").exists():
+        pytest.skip("not a git checkout")
+    # exit code 1: none of them is ignored; --no-index, because files that git has already are never shown as ignored
+    found = subprocess.run(["git", "-C", root, "check-ignore", "--no-index", *files], capture_output=True, text=True)
+    assert (found.returncode, found.stdout) == (1, "")

@@ -1,7 +1,7 @@
 """The schema of a run: dataclasses of plain values, read from YAML and flags; `settings.py` checks them.
 
 Every field of a configuration file is described here, with its unit; `tascnet train --help` prints these texts.
-Nothing below `build.py` knows these classes: parts take explicit arguments.
+Below `build.py` only fusion and the table of data formats use any of these classes; parts take explicit arguments.
 """
 
 from dataclasses import dataclass, field

@@ -6,7 +6,7 @@ stuff categories in order of semantic index, then either one channel "things" (C
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -212,12 +212,7 @@ class Fuser:
 
 @torch.no_grad()
 def semantic_from_stuff(
-    stuff_logits: Plane | Tensor,
-    instances: Instances,
-    label_space: LabelSpace,
-    size: Size,
-    mask_threshold: float = 0.5,
-    best: Tensor | None = None,
+    stuff_logits: Plane | Tensor, instances: Instances, label_space: LabelSpace, size: Size, mask_threshold: float = 0.5
 ) -> Tensor:
     """The semantic segmentation that goes with a prediction, for mean IoU.
 
@@ -230,25 +225,45 @@ def semantic_from_stuff(
         label_space: the categories that the channels and labels stand for.
         size: height and width of the result.
         mask_threshold: probability above which a pixel belongs to an instance.
-        best: (H, W), best channel of each pixel, where a fusion of the same logits has found it (`Fused.best`).
 
     Returns:
         (H, W) int64 on the CPU: semantic index of each pixel. IGNORE only where a label space without stuff has
         nothing to offer.
     """
-    num_stuff = len(label_space.stuff)
-    best = (_best_channel(stuff_logits, label_space, size) if best is None else best).long()
-    if len(as_plane(stuff_logits).values) == len(label_space.categories):
-        return best.cpu()
-    things = best >= num_stuff
-    semantic = best.masked_fill_(things, IGNORE)
-    instances = _by_score(instances, semantic.device)
+    plane = as_plane(stuff_logits)
+    best = _best_channel(plane, label_space, size)
+    return semantic_from_best(best, len(plane.values), lambda: plane, instances, label_space, mask_threshold)
+
+
+@torch.no_grad()
+def semantic_from_best(
+    best: Tensor,
+    num_channels: int,
+    stuff_logits: Callable[[], Plane],
+    instances: Instances,
+    label_space: LabelSpace,
+    mask_threshold: float = 0.5,
+) -> Tensor:
+    """Compute `semantic_from_stuff` where the best channel of each pixel is known, from a fusion for instance.
+
+    Args:
+        best: (H, W), best channel of each pixel (`Fused.best`); it is not changed.
+        num_channels: C of the stuff logits, K_st + 1 or K.
+        stuff_logits: called for the logits only if a things pixel is covered by no instance.
+        instances: with boxes in pixels of the image.
+        label_space: the categories that the channels and labels stand for.
+        mask_threshold: probability above which a pixel belongs to an instance.
+    """
+    if num_channels == len(label_space.categories):
+        return best.long().cpu()
+    num_stuff, size = len(label_space.stuff), Size(*best.shape)
+    instances = _by_score(instances, best.device)
+    semantic = best.long().masked_fill(best >= num_stuff, IGNORE)
     for mask, label in zip(_paste(instances, size, mask_threshold), instances.labels.tolist(), strict=True):
         free = mask.pixels & (semantic[mask.window] == IGNORE)
         semantic[mask.window].masked_fill_(free, num_stuff + label)
     if num_stuff and bool((semantic == IGNORE).any()):
-        best_stuff = _best_stuff(stuff_logits, label_space, size).long()
-        semantic = torch.where(semantic == IGNORE, best_stuff, semantic)
+        semantic = torch.where(semantic == IGNORE, _best_stuff(stuff_logits(), label_space, size).long(), semantic)
     return semantic.cpu()
 
 

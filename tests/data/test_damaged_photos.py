@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from tascnet.data import images
-from tascnet.data.images import FORMATS, list_images, open_annotation, open_picture, read_image
+from tascnet.data.images import FORMATS, list_images, open_annotation, read_image
 from tascnet.data.read_ahead import read_ahead
 from tascnet.errors import InputError
 
@@ -122,7 +122,7 @@ def test_no_memory_is_not_called_a_broken_file(
 
 
 @pytest.mark.parametrize("name", ["photo.jpg", "photo.eps", "photo.png"])
-@pytest.mark.parametrize("read", [read_image, open_picture])
+@pytest.mark.parametrize("read", [read_image, open_annotation])
 def test_postscript_starts_no_other_program(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, read: object
 ) -> None:
@@ -303,7 +303,7 @@ def interlaced_rows_of(pixels: np.ndarray) -> list[bytes]:
     return passes
 
 
-READERS = pytest.mark.parametrize("read", [read_image, open_picture, open_annotation])
+READERS = pytest.mark.parametrize("read", [read_image, open_annotation])
 
 
 class TestDataOfPngs:

@@ -62,7 +62,7 @@ def test_each_intermediate_is_computed_once_and_only_when_read(monkeypatch: pyte
     for module, name in (
         (fusion, "interpolated_argmax"),
         (fusion, "rescored"),
-        (result_module, "semantic_from_stuff"),
+        (result_module, "semantic_from_best"),
         (result_module, "residual"),
         (result_module, "doubt"),
         (result_module, "roi_flatten"),
@@ -79,7 +79,7 @@ def test_each_intermediate_is_computed_once_and_only_when_read(monkeypatch: pyte
     assert calls == at_once
     for _ in range(2):
         assert (found.semantic.shape, found.residual.grid, found.uncertainty) == ((33, 65), (9, 17), pytest.approx(1))
-    assert sorted(calls) == sorted([*at_once, "semantic_from_stuff", "roi_flatten", "residual", "doubt"])
+    assert sorted(calls) == sorted([*at_once, "semantic_from_best", "roi_flatten", "residual", "doubt"])
 
 
 @pytest.mark.parametrize("conventions", ["tascnet", "detectron2"])

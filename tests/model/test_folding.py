@@ -1,6 +1,7 @@
 """Folded networks compute what the unfolded ones do, and no convolution is folded that may not be."""
 
 from collections.abc import Callable
+from copy import deepcopy
 
 import pytest
 import timm
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from torchvision.ops.misc import FrozenBatchNorm2d
 
 from tascnet.model.backbone import Backbone
-from tascnet.model.folding import fold_batch_norm, inference_ready, make_inference_ready
+from tascnet.model.folding import fold_batch_norm, make_inference_ready
 from tascnet.model.fpn import FPN
 from tascnet.model.mode import evaluation_mode
 from tascnet.model.rpn import RPN, RPNSettings
@@ -59,7 +60,7 @@ def test_a_network_predicts_the_same(norm: str, height: int, width: int):
     images = noise(2, height, width)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     wanted = predict(model, images)
-    ready = inference_ready(model)
+    ready = make_inference_ready(deepcopy(model))
     found = predict(ready, images)
     assert norms_in(model) > 20
     assert norms_in(ready) == 0
@@ -79,7 +80,10 @@ def test_a_network_predicts_the_same(norm: str, height: int, width: int):
 def test_single_precision_is_as_near_to_the_truth_as_it_was():
     model, images = network(norm="bn"), noise(2, 97, 130)
     enliven(model)
-    unfolded, folded = predict(model, images).stuff_logits, predict(inference_ready(model), images).stuff_logits
+    unfolded, folded = (
+        predict(model, images).stuff_logits,
+        predict(make_inference_ready(deepcopy(model)), images).stuff_logits,
+    )
     truth = predict(model.double(), images).stuff_logits
     assert 0 < (unfolded - truth).norm() < 1e-4 * truth.norm()
     assert (folded - truth).norm() <= 2 * (unfolded - truth).norm()
@@ -87,7 +91,7 @@ def test_single_precision_is_as_near_to_the_truth_as_it_was():
 
 def test_a_network_that_still_trains_stays_apart_and_in_its_mode():
     model = network(norm="bn").train()
-    ready = inference_ready(model)
+    ready = make_inference_ready(deepcopy(model))
     assert all(module.training for module in model.modules())
     shared = {value.data_ptr() for value in model.parameters()} & {value.data_ptr() for value in ready.parameters()}
     assert not shared
@@ -101,7 +105,7 @@ def test_norms_of_pyramid_and_heads():
     head = ThingsHead(rpn, 16, fpn.strides, NUM_THINGS, 32, 16, 2, RoISettings(), num_box_convs=2, norm="bn")
     model = TASCNet(backbone, fpn, StuffHead(5, 16, 16, NUM_STUFF + 1), head, NUM_STUFF).eval()
     enliven(model)
-    ready = inference_ready(model)
+    ready = make_inference_ready(deepcopy(model))
     assert norms_in(model.things_head) == 4
     assert norms_in(model.fpn) == 8
     assert norms_in(ready) == 0

@@ -42,14 +42,14 @@ def run(options: Namespace, command: str) -> int:
     data, fusion = given(options.data), given(options.fusion)
     report, folder = evaluate_checkpoint(
         options.checkpoint,
-        data,
-        fusion,
-        options.output,
-        options.device,
-        ConsoleObserver(console),
-        command,
-        options.use,
-        options.on_bad_sample,
+        data=data,
+        fusion=fusion,
+        output=options.output,
+        device=options.device,
+        observer=ConsoleObserver(console),
+        command=command,
+        use=options.use,
+        on_bad_sample=options.on_bad_sample,
     )
     print_report(report, console)
     print_plain(console, f"report.json, report.md and pictures are in {folder}")

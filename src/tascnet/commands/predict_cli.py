@@ -64,14 +64,14 @@ def run(options: Namespace, command: str) -> int:
     predict_files(
         network,
         photos,
-        options.output,
-        options.names,
-        options.device,
-        observer,
-        options.benchmark,
-        options.image_info,
-        options.batch_size,
-        options.use,
-        left_out,
+        output=options.output,
+        names=options.names,
+        device=options.device,
+        observer=observer,
+        benchmark=options.benchmark,
+        image_info=options.image_info,
+        batch_size=options.batch_size,
+        use=options.use,
+        left_out=left_out,
     )
     return name_left_out(left_out.errors, observer)

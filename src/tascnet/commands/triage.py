@@ -62,13 +62,13 @@ def run(options: Namespace, command: str) -> int:
     ranking = triage_files(
         network,
         photos,
-        options.output,
-        options.device,
-        observer,
-        options.shown,
-        options.batch_size,
-        left_out,
-        options.use,
+        output=options.output,
+        device=options.device,
+        observer=observer,
+        shown=options.shown,
+        batch_size=options.batch_size,
+        left_out=left_out,
+        use=options.use,
     )
     print_ranking(ranking, options.shown, console)
     print_plain(console, f"triage.csv, triage.json and most_doubtful.png are in {options.output}")

@@ -225,18 +225,6 @@ def _pillow_array(picture: Image.Image) -> np.ndarray:
         return _rgb_array(_turned(picture, _turn_of(picture)), name)
 
 
-def open_picture(path: str | Path) -> Image.Image:
-    """Open and decode a picture, as stored.
-
-    Raises:
-        InputError: the file is missing, is not a picture, is cut short, or is larger than `MAX_PIXELS`.
-    """
-    path = Path(path)
-    with _opened(path) as picture:
-        _load(picture, path)
-        return picture
-
-
 def open_annotation(path: str | Path) -> Image.Image:
     """Open and decode a picture whose pixels are numbers, ids or labels, where a value that is off by one is wrong.
 
@@ -244,8 +232,9 @@ def open_annotation(path: str | Path) -> Image.Image:
         The picture as stored. Grey of 1, 2 or 4 bits has its numbers, not the levels to which Pillow spreads them.
 
     Raises:
-        InputError: as `open_picture`; or the file, whatever its name, is neither a PNG nor a BMP nor a TIFF without
-            loss, or has colours of more than 8 bits, of which Pillow drops the lower half.
+        InputError: the file is missing, is not a picture, is cut short, or is larger than `MAX_PIXELS`; or, whatever
+            its name, is neither a PNG nor a BMP nor a TIFF without loss, or has colours of more than 8 bits, of which
+            Pillow drops the lower half.
     """
     path = Path(path)
     with _opened(path) as picture:

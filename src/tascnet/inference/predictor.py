@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Self, cast, overload
@@ -302,13 +303,14 @@ class Predictor:
         via_input = self.conventions.via_input
         logits = head_outputs.stuff_logits_at_input() if via_input else head_outputs.stuff_logits
         fused = self.fuser(logits, instances, size)
-        intermediates = Intermediates(
-            head_outputs.cpu(), fused.scored.to("cpu"), fused.best.cpu(), self.score_threshold, via_input
-        )
+        on_host = head_outputs.cpu()
+        instances = on_host.instances.resized(scale_x, scale_y)
+        scored = replace(instances, scores=fused.scored.scores.cpu())
+        intermediates = Intermediates(on_host, scored, fused.best.cpu(), self.score_threshold, via_input)
         return Result(
             image=image.cpu(),
             segmentation=fused.segmentation,
-            instances=instances.to("cpu"),
+            instances=instances,
             label_space=self.label_space,
             dropped=fused.dropped,
             intermediates=intermediates,

@@ -17,7 +17,7 @@ from tascnet.data.formats.coco import encode_ids, segments_info
 from tascnet.data.images import write_png
 from tascnet.errors import InputError, escape_controls
 from tascnet.files import atomic_folder, atomic_path, write_json
-from tascnet.fusion import Dropped, semantic_from_stuff
+from tascnet.fusion import Dropped, semantic_from_best
 from tascnet.inference.engines.engine import HeadOutputs
 from tascnet.model.roi_flatten import roi_flatten
 from tascnet.model.tasc_loss import confidence_mask, doubt, residual, things_probability
@@ -66,6 +66,11 @@ class Intermediates:
     best: Tensor
     score_threshold: float
     via_input: bool = False
+
+    def fused_logits(self) -> Plane:
+        """The stuff logits as fusion read them."""
+        heads = self.head_outputs
+        return heads.stuff_logits_at_input() if self.via_input else heads.stuff_logits
 
     def things_masks(self, num_stuff: int) -> tuple[Tensor, Tensor]:
         """M_st and M_th, (h, w) each in the cells of the stuff logits; M_th of the instances that fusion used."""
@@ -117,9 +122,8 @@ class Result:
     @cached_property
     def semantic(self) -> Tensor:
         """(H, W) int64: semantic index of each pixel from the stuff head, see `fusion.semantic_from_stuff`."""
-        found = self._intermediates
-        logits = found.head_outputs.stuff_logits_at_input() if found.via_input else self.stuff_logits
-        return semantic_from_stuff(logits, self.instances, self.label_space, self.size, best=found.best)
+        found, num_channels = self._intermediates, len(self.stuff_logits.values)
+        return semantic_from_best(found.best, num_channels, found.fused_logits, self.instances, self.label_space)
 
     @cached_property
     def residual(self) -> Plane:

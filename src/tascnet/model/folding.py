@@ -1,7 +1,6 @@
 """A network made ready for inference: batch norm folded into the convolutions before it, weights in channels_last."""
 
 from collections.abc import Callable, Iterator, Sequence
-from copy import deepcopy
 from typing import Any
 
 import torch
@@ -13,11 +12,6 @@ from tascnet.model.frozen_norm import joined_pairs, plain_convolution
 from tascnet.model.norm_pairs import convolutions_with_norms, has_norms, replace_modules
 from tascnet.model.tascnet import TASCNet
 from tascnet.model.things_head import BOX_POOL, MASK_POOL
-
-
-def inference_ready(model: TASCNet) -> TASCNet:
-    """A copy of a network that computes the same in less time, for inference alone; see `make_inference_ready`."""
-    return make_inference_ready(deepcopy(model))
 
 
 def make_inference_ready(model: TASCNet) -> TASCNet:
