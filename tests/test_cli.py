@@ -115,6 +115,23 @@ class TestTrain:
             said = tascnet(*other)
             assert said.code == 0, said.err
 
+    def test_the_config_of_a_run_of_before_is_read_by_all(
+        self, tascnet: Callable[..., Said], config_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        asked = []
+        monkeypatch.setattr("tascnet.training.train", lambda config, *given: asked.append(config) or 1 / 0)
+        values = yaml.safe_load(config_file.read_text())
+        values.setdefault("data", {}).setdefault("input", {})["resize_with"] = "torchvision"
+        values.setdefault("loss", {})["tasc_distance"] = "squared"
+        before = tmp_path / "of_before.yaml"
+        before.write_text(yaml.safe_dump(values))
+        assert tascnet("train", "--config", config_file).code == 70
+        assert tascnet("train", "--config", before, "--training.seed", 0).code == 70
+        assert asked[0] == asked[1]
+        for other in (("info", before), ("data", "augment", before, "--output", tmp_path / "a.png", "--samples", 1)):
+            said = tascnet(*other)
+            assert said.code == 0, said.err
+
     def test_a_config_changed_by_flags_then_resumed(
         self, tascnet: Callable[..., Said], config_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ):

@@ -11,7 +11,7 @@ import yaml
 from tascnet.config import Config, DatasetConfig, FusionOptions
 from tascnet.data.formats.table import check_dataset
 from tascnet.errors import InputError
-from tascnet.settings import change_fusion, check, check_file, first_difference, from_dict, to_dict
+from tascnet.settings import change_fusion, check, first_difference, from_dict, read_settings, to_dict
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 STREETS = {"format": "streets", "num_images": 3}
@@ -363,10 +363,10 @@ def test_names_in_a_file(tmp_path: Path, text: str, message: str | None) -> None
     path = tmp_path / "run.yaml"
     path.write_text(text)
     if message is None:
-        check_file(path, also=("output",))
+        read_settings(path)
     else:
         with pytest.raises(InputError, match=f"run.yaml.*{message}"):
-            check_file(path, also=("output",))
+            read_settings(path)
 
 
 @pytest.mark.parametrize(
@@ -436,11 +436,11 @@ def test_what_yaml_does_not_read_as_text(name: str, written: str, kind: str, tmp
     path = tmp_path / "c.yaml"
     path.write_text(yaml.safe_dump(config_with(name, "HERE")).replace("HERE", written))
     last = name.rpartition(".")[2]
-    for read in (check_file, lambda path: from_dict(yaml.safe_load(path.read_text()))):
+    for read in (read_settings, lambda path: from_dict(yaml.safe_load(path.read_text()))):
         with pytest.raises(InputError, match=f'{name} is .* YAML reads as {kind}; .*in quotes, as {last}: "2017"'):
             read(path)
     path.write_text(yaml.safe_dump(config_with(name, "HERE")).replace("HERE", f'"{written}"'))
-    check_file(path)
+    read_settings(path)
 
 
 def test_a_share_of_stuff_takes_the_place_of_the_pixels_of_a_run():

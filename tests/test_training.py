@@ -692,7 +692,10 @@ class TestLimits:
         config.training.steps, config.training.max_minutes = 1000, 1e-6
         folder = run(config, tmp_path)
         assert [path.name for path in (folder / "checkpoints").glob("step_*")] == ["step_000001"]
-        assert (folder / "report.json").exists()
+        report = json.loads((folder / "report.json").read_text())
+        resume(folder)  # its time is over: no step is taken
+        assert [path.name for path in (folder / "checkpoints").glob("step_*")] == ["step_000001"]
+        assert json.loads((folder / "report.json").read_text())["pq"] == report["pq"]
 
     def test_validations_on_the_way(self, tiny_config: Callable[[], Config], tmp_path: Path):
         config = tiny_config()

@@ -211,7 +211,7 @@ def network_config(values: dict[str, Any]) -> Config:
 
 
 def _parsed(values: dict[str, Any]) -> Config:
-    values = _with_conventions(_without_removed(values))
+    values = _of_today(values)
     _check_groups(values, Config)
     parser = _parser()
     try:
@@ -219,6 +219,15 @@ def _parsed(values: dict[str, Any]) -> Config:
     except (ArgumentError, KeyError, TypeError, RecursionError, OverflowError) as error:
         # the error quotes values, which may be of any size
         raise InputError(f"the settings are not valid: {shorten(str(error), 600)}") from error
+
+
+def _of_today(values: dict[str, Any]) -> dict[str, Any]:
+    """Settings of earlier versions, which stored runs have, in the form of today; the same object if there are none.
+
+    Raises:
+        InputError: some have no equivalent.
+    """
+    return _with_conventions(_without_removed(values))
 
 
 def _without_removed(values: dict[str, Any]) -> dict[str, Any]:
@@ -295,11 +304,14 @@ def first_difference(config: Config, other: Config) -> str:
     return _first_difference(to_dict(config), to_dict(other), "")
 
 
-def check_file(path: str | Path) -> None:
-    """Check the names in a configuration file; a misspelt group with nothing in it gets lost where files are merged.
+def read_settings(path: str | Path) -> dict[str, Any]:
+    """Read a configuration file, and check its names; a misspelt group with nothing in it gets lost in merging.
 
     Args:
-        path: YAML file; it may contain the `SHORT_FORMS`, too.
+        path: YAML file; it may contain the `SHORT_FORMS`, too, and settings of earlier versions.
+
+    Returns:
+        Its content, settings of earlier versions translated into those of today.
 
     Raises:
         InputError: the file cannot be read, a key is unknown, or a value is empty.
@@ -308,9 +320,11 @@ def check_file(path: str | Path) -> None:
     if not isinstance(values, Mapping):
         raise InputError(f"{path} holds no settings; it needs groups such as data and model. Write some.")
     try:
+        values = _of_today(dict(values))
         _check_groups(_without_short_forms(values), Config)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
+    return values
 
 
 @cache

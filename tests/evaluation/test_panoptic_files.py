@@ -195,7 +195,7 @@ class TestWrongInput:
             (lambda c: first(c)["segments_info"][0].update(category_id=5), "category 5, which the file does not list"),
             (lambda c: first(c)["segments_info"].pop(), r"photo 10\.png disagrees with .*predicted\.json: ids 3"),
             (lambda c: first(c)["segments_info"][0].update(id=77), r"disagrees with .*predicted\.json"),
-            (lambda c: c["categories"][0].update(name="bus"), r"category 0 is 'bus' in .*predicted\.json, but 'car'"),
+            (lambda c: c["categories"][0].update(name="bus"), r"^category 0 is 'bus' in .*predicted\.json, but 'car'"),
             (lambda c: c.update(categories=[3]), "a value of the wrong kind"),
         ],
     )

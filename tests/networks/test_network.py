@@ -1,5 +1,6 @@
 """A network from Python: opened by name, wrapped in a Predictor, saved, sent."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from tascnet.config import Config, FusionOptions
 from tascnet.data.streets.dataset import STREETS, Streets
 from tascnet.errors import InputError
 from tascnet.model import tascnet as figure_2
+from tascnet.model.folding import make_inference_ready
 from tascnet.networks.opening import load_network
 from tascnet.structures import Size
 
@@ -151,3 +153,16 @@ def test_a_plain_network_needs_the_rest(tiny_config: Callable[[], Config]):
 def test_nothing_there(tmp_path: Path):
     with pytest.raises(InputError, match=r"nowhere does not exist. Give a run folder"):
         tascnet.open_network(tmp_path / "nowhere")
+
+
+def test_a_folded_model_is_not_saved(tiny_run: Path, tmp_path: Path):
+    network = open_network(tiny_run)
+    make_inference_ready(network.model)
+    with pytest.raises(InputError, match=r"folded for inference.*Save the network of open_network"):
+        save_network(network, tmp_path / "folded")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_it_is_in_a_line(tiny_run: Path):
+    text = repr(open_network(tiny_run))
+    assert re.fullmatch(r"<Network .*step_000002: \w+, 5 things \+ 5 stuff, 2 steps, PQ [\d.]+>", text)

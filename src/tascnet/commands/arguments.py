@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import jsonargparse
+import yaml
 from jsonargparse import ActionConfigFile, Namespace
 
 from tascnet.config import OnBadSample
 from tascnet.errors import escape_controls, shorten
-from tascnet.files import at_home, require_regular
-from tascnet.settings import NETWORK, Use, check_file
+from tascnet.files import at_home, read_yaml, require_regular
+from tascnet.settings import NETWORK, Use, read_settings
 
 MAX_ERROR = 600
 """Characters of the parser's own messages."""
@@ -54,10 +55,13 @@ class ConfigFile(ActionConfigFile):
     """--config FILE, read first with the project's own reader, which bounds what a file can ask for."""
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
-        """Check the file, then let the parser read it."""
+        """Check the file, then let the parser read it, or the text of today where it is of an earlier version."""
         path = str(at_home(str(values)))
-        check_file(path)
-        super().__call__(parser, namespace, path, option_string)  # type: ignore[no-untyped-call]
+        settings = read_settings(path)
+        is_of_today = settings == read_yaml(path)
+        content = path if is_of_today else yaml.safe_dump(settings)
+        super().__call__(parser, namespace, content, option_string)  # type: ignore[no-untyped-call]
+        namespace[self.dest][-1] = path  # the parser notes none for a text
 
 
 def refuse_pipes(arguments: Sequence[str]) -> None:

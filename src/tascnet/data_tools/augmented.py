@@ -11,9 +11,8 @@ from tascnet.data.images import write_png
 from tascnet.data.sample import Sample
 from tascnet.data.transforms import resize_short_side
 from tascnet.errors import InputError
-from tascnet.files import read_yaml
 from tascnet.progress import SILENT, Observer
-from tascnet.settings import check_file, from_dict
+from tascnet.settings import from_dict, read_settings
 from tascnet.structures import LabelSpace
 from tascnet.visualize import Picture, draw_segmentation, grid, to_picture
 
@@ -66,8 +65,7 @@ def _draw(sample: Sample, label_space: LabelSpace) -> tuple[Picture, Picture]:
 
 
 def _read_config(path: Path, changes: Mapping[str, Mapping[str, Any]]) -> Config:
-    check_file(path)
-    content = read_yaml(path)
+    content = read_settings(path)
     values = {field.name: content[field.name] for field in fields(Config) if field.name in content}
     data = values.get("data", {})
     merged = {group: {**data.get(group, {}), **changed} for group, changed in changes.items() if changed}

@@ -17,7 +17,7 @@ from tascnet.config import CONVENTIONS, ConventionsName, FusionOptions, InputCon
 from tascnet.data.images import list_images, read_image, rgb_tensor
 from tascnet.data.read_ahead import read_ahead
 from tascnet.data.transforms import resize_photo, size_to_fit
-from tascnet.errors import InputError, MemoryShortError, is_no_memory
+from tascnet.errors import InputError, MemoryShortError, is_no_memory, shown
 from tascnet.fusion import Fuser
 from tascnet.inference.engines.eager import EagerEngine
 from tascnet.inference.engines.engine import Engine, HeadOutputs
@@ -80,7 +80,9 @@ class Predictor:
         self._inputs = inputs
         self.score_threshold = fusion.score_threshold
         own: ConventionsName = getattr(model, "conventions", "tascnet")
-        self.conventions = CONVENTIONS[conventions or own]
+        if (name := conventions or own) not in CONVENTIONS:
+            raise InputError(f"conventions is {shown(name)}; it must be one of {', '.join(CONVENTIONS)}.")
+        self.conventions = CONVENTIONS[name]
         self.fuser = Fuser(fusion, label_space)
 
     @classmethod

@@ -238,7 +238,8 @@ class Result:
         """Size, number of segments, and their categories."""
         names = Counter(self.label_space[segment.category_id].name for segment in self.segmentation.segments)
         shown = [f"{number} {name}" for name, number in names.most_common(_CATEGORIES_SHOWN)]
-        more = [f"{len(names) - len(shown)} more categories"] if len(names) > len(shown) else []
+        left = len(names) - len(shown)
+        more = [f"{left} more {'category' if left == 1 else 'categories'}"] if left else []
         number = len(self.segmentation.segments)
         found = f"{number} segment{'' if number == 1 else 's'}" + (": " if number else "")
         return escape_controls(f"<Result {self.size.height} x {self.size.width}, {found}{', '.join(shown + more)}>")

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from tascnet import __version__
 from tascnet.config import Config
-from tascnet.errors import InputError
+from tascnet.errors import InputError, escape_controls
 from tascnet.model.tascnet import TASCNet
 from tascnet.structures import LabelSpace
 
@@ -137,6 +137,16 @@ class Network:
     evaluation: Evaluation = Evaluation()
     path: Path = Path()
     has_checksum: bool = False
+
+    def __repr__(self) -> str:
+        """Where it is from, its backbone, categories, steps and PQ; not its thousands of modules."""
+        parts = [
+            f"{self.config.model.backbone.name}",
+            f"{len(self.label_space.things)} things + {len(self.label_space.stuff)} stuff",
+            *([f"{self.step} steps"] if self.step else []),
+            *(f"{name} {value:.1f}" for name, value in self.evaluation.figures.items() if name == "PQ"),
+        ]
+        return escape_controls(f"<Network {self.path if self.path != Path() else 'in memory'}: {', '.join(parts)}>")
 
 
 def facts_of(label_space: LabelSpace, step: int, seconds: float, origin: Origin) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from tascnet.build import build_meta_model
 from tascnet.errors import InputError, shown
 from tascnet.files import atomic_folder, atomic_path
 from tascnet.networks.card import UNKNOWN_LICENCE, model_card
@@ -125,11 +126,22 @@ def push_network(
 
 def _write_shared(network: Network, output: Path, precision: Precision, licence: str, address: str) -> None:
     """Write a network as its output's ending says; `address` is where its users will find it."""
+    _check_model(network)
     network = without_local_paths(network)
     if output.suffix == SUFFIX:
         write_shared_file(network, output, precision)
     else:
         write_shared_folder(network, output, precision, model_card(network, address, licence))
+
+
+def _check_model(network: Network) -> None:
+    """Refuse a model that could not be opened again, because its settings describe another one."""
+    described = build_meta_model(network.config, network.label_space).state_dict().keys()
+    if network.model.state_dict().keys() != described:
+        raise InputError(
+            "the model of this network is not the one that its settings describe, so it could not be opened again; one "
+            "that is folded for inference, as in Predictor.from_checkpoint, is none. Save the network of open_network."
+        )
 
 
 def write_shared_folder(network: Network, folder: Path, precision: Precision, card: str) -> None:

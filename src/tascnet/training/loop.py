@@ -142,6 +142,8 @@ class Training:
             return self._finish()
 
     def _take_steps(self, job: Job) -> None:
+        if self.progress.share(self.config) >= 1:  # a finished run was resumed; time that is over ends it, too
+            return
         training = self.config.training
         self.wrapped.train()
         loader = self._loader()  # reads what is held in memory, which is not training yet

@@ -471,5 +471,7 @@ def require_keys(entry: Any, keys: tuple[str, ...], where: str) -> None:
 
 
 def wrong_value(where: str, error: Exception) -> DataError:
-    """The problem of a word where a number belongs, and the like."""
-    return DataError(f"{where} holds a value of the wrong kind ({error}). Mend the file.", Kind.BROKEN_ENTRY)
+    """The problem of a word where a number belongs, and the like; a problem that is explained already stays so."""
+    if isinstance(error, InputError):
+        return error if isinstance(error, DataError) else DataError(str(error), Kind.BROKEN_ENTRY)
+    return DataError(f"{where} contains a value of the wrong kind ({error}). Fix the file.", Kind.BROKEN_ENTRY)
